@@ -1,0 +1,78 @@
+"""The published run: a conditional GAN of chest radiographs at 64 x 64 pixels.
+
+    python -m cxr_gan.main --config=configs/acgan.py --workdir=runs/acgan
+
+Every key the code reads stands here with its unit. Change one on the command line,
+`--config.batch_size=128`, or import this file in one of your own and override it.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The default configuration, unlocked."""
+    config = ConfigDict()
+    config.seed = 0  # of weights, batches, noise and augmentation
+
+    # Data. dataset: "phantom" or "phantom:N", a folder of class folders, a MedMNIST
+    # .npz, or "tfds:NAME".
+    config.dataset = "phantom"
+    config.resolution = 64  # pixels a side: a power of two from 32 to 256
+    config.samples_per_class = (0,)  # images used of each class, (100, 0) or (100,)
+    #                                  for all alike; 0 = all there are
+    config.split_seed = 0  # which images are held out where the data has no val
+
+    # Networks. Features at r x r pixels: 32 / r times those at 32, at most the maximum.
+    config.latent_size = 128  # numbers of N(0, 1) behind an image
+    config.generator = ConfigDict()
+    config.generator.name = "residual"
+    config.generator.features_at_32 = 64
+    config.generator.max_features = 128
+    config.generator.embedding = 64  # numbers that stand for one class
+    config.discriminator = ConfigDict()
+    config.discriminator.name = "residual"
+    config.discriminator.features_at_32 = 32
+    config.discriminator.max_features = 256
+    config.group_per_class = 4  # images of each class in a group whose deviation D sees
+
+    # Losses
+    config.loss = ConfigDict()
+    config.loss.adversarial = "least_squares"  # or "hinge", "logistic"
+    config.loss.class_weight_d = 0.5  # of D's cross-entropy on real images
+    config.loss.class_weight_g = 0.1  # of G's cross-entropy on its own images
+    config.loss.feature_matching = 0.0  # weight of G's distance to D's class means
+    config.loss.r1_weight = 1.0  # of the gradient penalty on real images
+    config.loss.r1_every = 16  # steps; the weight is multiplied by as many
+
+    # Augmentation of all that D sees, real and generated alike
+    config.augment = ConfigDict()
+    config.augment.brightness = 0.5  # width of the range added, of 2 in all
+    config.augment.contrast = 0.3  # factor from 1 - this to 1 + this
+    config.augment.translation = 0.125  # of a side
+    config.augment.cutout = 0.5  # of a side
+
+    # Balance of the two players: each full speed while D's lead is in this range
+    config.balance = ConfigDict()
+    config.balance.enabled = True
+    config.balance.low = 0.05  # lead of real over generated, in units of realness
+    config.balance.high = 0.7
+    config.balance.strength = 4.0  # e-foldings of speed lost per unit beyond the range
+    config.balance.halflife_kimg = 1.0  # of the memory of the lead
+
+    # Optimizers (Adam), one for each player
+    config.optimizer_d = ConfigDict()
+    config.optimizer_d.learning_rate = 5e-4
+    config.optimizer_d.beta1 = 0.0
+    config.optimizer_d.beta2 = 0.99
+    config.optimizer_g = config.optimizer_d.copy_and_resolve_references()
+    config.ema_halflife_kimg = 10.0  # of the averaged generator that is sampled
+    config.ema_rampup = 0.05  # the half-life is at most this share of kimg seen so far
+
+    # Schedule
+    config.batch_size = 64  # over all devices, equally many of each class
+    config.total_kimg = 300.0  # thousands of real images shown to D
+    config.max_minutes = 0.0  # wall time of one call, then it saves and ends; 0 = none
+    config.report_kimg = 1.0  # between lines of figures
+    config.draw_kimg = 10.0  # between grids of samples
+    config.save_kimg = 10.0  # between checkpoints
+    return config

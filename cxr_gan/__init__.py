@@ -1,0 +1,28 @@
+"""Conditional GANs of chest radiographs, normal and pneumonia, in JAX.
+
+    params = cxr_gan.load("runs/acgan")
+    images = cxr_gan.sample(params, labels, rng)  # float32 [n, s, s, 1] in [0, 1]
+
+JAX and Flax are imported when one of these names is first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cxr_gan.sampling import GeneratorParams, load, sample
+
+__version__ = "0.1.0"
+__all__ = ["GeneratorParams", "__version__", "load", "sample"]
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, fetched on first use (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from cxr_gan import sampling
+
+    return getattr(sampling, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

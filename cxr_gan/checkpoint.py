@@ -1,0 +1,190 @@
+"""The only file with Orbax: what a run writes down, and trusts only if it is whole."""
+
+import os
+import pathlib
+import zlib
+from collections.abc import Callable
+from typing import Any, Self
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from cxr_gan.state import TrainState
+
+FOLDER = "checkpoints"
+DAMAGED = "damaged"
+KEEP = 2  # newest checkpoints on disk
+
+
+class Checkpoints:
+    """The checkpoints of one run: saved in the background, checked when read.
+
+    Orbax gives back flipped bytes without a word, so every array's CRC-32 is written
+    beside it and compared on reading. Arrays are saved as NumPy, and so restored on
+    any number of devices.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False):
+        self.folder = pathlib.Path(workdir).absolute() / FOLDER
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None if read_only else KEEP,
+            create=not read_only,
+            read_only=read_only,
+        )
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState, meta: dict[str, Any]) -> None:
+        """Begins to write a host state (NumPy leaves) and what is known of it.
+
+        Raises:
+            RuntimeError: there is a checkpoint of this or a later step already, or an
+                earlier save failed.
+        """
+        step = int(state.step)
+        rest, ema = state.replace(ema=None), state.ema
+        meta = {**meta, "step": step, "crc32": {**crcs(rest), **crcs(ema)}}
+        self._manager.check_for_errors()
+        saved = self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(rest),
+                ema=ocp.args.StandardSave(ema),
+                meta=ocp.args.JsonSave(meta),
+            ),
+        )
+        if not saved:
+            raise RuntimeError(
+                f"{self.folder} did not take step {step}: {self.steps()}"
+            )
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on disk; raises what went wrong."""
+        self._manager.wait_until_finished()
+        self._manager.check_for_errors()
+
+    def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The newest whole checkpoint, shaped as target (NumPy leaves); None if none.
+
+        Damaged ones are passed over with a warning and moved aside, not deleted.
+
+        Raises:
+            ValueError: there are checkpoints, but each is damaged.
+        """
+        expected = target.replace(ema=None)
+        found, damaged = self._newest_whole(
+            lambda step: self._read(step, expected, target.ema)
+        )
+        if found is None:
+            return None
+        for step in damaged:
+            self._set_aside(step)
+        (rest, ema), meta = found
+        return rest.replace(ema=ema), meta
+
+    def restore_ema(self, step: int | None = None) -> tuple[Any, dict[str, Any]]:
+        """The averaged generator (NumPy leaves) and meta; of the newest whole step.
+
+        Raises:
+            FileNotFoundError: no checkpoint, or none of this step.
+            ValueError: what there is is damaged.
+        """
+        if not self.steps():
+            raise FileNotFoundError(
+                f"{self.folder} holds no checkpoint; train one with python -m "
+                f"cxr_gan.main --workdir={self.folder.parent}"
+            )
+        if step is not None and step not in self.steps():
+            raise FileNotFoundError(
+                f"{self.folder} holds no step {step}; it holds {self.steps()}"
+            )
+        steps = self.steps() if step is None else [step]
+        found, _ = self._newest_whole(lambda s: self._read(s, None, None), steps)
+        assert found is not None
+        (_, ema), meta = found
+        return ema, meta
+
+    def _newest_whole(
+        self, read: Callable[[int], Any], steps: list[int] | None = None
+    ) -> tuple[Any, list[int]]:
+        """What `read` gives for the newest whole step, and the damaged newer ones."""
+        damaged: list[int] = []
+        steps = self.steps() if steps is None else steps
+        for step in reversed(steps):
+            try:
+                return read(step), damaged
+            except Exception as error:  # Orbax raises many kinds for damaged files
+                reason = str(error).splitlines()[0][:200]
+                logging.warning("checkpoint %d is damaged: %s", step, reason)
+                damaged.append(step)
+        if damaged:
+            raise ValueError(
+                f"every checkpoint in {self.folder} is damaged ({damaged}); rename "
+                "that folder to begin afresh, or bring a copy back"
+            )
+        return None, damaged
+
+    def _read(
+        self, step: int, expected: TrainState | None, ema: Any
+    ) -> tuple[tuple[Any, Any], dict[str, Any]]:
+        """One checkpoint, verified; the state only where one is expected."""
+        items = {"ema": ocp.args.StandardRestore(ema), "meta": ocp.args.JsonRestore()}
+        if expected is not None:
+            items["state"] = ocp.args.StandardRestore(expected)
+        out = self._manager.restore(step, args=ocp.args.Composite(**items))
+        rest = out["state"] if expected is not None else None
+        found = {**crcs(rest), **crcs(out["ema"])}
+        wrong = [k for k, crc in found.items() if out["meta"]["crc32"][k] != crc]
+        if wrong:
+            raise ValueError(f"changed on disk: {', '.join(wrong[:3])}")
+        return (rest, out["ema"]), out["meta"]
+
+    def _set_aside(self, step: int) -> None:
+        """Moves a damaged step out of the way of the one that will be trained anew."""
+        shelf = self.folder.parent / DAMAGED
+        shelf.mkdir(exist_ok=True)
+        names = (shelf / f"{step}-{i}" for i in range(1_000))
+        free = next(name for name in names if not name.exists())
+        (self.folder / str(step)).rename(free)
+        logging.warning("moved it to %s", free)
+        self._manager.reload()
+
+
+def crcs(tree: Any) -> dict[str, int]:
+    """{path: CRC-32} of every array; the same whatever container holds them."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): zlib.crc32(
+            np.ascontiguousarray(leaf).data
+        )
+        for path, leaf in leaves
+    }
+
+
+def load_ema(
+    workdir: str | os.PathLike[str], step: int | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """The averaged generator of a run and its meta; of the newest whole checkpoint.
+
+    Raises:
+        FileNotFoundError: no such run, no checkpoint, or none of that step.
+        ValueError: all checkpoints, or the one asked for, are damaged.
+    """
+    if not (pathlib.Path(workdir) / FOLDER).is_dir():
+        raise FileNotFoundError(
+            f"{os.fspath(workdir)} is no run: it has no folder {FOLDER!r}; give the "
+            "--workdir of a training"
+        )
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        return checkpoints.restore_ema(step)

@@ -1,0 +1,119 @@
+"""What never changes in a run: both networks and how the game is scored."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cxr_gan.losses import ADVERSARIAL, Adversarial
+from cxr_gan.models.discriminator import Discriminator
+from cxr_gan.models.generator import Generator
+
+if TYPE_CHECKING:
+    import optax
+    from ml_collections import ConfigDict
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorSpec:
+    """All it takes to build a generator; hashable, so it may travel beside params."""
+
+    name: str  # entry of GENERATORS
+    resolution: int  # pixels a side
+    latent_size: int
+    class_names: tuple[str, ...]  # index = label
+    features_at_32: int
+    max_features: int
+    embedding: int
+
+    def build(self) -> nn.Module:
+        """The module: apply({"params": params}, z [n, latent], label [n])."""
+        return GENERATORS[self.name](
+            num_classes=len(self.class_names),
+            widths=widths(self.resolution, self.features_at_32, self.max_features),
+            embedding=self.embedding,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Gan:
+    """Networks, optimizers and the rules of the game; closed over, never traced."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    optimizer_d: "optax.GradientTransformation"
+    optimizer_g: "optax.GradientTransformation"
+    adversarial: Adversarial
+    num_classes: int
+    resolution: int
+    latent_size: int
+    group: int  # consecutive images, equally many of each class
+    policies: tuple[tuple[str, float], ...]  # augmentation: names and strengths
+    loss: Any  # frozen config: weights, see configs/acgan.py
+    balance: Any  # frozen config
+    batch_kimg: float  # thousands of real images a step shows to D
+    ema_halflife_kimg: float
+    ema_rampup: float
+
+
+def widths(resolution: int, features_at_32: int, most: int) -> tuple[int, ...]:
+    """Features at 4, 8, ... resolution / 2 pixels: halved where the side doubles."""
+    sizes = (2**i for i in range(2, resolution.bit_length() - 1))
+    return tuple(min(most, features_at_32 * 32 // size) for size in sizes)
+
+
+def spec_of(config: "ConfigDict", class_names: tuple[str, ...]) -> GeneratorSpec:
+    """The generator a checked config asks for."""
+    return GeneratorSpec(
+        name=config.generator.name,
+        resolution=config.resolution,
+        latent_size=config.latent_size,
+        class_names=tuple(class_names),
+        features_at_32=config.generator.features_at_32,
+        max_features=config.generator.max_features,
+        embedding=config.generator.embedding,
+    )
+
+
+def build(config: "ConfigDict", class_names: tuple[str, ...]) -> Gan:
+    """The game a checked config describes, for these classes."""
+    import optax
+    from ml_collections import FrozenConfigDict
+
+    d = config.discriminator
+    group = config.group_per_class * len(class_names)
+    narrowing = widths(config.resolution, d.features_at_32, d.max_features)[::-1]
+    adam = [
+        optax.adam(o.learning_rate, b1=o.beta1, b2=o.beta2)
+        for o in (config.optimizer_d, config.optimizer_g)
+    ]
+    return Gan(
+        generator=spec_of(config, class_names).build(),
+        discriminator=DISCRIMINATORS[d.name](len(class_names), narrowing, group),
+        optimizer_d=adam[0],
+        optimizer_g=adam[1],
+        adversarial=ADVERSARIAL[config.loss.adversarial],
+        num_classes=len(class_names),
+        resolution=config.resolution,
+        latent_size=config.latent_size,
+        group=group,
+        policies=tuple((k, config.augment[k]) for k in sorted(config.augment)),
+        loss=FrozenConfigDict(config.loss),
+        balance=FrozenConfigDict(config.balance),
+        batch_kimg=config.batch_size / 1000,
+        ema_halflife_kimg=config.ema_halflife_kimg,
+        ema_rampup=config.ema_rampup,
+    )
+
+
+def examples(gan: Gan) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """One group of noise, labels and blank images, to initialise the networks with."""
+    z = jnp.zeros((gan.group, gan.latent_size))
+    label = jnp.zeros((gan.group,), jnp.int32)
+    return z, label, jnp.zeros((gan.group, gan.resolution, gan.resolution, 1))
+
+
+GENERATORS = {"residual": Generator}
+DISCRIMINATORS = {"residual": Discriminator}

@@ -1,0 +1,74 @@
+"""Adversarial, pathology, feature-matching and penalty losses, per example."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.nn import softplus
+
+
+class Adversarial(NamedTuple):
+    """A matched pair; each maps realness float32 [n] to a loss float32 [n]."""
+
+    discriminator: Callable[[jax.Array, jax.Array], jax.Array]  # (real, fake)
+    generator: Callable[[jax.Array], jax.Array]  # (fake)
+    middle: float  # realness at which D calls an image neither real nor generated
+
+
+def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """logits [n, k], label int [n] -> [n], in nats.
+
+    Source: Odena et al. 2017, "Auxiliary Classifier GANs", eq. 3.
+    """
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), label[:, None], -1)[:, 0]
+
+
+def feature_matching(
+    real: jax.Array, fake: jax.Array, label: jax.Array, num_classes: int
+) -> jax.Array:
+    """Squared distance of class means of D's features: real, fake [n, d] -> [d].
+
+    Both sides carry the same label int [n], every class at least once; the mean over d
+    is taken by the caller.
+
+    Source: Salimans et al. 2016, "Improved Techniques for Training GANs", section 3.1,
+    class by class.
+    """
+    member = jax.nn.one_hot(label, num_classes, axis=0)
+    member = member / member.sum(1, keepdims=True)
+    return ((member @ real - member @ fake) ** 2).mean(0)
+
+
+def gradient_penalty(
+    realness: Callable[[jax.Array], jax.Array], image: jax.Array
+) -> jax.Array:
+    """Half the squared norm of d realness / d image: [n, h, w, c] -> [n].
+
+    Source: Mescheder et al. 2018, "Which Training Methods for GANs do actually
+    Converge?", eq. 9 (R1), without its weight.
+    """
+    slope = jax.grad(lambda x: realness(x).sum())(image)
+    return 0.5 * (slope**2).sum((1, 2, 3))
+
+
+ADVERSARIAL = {
+    # Mao et al. 2017, "Least Squares GANs", eq. 9 with a=0, b=c=1.
+    "least_squares": Adversarial(
+        discriminator=lambda real, fake: 0.5 * (real - 1) ** 2 + 0.5 * fake**2,
+        generator=lambda fake: 0.5 * (fake - 1) ** 2,
+        middle=0.5,
+    ),
+    # Lim & Ye 2017, "Geometric GAN", eqs. 18 and 19.
+    "hinge": Adversarial(
+        discriminator=lambda real, fake: jax.nn.relu(1 - real) + jax.nn.relu(1 + fake),
+        generator=lambda fake: -fake,
+        middle=0.0,
+    ),
+    # Goodfellow et al. 2014, "Generative Adversarial Nets", eq. 1; G as in section 3.
+    "logistic": Adversarial(
+        discriminator=lambda real, fake: softplus(-real) + softplus(fake),
+        generator=lambda fake: softplus(-fake),
+        middle=0.0,
+    ),
+}

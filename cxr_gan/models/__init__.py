@@ -1,0 +1,1 @@
+"""The two networks: pure Flax modules, one class and one file each."""

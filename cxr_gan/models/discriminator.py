@@ -1,0 +1,63 @@
+"""The discriminator: is a radiograph real, and which pathology does it show?"""
+
+from typing import NamedTuple
+
+import jax
+from flax import linen as nn
+
+from cxr_gan.models.convolution import Conv3x3
+from cxr_gan.models.layers import (
+    LayerNorm,
+    downsample,
+    group_deviation,
+    pixel_unshuffle,
+)
+
+
+class Judgement(NamedTuple):
+    """What D says of n images."""
+
+    realness: jax.Array  # float32 [n]; trained towards 1 for real, 0 for generated
+    pathology: jax.Array  # float32 [n, num_classes]; logits
+    features: jax.Array  # float32 [n, d]; what both were read off
+
+
+class DownBlock(nn.Module):
+    """Halves height and width; normed or not, its input is what it adds to."""
+
+    features: int
+    norm: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [n, h, w, c] -> [n, h / 2, w / 2, features]."""
+        skip = nn.Dense(self.features, use_bias=False, name="skip")(downsample(x))
+        h = LayerNorm(name="norm_in")(x) if self.norm else x
+        h = Conv3x3(x.shape[-1], name="conv_in")(nn.leaky_relu(h, 0.2))
+        h = LayerNorm(name="norm_out")(h) if self.norm else h
+        h = downsample(nn.leaky_relu(h, 0.2))
+        return (skip + Conv3x3(self.features, name="conv_out")(h)) * 0.5**0.5
+
+
+class Discriminator(nn.Module):
+    """A residual discriminator with nothing but a pixel unshuffle at full resolution.
+
+    widths: features at resolution / 2, ... 8, 4 pixels; a block leads to each but the
+    first. The first block has no norm: it would erase how bright the image is.
+    """
+
+    num_classes: int
+    widths: tuple[int, ...]
+    group: int  # consecutive examples whose deviation D sees; must divide n
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> Judgement:
+        """image float32 [n, s, s, 1] in [-1, 1] -> Judgement of n."""
+        x = Conv3x3(self.widths[0], name="stem")(pixel_unshuffle(image))
+        for i, width in enumerate(self.widths[1:]):
+            x = DownBlock(width, norm=i > 0)(x)
+        x = Conv3x3(self.widths[-1], name="mix")(group_deviation(x, self.group))
+        features = nn.leaky_relu(x, 0.2).mean((1, 2))
+        realness = nn.Dense(1, name="realness")(features)[:, 0]
+        pathology = nn.Dense(self.num_classes, name="pathology")(features)
+        return Judgement(realness, pathology, features)

@@ -1,0 +1,55 @@
+"""The conditional generator: noise and pathology in, a radiograph out."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cxr_gan.models.convolution import Conv3x3
+from cxr_gan.models.layers import AdaptiveLayerNorm, blur, pixel_shuffle, upsample
+
+
+class UpBlock(nn.Module):
+    """Doubles height and width, steered by noise and label through two adaptive norms.
+
+    The last convolution starts at zero: a fresh block only projects and resizes.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
+        """x [n, h, w, c], condition [n, d] -> [n, 2h, 2w, features]."""
+        skip = nn.Dense(self.features, use_bias=False, name="skip")(x)
+        h = nn.relu(AdaptiveLayerNorm(name="norm_in")(x, condition))
+        h = upsample(Conv3x3(self.features, name="conv_in")(h))
+        h = nn.relu(AdaptiveLayerNorm(name="norm_out")(h, condition))
+        h = Conv3x3(self.features, nn.initializers.zeros, name="conv_out")(h)
+        return upsample(skip) + h
+
+
+class Generator(nn.Module):
+    """A residual generator with nothing but a pixel shuffle at full resolution.
+
+    widths: features at 4, 8, ... resolution / 2 pixels; a block leads to each but the
+    first. So the resolution is 4 * 2 ** len(widths).
+    """
+
+    num_classes: int
+    widths: tuple[int, ...]
+    embedding: int  # numbers that stand for one class
+
+    @nn.compact
+    def __call__(self, z: jax.Array, label: jax.Array) -> jax.Array:
+        """z float32 [n, latent] of N(0, 1), label int32 [n] -> [n, s, s, 1] in [-1, 1].
+
+        A label outside 0..num_classes - 1 embeds as NaN.
+        """
+        scale = nn.initializers.normal(1.0)
+        pathology = nn.Embed(self.num_classes, self.embedding, embedding_init=scale)
+        condition = jnp.concatenate([z, pathology(label)], -1)
+        x = nn.Dense(16 * self.widths[0], name="stem")(condition)
+        x = x.reshape(-1, 4, 4, self.widths[0])
+        for features in self.widths[1:]:
+            x = UpBlock(features)(x, condition)
+        x = nn.relu(AdaptiveLayerNorm(name="norm")(x, condition))
+        return jnp.tanh(blur(pixel_shuffle(Conv3x3(4, name="head")(x))))

@@ -1,0 +1,121 @@
+"""The few layers both networks are drawn from; all are cheap on TPU, GPU and CPU."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+
+def upsample(x: jax.Array) -> jax.Array:
+    """x [n, h, w, c] -> [n, 2h, 2w, c]: bilinear; the border repeats itself.
+
+    Equal to nearest-neighbour doubling and then a [1, 2, 1] / 4 blur on each axis, so
+    that no block edges are left for the next convolution to remove.
+    """
+    return _double(_double(x, 1), 2)
+
+
+def _double(x: jax.Array, axis: int) -> jax.Array:
+    """Linear interpolation to twice as many places along one axis."""
+    size = x.shape[axis]
+    first = lax.slice_in_dim(x, 0, 1, axis=axis)
+    last = lax.slice_in_dim(x, size - 1, size, axis=axis)
+    before = jnp.concatenate([first, lax.slice_in_dim(x, 0, size - 1, axis=axis)], axis)
+    after = jnp.concatenate([lax.slice_in_dim(x, 1, size, axis=axis), last], axis)
+    pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
+    return pair.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
+
+
+def blur(x: jax.Array) -> jax.Array:
+    """x [n, h, w, c] -> the same shape: [1, 2, 1] / 4 on each axis, border repeated.
+
+    Its response at the highest frequency is 0: what passes has no checkerboard.
+    Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again",
+    section 3.
+    """
+    for axis in (1, 2):
+        size = x.shape[axis]
+        first = lax.slice_in_dim(x, 0, 1, axis=axis)
+        last = lax.slice_in_dim(x, size - 1, size, axis=axis)
+        wide = jnp.concatenate([first, x, last], axis)
+        left = lax.slice_in_dim(wide, 0, size, axis=axis)
+        right = lax.slice_in_dim(wide, 2, size + 2, axis=axis)
+        x = 0.25 * left + 0.5 * x + 0.25 * right
+    return x
+
+
+def downsample(x: jax.Array) -> jax.Array:
+    """x [n, 2h, 2w, c] -> [n, h, w, c]: the mean of four pixels."""
+    n, h, w, c = x.shape
+    return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+
+def pixel_shuffle(x: jax.Array) -> jax.Array:
+    """x [n, h, w, 4c] -> [n, 2h, 2w, c]: four channels become four pixels.
+
+    Source: Shi et al. 2016, "Efficient Sub-Pixel Convolutional Neural Network", eq. 4.
+    """
+    n, h, w, c = x.shape
+    x = x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, 2 * h, 2 * w, c // 4)
+
+
+def pixel_unshuffle(x: jax.Array) -> jax.Array:
+    """x [n, 2h, 2w, c] -> [n, h, w, 4c]: the inverse of `pixel_shuffle`."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, h // 2, w // 2, 4 * c)
+
+
+def normalize(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
+    """x [n, ...] -> the same shape, mean 0 and variance 1 over each whole example.
+
+    Source: Ba et al. 2016, "Layer Normalization", eq. 3, over height, width, channels.
+    """
+    axes = tuple(range(1, x.ndim))
+    mean = x.mean(axes, keepdims=True)
+    variance = (x * x).mean(axes, keepdims=True) - mean * mean
+    return (x - mean) * lax.rsqrt(jnp.maximum(variance, 0.0) + epsilon)
+
+
+class LayerNorm(nn.Module):
+    """LayerNorm over height, width and channels of each image; a gain per channel."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [n, h, w, c] -> [n, h, w, c]."""
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        return normalize(x) * scale + bias
+
+
+class AdaptiveLayerNorm(nn.Module):
+    """LayerNorm over height, width and channels, its gains read off a condition.
+
+    Every image is normalised as a whole, so what differs between channels stays; then
+    each channel is scaled by 1 + a(condition) and shifted by b(condition).
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
+        """x [n, h, w, c], condition [n, d] -> [n, h, w, c]."""
+        init = nn.initializers.normal(0.02)
+        gains = nn.Dense(2 * x.shape[-1], kernel_init=init, name="gains")(condition)
+        scale, bias = jnp.split(gains[:, None, None, :], 2, axis=-1)
+        return normalize(x) * (1 + scale) + bias
+
+
+def group_deviation(x: jax.Array, group: int) -> jax.Array:
+    """x [n, h, w, c] -> [n, h, w, c + 1]: how much each group's examples differ.
+
+    The new channel is the standard deviation over `group` consecutive examples, meaned
+    over height, width and channels. Groups are fixed, so no device boundary cuts one as
+    long as each device holds whole groups.
+
+    Source: Karras et al. 2018, "Progressive Growing of GANs", section 3.
+    """
+    n, h, w, c = x.shape
+    grouped = x.reshape(n // group, group, h, w, c)
+    deviation = jnp.sqrt(grouped.var(1) + 1e-8).mean((1, 2, 3))
+    channel = jnp.repeat(deviation, group)[:, None, None, None]
+    return jnp.concatenate([x, jnp.broadcast_to(channel, (n, h, w, 1))], -1)

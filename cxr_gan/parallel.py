@@ -1,0 +1,80 @@
+"""The only file with pmap: one program on every device, one share of the batch each."""
+
+import functools
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import jax_utils
+
+from cxr_gan.gan import Gan
+from cxr_gan.state import TrainState
+from cxr_gan.step import AXIS, Metrics, train_step
+
+Batch = dict[str, np.ndarray]
+Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
+
+
+def use_cores(shares: int) -> None:
+    """Makes a device of each CPU core, as far as `shares` can be dealt out evenly.
+
+    Several small programs use the cores better than one that spreads each operation
+    over all. To be called before JAX is used; does nothing where devices were already
+    asked for, and nothing to TPUs and GPUs.
+    """
+    asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if asked or jax.config.values["jax_num_cpu_devices"] > 0:
+        return
+    known = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    fitting = [n for n in range(1, cores + 1) if shares % n == 0]
+    jax.config.update("jax_num_cpu_devices", fitting[-1])
+
+
+def keep_compilations() -> None:
+    """Lets XLA find in the user's cache what it compiled in an earlier run."""
+    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    folder = pathlib.Path(cache) / "cxr_gan" / "xla"
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def compile_step(gan: Gan, state: TrainState, batch_size: int) -> Step:
+    """step(replicated state, sharded batch, replicated key), its state donated.
+
+    Compiled here for the global batch size, before any batch is there.
+    """
+    step = jax.pmap(
+        functools.partial(train_step, gan), axis_name=AXIS, donate_argnums=(0,)
+    )
+    devices = jax.local_device_count()
+    local = (devices, batch_size // jax.device_count())
+    size = gan.resolution
+    batch = {
+        "image": jax.ShapeDtypeStruct((*local, size, size, 1), np.uint8),
+        "label": jax.ShapeDtypeStruct(local, np.int32),
+    }
+    stacked = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((devices, *x.shape), x.dtype),
+        (state, jax.eval_shape(lambda: jax.random.key(0))),
+    )
+    return step.lower(stacked[0], batch, stacked[1]).compile()
+
+
+def replicate(tree: Any) -> Any:
+    """A copy of every array on every local device, laid out as the step returns it."""
+    return jax_utils.replicate(tree, axis_name=AXIS)
+
+
+def unreplicate(tree: Any) -> Any:
+    """The first local device's copy, on the host: NumPy arrays."""
+    return jax.device_get(jax_utils.unreplicate(tree))
+
+
+def shard(batch: Batch) -> Batch:
+    """This host's batch [b, ...] -> [local devices, b / devices, ...], in order."""
+    devices = jax.local_device_count()
+    return {k: v.reshape(devices, -1, *v.shape[1:]) for k, v in batch.items()}

@@ -1,0 +1,137 @@
+"""What a run tells while it runs: one line, metrics.jsonl, TensorBoard event files."""
+
+import json
+import math
+import pathlib
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+Figures = dict[str, float]
+
+
+class NonFiniteError(FloatingPointError):
+    """A figure of a step is no number any more; the state after it is worthless."""
+
+
+def summarize(
+    rounds: Sequence[dict[str, np.ndarray]], last: int, class_names: Sequence[str]
+) -> Figures:
+    """Means over consecutive steps up to `last`; a vector becomes a figure a class.
+
+    Raises:
+        NonFiniteError: naming the first step and figure that is NaN or infinite.
+    """
+    named = [dict(_by_class(metrics, class_names)) for metrics in rounds]
+    for back, figures in zip(range(len(named) - 1, -1, -1), named, strict=True):
+        bad = [key for key, value in figures.items() if not math.isfinite(value)]
+        if figures["state/non_finite"] or bad:
+            what = ", ".join(bad) or "a parameter"
+            raise NonFiniteError(f"{what} became non-finite in step {last - back}")
+    return {key: float(np.mean([f[key] for f in named])) for key in named[0]}
+
+
+def _by_class(
+    metrics: dict[str, np.ndarray], class_names: Sequence[str]
+) -> Iterator[tuple[str, float]]:
+    for key, value in metrics.items():
+        if value.ndim == 0:
+            yield key, float(value)
+        else:
+            stem = key.removesuffix("_by_class")
+            for name, part in zip(class_names, value, strict=True):
+                yield f"{stem}/{name}", float(part)
+
+
+class Reporter:
+    """Writes the figures of one run; going on at a step, it first cuts back to it."""
+
+    def __init__(self, workdir: pathlib.Path, step: int):
+        self._path = workdir / "metrics.jsonl"
+        cut_back(self._path, step)
+        self._jsonl = self._path.open("a", encoding="utf-8")
+        folder = workdir / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
+        self._events = (folder / name).open("wb")
+        self._records = RecordWriter(self._events)
+        self._record(file_version="brain.Event:2")
+        # TensorBoard forgets what an earlier start wrote of this step and later ones.
+        start = SessionLog(status=SessionLog.START)
+        self._record(step=step + 1, session_log=start)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._jsonl.close()
+        self._records.close()
+        self._events.close()
+
+    def _record(self, **fields: Any) -> None:
+        event = Event(wall_time=time.time(), **fields)
+        self._records.write(event.SerializeToString())
+        self._records.flush()
+
+    def write(self, step: int, kimg: float, figures: Figures) -> None:
+        """One line of JSON, and one event with a scalar for each figure."""
+        line = {"step": step, "kimg": round(kimg, 3), **figures}
+        self._jsonl.write(json.dumps(line) + "\n")
+        self._jsonl.flush()
+        scalars = [
+            Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()
+        ]
+        self._record(step=step, summary=Summary(value=scalars))
+
+
+def cut_back(path: pathlib.Path, step: int) -> None:
+    """Drops the lines of metrics.jsonl beyond a step, and a half-written last one."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except json.JSONDecodeError:  # a kill cut this one short
+            continue
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text("".join(kept), encoding="utf-8")
+    unfinished.replace(path)
+
+
+class ProgressLine:
+    """One line on stderr: rewritten in place on a terminal, one a report elsewhere."""
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+
+    def show(self, kimg: float, total: float, figures: Figures) -> None:
+        """Where the run stands: kimg of total, pace, time left, both losses, lead."""
+        pace = figures["time/img_per_sec"]
+        left = round((total - kimg) * 1000 / pace)
+        text = (
+            f"{kimg:.1f}/{total:g} kimg  {pace:.0f} img/s  ETA {clock(left)}  "
+            f"D {figures['d/adversarial']:.3f} G {figures['g/adversarial']:.3f}  "
+            f"class {figures['d/class']:.2f} {figures['g/class']:.2f}  "
+            f"lead {figures['d/lead']:.2f}"
+        )
+        self.say(text, over=self._live)
+
+    def say(self, text: str, over: bool = False) -> None:
+        """A line of its own, or one the next will be written over."""
+        clear = "\r\x1b[K" if self._live else ""
+        sys.stderr.write(clear + text + ("" if over else "\n"))
+        sys.stderr.flush()
+
+
+def clock(seconds: int) -> str:
+    """3725 -> '1:02:05'."""
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

@@ -1,0 +1,126 @@
+"""A run that passed the door: its configuration, its data, its folder, its game."""
+
+import dataclasses
+import json
+import math
+import pathlib
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from cxr_gan import config as configs
+from cxr_gan import data, parallel
+from cxr_gan.data import Dataset
+from cxr_gan.gan import Gan, GeneratorSpec, build, spec_of
+
+RECORD = "run.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """All that is fixed in a run; nothing is wrong with it that can be known now."""
+
+    config: ConfigDict
+    folder: pathlib.Path
+    dataset: Dataset
+    gan: Gan
+
+    @property
+    def spec(self) -> GeneratorSpec:
+        """Of the generator this run trains."""
+        return spec_of(self.config, self.dataset.class_names)
+
+    @property
+    def total_steps(self) -> int:
+        """Rounds until total_kimg real images have been shown to D."""
+        return math.ceil(self.config.total_kimg * 1000 / self.config.batch_size)
+
+    def kimg(self, step: int) -> float:
+        """Thousands of real images shown to D in the first `step` rounds."""
+        return step * self.config.batch_size / 1000
+
+    def due(self, step: int, every_kimg: float) -> bool:
+        """Whether an interval ends with this step; the last step ends each."""
+        every = max(1, round(every_kimg * 1000 / self.config.batch_size))
+        return step % every == 0 or step == self.total_steps
+
+    def record(self) -> dict[str, Any]:
+        """The run as JSON gives it back: its config and its data."""
+        return {
+            "config": configs.to_json(self.config),
+            "dataset": {
+                "name": self.config.dataset,
+                "identity": self.dataset.identity,
+                "class_names": list(self.dataset.class_names),
+            },
+        }
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """What a checkpoint says of itself, as JSON."""
+        spec = dataclasses.asdict(self.spec)
+        spec["class_names"] = list(self.spec.class_names)
+        return {**self.record(), "spec": spec, "kimg": self.kimg(step)}
+
+
+def open_run(config: ConfigDict, folder: pathlib.Path) -> Run:
+    """Says everything that can be wrong before any compile, then claims the folder.
+
+    Raises:
+        ValueError, OSError: what was given, what is wrong, what to type.
+    """
+    configs.check(config)
+    dataset = data.load(config.dataset, config.resolution, split_seed=config.split_seed)
+    group = config.group_per_class * len(dataset.class_names)
+    parallel.use_cores(shares=config.batch_size // group)
+    configs.check_fit(config, dataset.class_names, jax.device_count())
+    run = Run(config, folder, dataset, build(config, dataset.class_names))
+    claim(folder, run.record())
+    return run
+
+
+def claim(folder: pathlib.Path, record: dict[str, Any]) -> None:
+    """Makes the folder of a run, or makes sure that it belongs to this very run.
+
+    Raises:
+        ValueError: the folder is another run's, or no run's; says what to type.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(
+                f"{folder} is not empty, and no run of ours: it has no {RECORD}; give "
+                "another --workdir"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write(path, record)
+        return
+    try:
+        other = json.loads(path.read_text(encoding="utf-8"))
+        changed = configs.differences(other["config"], record["config"])
+        old = other["dataset"]
+        theirs = f"classes {old['class_names']}, sha256 {old['identity'][:12]}"
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error!r}); bring it back, or give another --workdir"
+        ) from error
+    if changed:
+        raise ValueError(
+            f"{folder} holds a run with another configuration (old -> new):\n  "
+            + "\n  ".join(changed)
+            + "\ngive another --workdir to train anew, or the old values to go on"
+        )
+    new = record["dataset"]
+    if (old["identity"], old["class_names"]) != (new["identity"], new["class_names"]):
+        raise ValueError(
+            f"{folder} was trained on other images than {new['name']} holds now "
+            f"({theirs}; now {new['class_names']}, {new['identity'][:12]}); bring the "
+            "old data back to go on, or give another --workdir"
+        )
+
+
+def write(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """JSON, whole or not at all."""
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(path)

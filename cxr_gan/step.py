@@ -1,0 +1,232 @@
+"""One round of the game, as pure functions of one device's share of the batch."""
+
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from cxr_gan import balance, images
+from cxr_gan.augment import augment
+from cxr_gan.gan import Gan
+from cxr_gan.losses import cross_entropy, feature_matching, gradient_penalty
+from cxr_gan.models.discriminator import Judgement
+from cxr_gan.state import Player, TrainState
+
+AXIS = "batch"  # the mapped axis: devices
+Metrics = dict[str, jax.Array]
+Loss = Callable[[optax.Params], tuple[jax.Array, Metrics]]
+
+
+class Round(NamedTuple):
+    """What both players are dealt, example by example."""
+
+    real: jax.Array  # float32 [n, s, s, 1] in [-1, 1]
+    label: jax.Array  # int32 [n]; of the real image, and asked of the generated one
+    z: jax.Array  # float32 [n, latent]
+    keys: jax.Array  # [3, n]: augmentation of real, of generated for D, for G
+
+
+def deal(gan: Gan, batch: dict[str, jax.Array], rng: jax.Array) -> Round:
+    """Noise and augmentation by an example's place in the global batch."""
+    n = batch["label"].shape[0]
+    place = lax.axis_index(AXIS) * n + jnp.arange(n)
+    keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(rng, i), 4))(place)
+    z = jax.vmap(lambda key: jax.random.normal(key, (gan.latent_size,)))(keys[:, 0])
+    return Round(images.from_uint8(batch["image"]), batch["label"], z, keys[:, 1:].T)
+
+
+def generate(gan: Gan, params: optax.Params, dealt: Round) -> jax.Array:
+    """G's images of this round, [n, s, s, 1].
+
+    Both turns call it, and yet G runs forward once: it has not changed between them,
+    so the compiler finds the two the same.
+    """
+    fake = gan.generator.apply({"params": params}, dealt.z, dealt.label)
+    return cast(jax.Array, fake)
+
+
+def judge(gan: Gan, params: optax.Params, image: jax.Array) -> Judgement:
+    """D's judgement of [m, s, s, 1]."""
+    return cast(Judgement, gan.discriminator.apply({"params": params}, image))
+
+
+def update_discriminator(
+    gan: Gan, state: TrainState, dealt: Round, speed: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """D's turn: real images towards real and their class, generated ones away."""
+    fake = lax.stop_gradient(generate(gan, state.generator.params, dealt))
+    real = augment(dealt.real, dealt.keys[0], gan.policies)
+    both = jnp.concatenate([real, augment(fake, dealt.keys[1], gan.policies)])
+
+    def loss(params: optax.Params) -> tuple[jax.Array, Metrics]:
+        seen = judge(gan, params, both)
+        on_real, on_fake = jnp.split(seen.realness, 2)
+        logits, _ = jnp.split(seen.pathology, 2)
+        adversarial = gan.adversarial.discriminator(on_real, on_fake).mean()
+        classes = cross_entropy(logits, dealt.label).mean()
+        penalty = lazy_penalty(gan, params, real, state.step)
+        total = adversarial + gan.loss.class_weight_d * classes + penalty
+        return total, {
+            "d/adversarial": adversarial,
+            "d/class": classes,
+            "d/penalty": penalty,
+            **signs_of_balance(gan, on_real, on_fake, logits, dealt.label),
+        }
+
+    player, metrics = learn(loss, state.discriminator, gan.optimizer_d, speed)
+    return state.replace(discriminator=player), metrics
+
+
+def update_generator(
+    gan: Gan, state: TrainState, dealt: Round, speed: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """G's turn: towards images that D calls real and of the class asked for."""
+
+    def loss(params: optax.Params) -> tuple[jax.Array, Metrics]:
+        fake = augment(generate(gan, params, dealt), dealt.keys[2], gan.policies)
+        seen = judge(gan, state.discriminator.params, fake)
+        adversarial = gan.adversarial.generator(seen.realness).mean()
+        classes = cross_entropy(seen.pathology, dealt.label).mean()
+        matching = match_features(gan, state, dealt, seen.features)
+        return adversarial + gan.loss.class_weight_g * classes + matching, {
+            "g/adversarial": adversarial,
+            "g/class": classes,
+            "g/matching": matching,
+        }
+
+    player, metrics = learn(loss, state.generator, gan.optimizer_g, speed)
+    return state.replace(generator=player), metrics
+
+
+def learn(
+    loss: Loss,
+    player: Player,
+    optimizer: optax.GradientTransformation,
+    speed: jax.Array,
+) -> tuple[Player, Metrics]:
+    """One descent of the global mean of a loss; `speed` scales it after Adam."""
+    gradient, metrics = jax.grad(loss, has_aux=True)(player.params)
+    gradient, metrics = lax.pmean((gradient, metrics), AXIS)
+    updates, opt_state = optimizer.update(gradient, player.opt_state, player.params)
+    updates = jax.tree.map(lambda u: speed * u, updates)
+    return Player(optax.apply_updates(player.params, updates), opt_state), metrics
+
+
+def lazy_penalty(
+    gan: Gan, params: optax.Params, real: jax.Array, step: jax.Array
+) -> jax.Array:
+    """R1 on real images every few steps, as many times as strong; else 0.
+
+    Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of
+    StyleGAN", section 3.1 (lazy regularization).
+    """
+    weight, every = gan.loss.r1_weight, gan.loss.r1_every
+    if not weight:
+        return jnp.zeros(())
+
+    def penalty(params: optax.Params) -> jax.Array:
+        per_image = gradient_penalty(lambda x: judge(gan, params, x).realness, real)
+        return weight * every * per_image.mean()
+
+    return lax.cond(step % every == 0, penalty, lambda _: jnp.zeros(()), params)
+
+
+def match_features(
+    gan: Gan, state: TrainState, dealt: Round, fake: jax.Array
+) -> jax.Array:
+    """Distance of D's class means, group by group; fake float32 [n, d] -> []."""
+    weight = gan.loss.feature_matching
+    if not weight:
+        return jnp.zeros(())
+    real = augment(dealt.real, dealt.keys[0], gan.policies)
+    real = judge(gan, state.discriminator.params, real).features
+    grouped = [
+        x.reshape(-1, gan.group, *x.shape[1:]) for x in (real, fake, dealt.label)
+    ]
+    distance = jax.vmap(lambda r, f, y: feature_matching(r, f, y, gan.num_classes))
+    return weight * distance(*grouped).mean()
+
+
+def signs_of_balance(
+    gan: Gan,
+    on_real: jax.Array,
+    on_fake: jax.Array,
+    logits: jax.Array,
+    label: jax.Array,
+) -> Metrics:
+    """What tells which player leads; float32 [], and [num_classes] class by class."""
+    member = jax.nn.one_hot(label, gan.num_classes, axis=0)
+    share = member / member.sum(1, keepdims=True)
+    right_real = (on_real > gan.adversarial.middle).astype(jnp.float32)
+    right_fake = (on_fake <= gan.adversarial.middle).astype(jnp.float32)
+    right_class = (logits.argmax(-1) == label).astype(jnp.float32)
+    return {
+        "d/accuracy_real": right_real.mean(),
+        "d/accuracy_fake": right_fake.mean(),
+        "d/accuracy_class": right_class.mean(),
+        "d/lead": (on_real - on_fake).mean(),
+        "d/accuracy_real_by_class": share @ right_real,
+        "d/accuracy_fake_by_class": share @ right_fake,
+        "d/lead_by_class": share @ (on_real - on_fake),
+    }
+
+
+def average(gan: Gan, state: TrainState) -> optax.Params:
+    """The generator's running mean, its half-life ramped up with the images seen.
+
+    Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limited
+    Data", appendix C (EMA), ramp as in its published implementation.
+    """
+    seen = gan.batch_kimg * (state.step + 1)
+    halflife = jnp.minimum(gan.ema_halflife_kimg, gan.ema_rampup * seen)
+    keep = 0.5 ** (gan.batch_kimg / halflife)
+    return optax.incremental_update(state.generator.params, state.ema, 1 - keep)
+
+
+def non_finite(state: TrainState) -> jax.Array:
+    """How many numbers of both players' weights are NaN or infinite; float32 []."""
+    params = (state.discriminator.params, state.generator.params)
+    counts = [jnp.sum(~jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]
+    return jnp.asarray(sum(counts), jnp.float32)
+
+
+def train_step(
+    gan: Gan, state: TrainState, batch: dict[str, jax.Array], rng: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """Plays one round: D learns from real and fake images, then G answers the new D.
+
+    Args:
+        gan: networks, optimizers and losses; closed over, never traced.
+        state: all that changes; donated, so do not use it after the call.
+        batch: this device's share: {"image": uint8 [n, s, s, 1], "label": int32 [n]},
+            whole groups of gan.group examples, equally many of each class in each.
+        rng: the run's key, the same on every device. Step and example index are folded
+            in here, so 1 and 8 devices, and a resumed run, draw the same noise.
+
+    Returns:
+        The next state, and metrics: float32 [] or [num_classes], means over the global
+        batch, the same on every device.
+
+    Source: Odena et al. 2017, "Auxiliary Classifier GANs", section 3.
+    """
+    rule = gan.balance
+    speeds = balance.speeds(state.lead, rule.low, rule.high, rule.strength)
+    if not rule.enabled:
+        speeds = balance.Speeds(jnp.ones(()), jnp.ones(()))
+    dealt = deal(gan, batch, jax.random.fold_in(rng, state.step))
+    state, metrics_d = update_discriminator(gan, state, dealt, speeds.discriminator)
+    state, metrics_g = update_generator(gan, state, dealt, speeds.generator)
+    lead = balance.remember(
+        state.lead, metrics_d["d/lead"], gan.batch_kimg, rule.halflife_kimg
+    )
+    state = state.replace(ema=average(gan, state), step=state.step + 1, lead=lead)
+    return state, {
+        **metrics_d,
+        **metrics_g,
+        "balance/d_speed": speeds.discriminator,
+        "balance/g_speed": speeds.generator,
+        "state/non_finite": non_finite(state),
+    }

@@ -1,0 +1,107 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cxr_gan import losses
+
+# realness of a real and of a generated image, then D's loss and G's, by hand
+BY_HAND = {
+    "least_squares": (2.0, 0.5, 0.5 * 1**2 + 0.5 * 0.5**2, 0.5 * 0.5**2),
+    "hinge": (0.5, -0.25, 0.5 + 0.75, 0.25),
+    "logistic": (2.0, -1.0, 0.126928 + 0.313262, 1.313262),  # ln(1 + e^-2) + ...
+}
+
+
+@pytest.fixture(params=losses.ADVERSARIAL.items(), ids=lambda item: item[0])
+def pair(request) -> losses.Adversarial:
+    """Each of the adversarial losses in turn."""
+    return request.param[1]
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_adversarial_losses_equal_those_worked_out_by_hand(name):
+    real, fake, d, g = (jnp.array([x]) for x in BY_HAND[name])
+    pair = losses.ADVERSARIAL[name]
+    np.testing.assert_allclose(pair.discriminator(real, fake), d, rtol=1e-5)
+    np.testing.assert_allclose(pair.generator(fake), g, rtol=1e-5)
+
+
+def test_adversarial_losses_are_one_number_per_example(pair):
+    real, fake = jnp.linspace(-1, 1, 5), jnp.zeros(5)
+    assert pair.discriminator(real, fake).shape == (5,)
+    assert pair.generator(fake).shape == (5,)
+
+
+def test_adversarial_losses_and_slopes_are_finite_however_sure_d_is(pair):
+    for real in (-1e4, 0.0, 1e4):
+        for fake in (-1e4, 0.0, 1e4):
+            d = jax.value_and_grad(pair.discriminator, (0, 1))(real, fake)
+            g = jax.value_and_grad(pair.generator)(fake)
+            chex.assert_tree_all_finite((d, g))
+
+
+def test_d_pays_less_for_being_right_than_for_being_wrong(pair):
+    high, low = pair.middle + 0.25, pair.middle - 0.25
+    right, wrong = pair.discriminator(high, low), pair.discriminator(low, high)
+    assert right < pair.discriminator(pair.middle, pair.middle) < wrong
+
+
+def test_g_pays_less_where_d_calls_its_images_real(pair):
+    assert pair.generator(pair.middle + 0.25) < pair.generator(pair.middle - 0.25)
+
+
+def test_real_and_fake_pull_on_d_alike_where_it_is_undecided(pair):
+    on_real, on_fake = jax.grad(pair.discriminator, (0, 1))(pair.middle, pair.middle)
+    assert on_real < 0
+    np.testing.assert_allclose(on_real, -on_fake)
+
+
+def test_cross_entropy_is_minus_the_log_of_what_the_right_class_was_given():
+    logits = jnp.log(jnp.array([[1.0, 3.0], [1.0, 3.0], [0.2, 0.8]]))
+    label = jnp.array([1, 0, 0])
+    expected = -np.log([0.75, 0.25, 0.2])
+    np.testing.assert_allclose(losses.cross_entropy(logits, label), expected, rtol=1e-5)
+
+
+def test_cross_entropy_is_finite_for_the_surest_error():
+    def total(logits):
+        return losses.cross_entropy(logits, jnp.array([1])).sum()
+
+    loss, slope = jax.value_and_grad(total)(jnp.array([[1e4, -1e4]]))
+    assert loss == 2e4
+    np.testing.assert_allclose(slope, [[1, -1]])
+
+
+def test_feature_matching_is_the_squared_distance_of_class_means():
+    real = jnp.array([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [0.0, 4.0]])
+    label = jnp.array([0, 1, 0, 1])  # means (2, 0) and (0, 3)
+    distance = losses.feature_matching(real, jnp.zeros((4, 2)), label, 2)
+    np.testing.assert_allclose(distance, [(4 + 0) / 2, (0 + 9) / 2])
+
+
+def test_feature_matching_is_zero_for_other_examples_with_the_same_class_means():
+    real = jnp.array([[1.0], [5.0], [3.0], [7.0]])
+    fake = jnp.array([[2.0], [12.0], [2.0], [0.0]])
+    distance = losses.feature_matching(real, fake, jnp.array([0, 1, 0, 1]), 2)
+    np.testing.assert_allclose(distance, [0])
+
+
+def test_feature_matching_sees_classes_that_were_swapped():
+    real, swapped = jnp.array([[0.0], [1.0]]), jnp.array([[1.0], [0.0]])
+    distance = losses.feature_matching(real, swapped, jnp.array([0, 1]), 2)
+    np.testing.assert_allclose(distance, [1])
+
+
+def test_gradient_penalty_of_a_linear_function_is_half_its_squared_weights():
+    weights = jax.random.normal(jax.random.key(0), (4, 4, 1))
+    image = jax.random.normal(jax.random.key(1), (3, 4, 4, 1))
+    penalty = losses.gradient_penalty(lambda x: (x * weights).sum((1, 2, 3)), image)
+    np.testing.assert_allclose(penalty, [0.5 * (weights**2).sum()] * 3, rtol=1e-5)
+
+
+def test_gradient_penalty_is_each_image_s_own():
+    image = jnp.array([0.0, 1.0, 2.0]).reshape(3, 1, 1, 1)
+    penalty = losses.gradient_penalty(lambda x: (x**2).sum((1, 2, 3)), image)
+    np.testing.assert_allclose(penalty, [0, 2, 8])  # (2x)^2 / 2

@@ -1,0 +1,99 @@
+"""The wheel works by itself: what a person gets who installs it and has no checkout."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import sysconfig
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+TINY = (
+    "--config.dataset=phantom:200",
+    "--config.resolution=32",
+    "--config.total_kimg=0.1",
+)
+
+
+def run(*command: str | os.PathLike[str], cwd: pathlib.Path) -> str:
+    """Runs a command as a user would: no flags of XLA or of Python from the tests."""
+    ours = ("JAX_", "PYTHON", "TF_", "XLA_", "XDG_")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    env["XDG_CACHE_HOME"] = str(cwd / "cache")
+    done = subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory) -> pathlib.Path:
+    """A folder far from the checkout, for the wheel, its environment and its runs."""
+    return tmp_path_factory.mktemp("elsewhere")
+
+
+@pytest.fixture(scope="module")
+def wheel(scratch) -> pathlib.Path:
+    run(
+        *(sys.executable, "-m", "build", "--wheel", "--no-isolation"),
+        *("--outdir", scratch, ROOT),
+        cwd=scratch,
+    )
+    (path,) = scratch.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def bin_dir(scratch, wheel) -> pathlib.Path:
+    """Of an environment that holds the wheel and, through a .pth file, sees the
+    dependencies already installed here: no network is needed, and the checkout,
+    which this environment's own .pth file would show, stays unseen."""
+    run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=scratch)
+    bin_dir = scratch / "env" / ("Scripts" if os.name == "nt" else "bin")
+    pip = (sys.executable, "-m", "pip", "--python", bin_dir / "python")
+    run(*pip, "install", "--no-deps", "--no-index", wheel, cwd=scratch)
+    find = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = pathlib.Path(run(bin_dir / "python", "-c", find, cwd=scratch).strip())
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return bin_dir
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_library_its_types_and_its_configs_and_no_tests(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    library = {str(p.relative_to(ROOT)) for p in (ROOT / "cxr_gan").rglob("*.py")}
+    configs = {f"cxr_gan/configs/{p.name}" for p in (ROOT / "configs").glob("*.py")}
+    assert library | configs | {"cxr_gan/py.typed"} <= names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"cxr_gan"}
+    assert not [name for name in names if "test" in name or "/__pycache__/" in name]
+
+
+@pytest.mark.slow
+def test_installed_wheel_trains_loads_samples_and_generates(scratch, bin_dir):
+    python = bin_dir / "python"
+    where = run(python, "-c", "import cxr_gan; print(cxr_gan.__file__)", cwd=scratch)
+    assert pathlib.Path(where.strip()).is_relative_to(scratch)
+
+    run(
+        *(bin_dir / "cxr-gan", "--config=configs/quick.py", *TINY, "--workdir=run"),
+        cwd=scratch,
+    )
+    shape = run(
+        *(python, "-c"),
+        "import cxr_gan; params = cxr_gan.load('run'); "
+        "print(cxr_gan.sample(params, [0, 1, 1], 0).shape)",
+        cwd=scratch,
+    )
+    assert shape.strip() == "(3, 32, 32, 1)"
+
+    run(
+        *(python, "-m", "cxr_gan.generate", "--model=run"),
+        *("--label=PNEUMONIA", "--num=3", "--seed=0", "--out=samples"),
+        cwd=scratch,
+    )
+    assert len(list((scratch / "samples").rglob("*.png"))) >= 3
+    assert (scratch / "samples" / "labels.csv").exists()

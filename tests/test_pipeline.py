@@ -1,0 +1,160 @@
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cxr_gan.data import pipeline
+from cxr_gan.data.sets import ImageSet
+
+
+def image_set(*counts: int) -> ImageSet:
+    """counts[c] images of class c; every pixel of an image is its position."""
+    labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    labels = np.random.default_rng(0).permutation(labels)
+    positions = np.arange(len(labels), dtype=np.uint8)
+    images = np.broadcast_to(positions[:, None, None, None], (len(labels), 2, 2, 1))
+    return ImageSet(images.copy(), labels, tuple(f"train/{i}" for i in positions))
+
+
+def take(images: ImageSet, steps: int, **changes):
+    settings = {
+        "num_classes": len(set(images.labels)),
+        "batch_size": 6,
+        "samples_per_class": (0,),
+        "seed": 3,
+    }
+    settings.update(changes)
+    return list(itertools.islice(pipeline.batches(images, **settings), steps))
+
+
+def shown(batches) -> np.ndarray:
+    return np.concatenate([batch["image"][:, 0, 0, 0] for batch in batches])
+
+
+def test_every_batch_interleaves_the_classes_equally():
+    images = image_set(7, 20, 11)
+    for batch in take(images, 9):
+        np.testing.assert_array_equal(batch["label"], [0, 1, 2, 0, 1, 2])
+        assert batch["label"].dtype == np.int32
+        assert batch["image"].dtype == np.uint8
+        assert batch["image"].shape == (6, 2, 2, 1)
+
+
+def test_labels_are_those_of_the_images():
+    images = image_set(7, 20)
+    batches = take(images, 9)
+    labels = np.concatenate([batch["label"] for batch in batches])
+    np.testing.assert_array_equal(images.labels[shown(batches)], labels)
+
+
+def test_every_epoch_of_a_class_shows_each_image_once_in_a_new_order():
+    images = image_set(7, 20)
+    batches = take(images, 40)
+    labels = np.concatenate([batch["label"] for batch in batches])
+    for label, count in ((0, 7), (1, 20)):
+        of_class = shown(batches)[labels == label]
+        epochs = of_class[: len(of_class) // count * count].reshape(-1, count)
+        expected = np.flatnonzero(images.labels == label)
+        for epoch in epochs:
+            np.testing.assert_array_equal(np.sort(epoch), expected)
+        assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
+
+
+@pytest.mark.parametrize("start", [1, 17])
+def test_starting_at_a_step_equals_skipping_to_it(start):
+    images = image_set(7, 20)
+    skipped = take(images, start + 4)[start:]
+    np.testing.assert_array_equal(shown(take(images, 4, start=start)), shown(skipped))
+
+
+def test_a_start_far_away_costs_nothing():
+    far = take(image_set(7, 20), 2, start=10**12)
+    assert (
+        sorted(np.concatenate([batch["label"] for batch in far])) == [0] * 6 + [1] * 6
+    )
+
+
+def test_the_order_is_a_function_of_the_seed():
+    images = image_set(7, 20)
+    np.testing.assert_array_equal(shown(take(images, 9)), shown(take(images, 9)))
+    assert (shown(take(images, 9)) != shown(take(images, 9, seed=4))).any()
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_together_see_the_batch_of_one_in_order(hosts):
+    images = image_set(7, 20, 11)
+    whole = take(images, 5, batch_size=24)
+    shares = [
+        take(images, 5, batch_size=24, process_index=p, process_count=hosts)
+        for p in range(hosts)
+    ]
+    for step, batch in enumerate(whole):
+        for key in ("image", "label"):
+            joined = np.concatenate([share[step][key] for share in shares])
+            np.testing.assert_array_equal(joined, batch[key])
+
+
+@pytest.mark.parametrize(
+    ("asked", "used"), [((5,), (5, 5)), ((5, 12), (5, 12)), ((0, 3), (7, 3))]
+)
+def test_samples_per_class_limits_the_images_of_each_class(asked, used):
+    images = image_set(7, 20)
+    seen = set(shown(take(images, 40, samples_per_class=asked)))
+    labels = images.labels[sorted(seen)]
+    np.testing.assert_array_equal(np.bincount(labels), used)
+
+
+def test_the_subset_is_the_same_for_every_seed_and_grows_with_its_size():
+    images = image_set(7, 20)
+    few = set(shown(take(images, 20, samples_per_class=(4,))))
+    assert few == set(shown(take(images, 20, samples_per_class=(4,), seed=9)))
+    assert few < set(shown(take(images, 20, samples_per_class=(6,))))
+
+
+def test_the_subset_follows_the_ids_not_the_order_of_the_set():
+    images = image_set(7, 20)
+    back = ImageSet(images.images[::-1], images.labels[::-1], images.ids[::-1])
+    np.testing.assert_array_equal(
+        shown(take(images, 5, samples_per_class=(4,))),
+        shown(take(back, 5, samples_per_class=(4,))),
+    )
+
+
+def test_a_class_of_one_image_repeats_it():
+    batches = take(image_set(1, 5), 3)
+    labels = np.concatenate([batch["label"] for batch in batches])
+    assert len(set(shown(batches)[labels == 0])) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 7}, "batch_size=7 .* 1 processes .* 2 classes.* multiple of 2"),
+        ({"batch_size": 6, "process_count": 2}, "multiple of 4"),
+        ({"batch_size": 0}, "multiple of 2"),
+        ({"process_index": 1}, r"process_index=1 must lie in 0\.\.0"),
+        ({"start": -1}, "start=-1"),
+        ({"samples_per_class": (8,)}, "asks for 8 of class 0 .*which has 7 images"),
+        ({"samples_per_class": (0, 21)}, "asks for 21 of class 1 .*has 20 images"),
+        ({"samples_per_class": (-1,)}, "asks for -1"),
+        ({"samples_per_class": (1, 2, 3)}, "3 numbers for 2 classes; give 1 or 2"),
+        ({"num_classes": 3}, "class 2 has no images"),
+        ({"num_classes": 1}, "labels go up to 1, so num_classes=1 must be greater"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_the_first_batch(changes, words):
+    settings = {
+        "num_classes": 2,
+        "batch_size": 6,
+        "samples_per_class": (0,),
+        "seed": 0,
+    }
+    with pytest.raises(ValueError, match=words):
+        pipeline.batches(image_set(7, 20), **(settings | changes))
+
+
+def test_the_data_package_imports_no_tensorflow():
+    code = "import sys, cxr_gan.data; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,150 @@
+import logging as python_logging
+
+import numpy as np
+import pytest
+
+from cxr_gan.data import splits
+from cxr_gan.data.sets import ImageSet, Splits
+
+NAMES = ("NORMAL", "PNEUMONIA")
+
+
+def image_set(names: list[str], labels) -> ImageSet:
+    images = np.zeros((len(names), 2, 2, 1), np.uint8)
+    return ImageSet(images, np.array(labels, np.int32), tuple(names))
+
+
+def kermany(patients: int, split: str = "train", first: int = 0) -> ImageSet:
+    """1 to 4 images of each of so many patients of each class."""
+    names, labels = [], []
+    for patient in range(first, first + patients):
+        for image in range(1 + patient % 4):
+            names.append(f"{split}/NORMAL/IM-{patient:04}-{image:04}.jpeg")
+            names.append(f"{split}/PNEUMONIA/person{patient}_virus_{image}.jpeg")
+            labels += [0, 1]
+    return image_set(names, labels)
+
+
+def unnamed(*counts: int, split: str = "train") -> ImageSet:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return image_set([f"{split}/{i}" for i in range(len(labels))], labels)
+
+
+def patients(images: ImageSet) -> set:
+    return {splits.patient_of(name) for name in images.ids}
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("train/P/person1000_bacteria_2931.jpeg", ("kermany", "bacteria", 1000)),
+        ("train/P/person1000_virus_1681.jpeg", ("kermany", "virus", 1000)),
+        ("IM-0115-0001.jpeg", ("kermany", "IM", 115)),
+        ("train/NORMAL/IM-0640-0001-0001.jpeg", ("kermany", "IM", 640)),
+        ("NORMAL2-IM-1427-0001.jpeg", ("kermany", "NORMAL2-IM", 1427)),
+        ("val/Effusion/00000013_005.png", ("nih", 13)),
+        ("phantom/0/17", ("phantom", 0, 17)),
+        ("train/NORMAL/chest13.png", None),
+        ("train/17", None),
+    ],
+)
+def test_names_of_known_sets_tell_the_patient(name, patient):
+    assert splits.patient_of(name) == patient
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_patient_is_in_both_train_and_the_held_out_tenth(seed):
+    whole = kermany(200)
+    train, val = splits.divide(Splits(whole, None, NAMES), seed)
+    assert not patients(train) & patients(val)
+    assert sorted(train.ids + val.ids) == sorted(whole.ids)
+    share = val.counts(2) / whole.counts(2)
+    assert (share >= 0.1).all()
+    assert (share < 0.11).all()
+
+
+def test_a_patient_seen_in_two_classes_stays_together():
+    names = [
+        f"train/{c}/{p:08}_00{i}.png" for c in "AB" for p in range(60) for i in "01"
+    ]
+    whole = image_set(names, [0] * 120 + [1] * 120)
+    train, val = splits.divide(Splits(whole, None, ("A", "B")), 0)
+    assert not patients(train) & patients(val)
+    assert (val.counts(2) >= 12).all()
+
+
+def test_the_held_out_tenth_is_a_function_of_the_seed():
+    raw = Splits(kermany(200), None, NAMES)
+    assert splits.divide(raw, 1)[1].ids == splits.divide(raw, 1)[1].ids
+    assert splits.divide(raw, 1)[1].ids != splits.divide(raw, 2)[1].ids
+
+
+def test_names_without_patients_are_held_out_by_image_with_a_warning(caplog):
+    with caplog.at_level(python_logging.WARNING, logger="absl"):
+        train, val = splits.divide(Splits(unnamed(50, 31), None, NAMES), 0)
+    np.testing.assert_array_equal(val.counts(2), [5, 3])
+    np.testing.assert_array_equal(train.counts(2), [45, 28])
+    assert "81 of 81 names, such as 'train/0', tell no patient" in caplog.text
+
+
+def test_a_large_enough_val_is_kept_as_it_is():
+    raw = Splits(kermany(200), unnamed(50, 50, split="val"), NAMES)
+    train, val = splits.divide(raw, 0)
+    assert train is raw.train
+    assert val is raw.val
+
+
+def test_patients_shared_by_train_and_a_given_val_are_told(caplog):
+    raw = Splits(kermany(40), kermany(40, "val", first=39), NAMES)
+    with caplog.at_level(python_logging.WARNING, logger="absl"):
+        splits.divide(raw, 0)
+    assert "2 patients are both in train and in val" in caplog.text
+
+
+def test_a_small_val_is_joined_by_a_tenth_and_takes_its_patients_along():
+    small = kermany(3, "val", first=198)  # patients 198 and 199 are in train as well
+    whole = kermany(200)
+    train, val = splits.divide(Splits(whole, small, NAMES), 0)
+    assert val.ids[: len(small)] == small.ids
+    assert not patients(train) & patients(val)
+    assert len(train) + len(val) == len(whole) + len(small)
+    assert (val.counts(2) - small.counts(2) >= whole.counts(2) // 10).all()
+
+
+def test_one_class_short_of_fifty_makes_a_val_small():
+    raw = Splits(unnamed(100, 100), unnamed(500, 49, split="val"), NAMES)
+    np.testing.assert_array_equal(splits.divide(raw, 0)[1].counts(2), [510, 59])
+
+
+def test_a_patient_with_most_of_a_class_stays_in_train():
+    names = [f"train/A/IM-0001-{i:04}.png" for i in range(18)]
+    names += [f"train/A/IM-0002-{i:04}.png" for i in range(2)]
+    names += [f"train/B/person{i}_virus_1.png" for i in range(20)]
+    whole = image_set(names, [0] * 20 + [1] * 20)
+    for seed in range(8):
+        _, val = splits.divide(Splits(whole, None, NAMES), seed)
+        np.testing.assert_array_equal(val.counts(2), [2, 2])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["train/NORMAL/IM-0001-0001.png"],
+        [f"train/NORMAL/IM-0001-{i:04}.png" for i in range(30)],
+    ],
+)
+def test_a_class_that_cannot_be_divided_is_named(names):
+    others = [f"train/PNEUMONIA/person{i}_virus_1.png" for i in range(30)]
+    whole = image_set(names + others, [0] * len(names) + [1] * len(others))
+    with pytest.raises(
+        ValueError, match="class 'NORMAL' has too few images, or too few"
+    ):
+        splits.divide(Splits(whole, None, NAMES), 0)
+
+
+def test_a_name_keeps_its_rank_when_others_come():
+    names = [f"image {i}" for i in range(20)]
+    more = splits.ranked([*names, "another"], 5)
+    more.remove("another")
+    assert more == splits.ranked(names, 5)
+    assert more != names
