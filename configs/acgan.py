@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.discriminator.name = "residual"
     config.discriminator.features_at_32 = 32
     config.discriminator.max_features = 256
-    config.group_per_class = 4  # images of each class in a group whose deviation D sees
+    config.group_per_class = 2  # images of each class in a group whose deviation D sees
 
     # Losses
     config.loss = ConfigDict()
@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
     config.loss.class_weight_d = 0.5  # of D's cross-entropy on real images
     config.loss.class_weight_g = 0.1  # of G's cross-entropy on its own images
     config.loss.feature_matching = 0.0  # weight of G's distance to D's class means
-    config.loss.r1_weight = 1.0  # of the gradient penalty on real images
+    config.loss.r1_weight = 2.0  # of the gradient penalty on real images
     config.loss.r1_every = 16  # steps; the weight is multiplied by as many
 
     # Augmentation of all that D sees, real and generated alike
@@ -61,7 +61,7 @@ def get_config() -> ConfigDict:
 
     # Optimizers (Adam), one for each player
     config.optimizer_d = ConfigDict()
-    config.optimizer_d.learning_rate = 5e-4
+    config.optimizer_d.learning_rate = 3e-4
     config.optimizer_d.beta1 = 0.0
     config.optimizer_d.beta2 = 0.99
     config.optimizer_g = config.optimizer_d.copy_and_resolve_references()
@@ -69,8 +69,8 @@ def get_config() -> ConfigDict:
     config.ema_rampup = 0.05  # the half-life is at most this share of kimg seen so far
 
     # Schedule
-    config.batch_size = 64  # over all devices, equally many of each class
-    config.total_kimg = 300.0  # thousands of real images shown to D
+    config.batch_size = 32  # over all devices, equally many of each class
+    config.total_kimg = 200.0  # thousands of real images shown to D
     config.max_minutes = 0.0  # wall time of one call, then it saves and ends; 0 = none
     config.report_kimg = 1.0  # between lines of figures
     config.draw_kimg = 10.0  # between grids of samples

@@ -8,10 +8,11 @@ JAX and Flax are imported when one of these names is first used.
 
 from typing import TYPE_CHECKING, Any
 
+from cxr_gan.version import __version__
+
 if TYPE_CHECKING:
     from cxr_gan.sampling import GeneratorParams, load, sample
 
-__version__ = "0.1.0"
 __all__ = ["GeneratorParams", "__version__", "load", "sample"]
 
 

@@ -1,9 +1,11 @@
 """The only file with Orbax: what a run writes down, and trusts only if it is whole."""
 
+import contextlib
+import json
 import os
 import pathlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import jax
@@ -18,12 +20,16 @@ DAMAGED = "damaged"
 KEEP = 2  # newest checkpoints on disk
 
 
+class CheckpointError(ValueError):
+    """A checkpoint cannot be written, or none can be read; says what to do."""
+
+
 class Checkpoints:
     """The checkpoints of one run: saved in the background, checked when read.
 
-    Orbax gives back flipped bytes without a word, so every array's CRC-32 is written
-    beside it and compared on reading. Arrays are saved as NumPy, and so restored on
-    any number of devices.
+    Orbax gives back flipped bytes without a word, so the CRC-32 of every array, and of
+    what is said of them, is written beside them and compared on reading. Arrays are
+    saved as NumPy, and so restored on any number of devices.
     """
 
     def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False):
@@ -49,30 +55,46 @@ class Checkpoints:
         """Begins to write a host state (NumPy leaves) and what is known of it.
 
         Raises:
-            RuntimeError: there is a checkpoint of this or a later step already, or an
-                earlier save failed.
+            CheckpointError: this or an earlier save failed, or there is a checkpoint
+                of this or a later step already.
         """
         step = int(state.step)
         rest, ema = state.replace(ema=None), state.ema
-        meta = {**meta, "step": step, "crc32": {**crcs(rest), **crcs(ema)}}
-        self._manager.check_for_errors()
-        saved = self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(rest),
-                ema=ocp.args.StandardSave(ema),
-                meta=ocp.args.JsonSave(meta),
-            ),
+        meta = {**meta, "step": step}
+        sums = {"state": crcs(rest), "ema": crcs(ema), "meta": crc_of_json(meta)}
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(rest),
+            ema=ocp.args.StandardSave(ema),
+            meta=ocp.args.JsonSave({**meta, "crc32": sums}),
         )
+        with self._writing():
+            self._manager.check_for_errors()
+            saved = self._manager.save(step, args=args)
         if not saved:
-            raise RuntimeError(
-                f"{self.folder} did not take step {step}: {self.steps()}"
+            raise CheckpointError(
+                f"{self.folder} did not take step {step}, for it holds {self.steps()}; "
+                "is another training using it?"
             )
 
     def wait(self) -> None:
-        """Returns when all that was saved is on disk; raises what went wrong."""
-        self._manager.wait_until_finished()
-        self._manager.check_for_errors()
+        """Returns when all that was saved is on disk.
+
+        Raises:
+            CheckpointError: a save failed.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # raised by Orbax's threads, of many kinds
+            raise CheckpointError(
+                f"{self.folder} could not be written: {first_line(error)}; make room "
+                "or mend it, and the same command goes on from the last checkpoint"
+            ) from error
 
     def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest whole checkpoint, shaped as target (NumPy leaves); None if none.
@@ -80,7 +102,7 @@ class Checkpoints:
         Damaged ones are passed over with a warning and moved aside, not deleted.
 
         Raises:
-            ValueError: there are checkpoints, but each is damaged.
+            CheckpointError: there are checkpoints, but each is damaged.
         """
         expected = target.replace(ema=None)
         found, damaged = self._newest_whole(
@@ -98,7 +120,7 @@ class Checkpoints:
 
         Raises:
             FileNotFoundError: no checkpoint, or none of this step.
-            ValueError: what there is is damaged.
+            CheckpointError: what there is is damaged.
         """
         if not self.steps():
             raise FileNotFoundError(
@@ -125,13 +147,13 @@ class Checkpoints:
             try:
                 return read(step), damaged
             except Exception as error:  # Orbax raises many kinds for damaged files
-                reason = str(error).splitlines()[0][:200]
-                logging.warning("checkpoint %d is damaged: %s", step, reason)
+                logging.warning("checkpoint %d is damaged: %s", step, first_line(error))
                 damaged.append(step)
         if damaged:
-            raise ValueError(
-                f"every checkpoint in {self.folder} is damaged ({damaged}); rename "
-                "that folder to begin afresh, or bring a copy back"
+            raise CheckpointError(
+                f"{self.folder}: damaged is every checkpoint looked at ({damaged} of "
+                f"{self.steps()}); bring a copy back, or train from the beginning with "
+                "another --workdir"
             )
         return None, damaged
 
@@ -144,11 +166,18 @@ class Checkpoints:
             items["state"] = ocp.args.StandardRestore(expected)
         out = self._manager.restore(step, args=ocp.args.Composite(**items))
         rest = out["state"] if expected is not None else None
-        found = {**crcs(rest), **crcs(out["ema"])}
-        wrong = [k for k, crc in found.items() if out["meta"]["crc32"][k] != crc]
+        meta = dict(out["meta"])
+        sums = meta.pop("crc32")
+        found = {"ema": crcs(out["ema"]), "meta": crc_of_json(meta)}
+        if expected is not None:
+            found["state"] = crcs(rest)
+        wrong = [item for item, value in found.items() if value != sums[item]]
         if wrong:
-            raise ValueError(f"changed on disk: {', '.join(wrong[:3])}")
-        return (rest, out["ema"]), out["meta"]
+            raise CheckpointError(f"changed on disk: {', '.join(wrong)}")
+        read, asked = (rest, out["ema"]), (expected, ema)
+        if expected is not None and _shapes(read) != _shapes(asked):
+            raise CheckpointError("its networks have other shapes than this run's")
+        return read, meta
 
     def _set_aside(self, step: int) -> None:
         """Moves a damaged step out of the way of the one that will be trained anew."""
@@ -166,10 +195,26 @@ def crcs(tree: Any) -> dict[str, int]:
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): zlib.crc32(
-            np.ascontiguousarray(leaf).data
+            np.ascontiguousarray(leaf).data,
+            zlib.crc32(f"{leaf.dtype}{leaf.shape}".encode()),
         )
         for path, leaf in leaves
     }
+
+
+def _shapes(tree: Any) -> Any:
+    """Of every array; Orbax does not compare them with those it was asked for."""
+    return jax.tree.map(np.shape, tree)
+
+
+def crc_of_json(content: dict[str, Any]) -> int:
+    """CRC-32 of what survives JSON: the same before writing and after reading."""
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def first_line(error: Exception) -> str:
+    """'ValueError: what it says', at most 200 letters of the first line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def load_ema(
@@ -179,7 +224,7 @@ def load_ema(
 
     Raises:
         FileNotFoundError: no such run, no checkpoint, or none of that step.
-        ValueError: all checkpoints, or the one asked for, are damaged.
+        CheckpointError: all checkpoints, or the one asked for, are damaged.
     """
     if not (pathlib.Path(workdir) / FOLDER).is_dir():
         raise FileNotFoundError(

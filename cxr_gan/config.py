@@ -2,7 +2,9 @@
 
 import difflib
 import importlib.util
+import inspect
 import json
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -31,19 +33,36 @@ def published() -> ConfigDict:
     return read(shipped("acgan.py"))
 
 
-def read(path: pathlib.Path) -> ConfigDict:
-    """What get_config() of a configuration file returns.
+def read(path: pathlib.Path, *words: str) -> ConfigDict:
+    """What get_config(*words) of a configuration file returns.
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: it is no configuration, or takes no words.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such configuration file")
+        known = sorted(file.name for file in shipped("acgan.py").parent.glob("*.py"))
+        raise FileNotFoundError(
+            f"{path}: no such configuration file; with cxr_gan came "
+            + ", ".join(f"configs/{name}" for name in known)
+        )
+    if path.suffix != ".py":
+        raise ValueError(f"{path} is no .py file; give one with a get_config()")
     spec = importlib.util.spec_from_file_location("cxr_gan_config", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config()
+    if not callable(getattr(module, "get_config", None)):
+        raise ValueError(f"{path} has no get_config(); see configs/quick.py for one")
+    if words and not inspect.signature(module.get_config).parameters:
+        raise ValueError(f"{path} takes no {words[0]!r}; leave off what follows {path}")
+    config = module.get_config(*words)
+    if not isinstance(config, ConfigDict):
+        raise ValueError(
+            f"{path}: get_config() returns a {type(config).__name__}; return an "
+            "ml_collections.ConfigDict"
+        )
+    return config
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
@@ -80,9 +99,11 @@ def check(config: ConfigDict) -> None:
         for key, value in given.items():
             if not _same_type(value, known[key]):
                 wrong.append(
-                    f"{key}={value!r} is a {type(value).__name__}; give a "
+                    f"{key}={value!r} is of type {type(value).__name__}; give "
                     f"{type(known[key]).__name__}, as {known[key]!r}"
                 )
+            elif type(value) is float and not math.isfinite(value):
+                wrong.append(f"{key}={value!r}: give a finite number, as {known[key]}")
             elif key in RULES and not RULES[key][0](value):
                 wrong.append(f"{key}={value!r}: {RULES[key][1]}")
     if not wrong and config.balance.low >= config.balance.high:

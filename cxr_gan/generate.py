@@ -9,7 +9,6 @@ kind of machine write the same bytes.
 import contextlib
 import csv
 import dataclasses
-import importlib
 import json
 import math
 import pathlib
@@ -23,11 +22,12 @@ from typing import Any
 import jax
 import numpy as np
 import tqdm
-from absl import app, flags
+from absl import app, flags, logging
 from PIL import Image, PngImagePlugin
 
-from cxr_gan import request, sampling
+from cxr_gan import images, request, sampling
 from cxr_gan.grids import grid
+from cxr_gan.version import __version__
 
 ALL = "all"
 COLUMNS = 8  # of the grid
@@ -69,7 +69,7 @@ class Order:
         marks.add_text("Model", self.model_hash)
         marks.add_text("Seed", str(self.seed))
         marks.add_text("Truncation", str(self.truncation))
-        marks.add_text("Software", f"cxr_gan {version()}")
+        marks.add_text("Software", f"cxr_gan {__version__}")
         Image.fromarray(image).save(path, pnginfo=marks)
 
 
@@ -159,7 +159,7 @@ def draw(order: Order) -> Iterator[np.ndarray]:
         batch = sampling.sample(
             order.params, labels, order.seed, start=start, truncation=order.truncation
         )
-        yield from np.round(np.asarray(batch[..., 0]) * 255).astype(np.uint8)
+        yield from images.to_uint8(batch[..., 0])
 
 
 def draw_grid(order: Order, written: int) -> None:
@@ -202,7 +202,7 @@ def describe(order: Order, written: int, model: dict[str, Any]) -> None:
         "num": len(order.labels),
         "written": written,
         "counts": {name: counts[label] for label, name in enumerate(names)},
-        "software": {"cxr_gan": version(), "jax": jax.__version__},
+        "software": {"cxr_gan": __version__, "jax": jax.__version__},
         "backend": jax.default_backend(),
     }
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -230,11 +230,6 @@ def deferred_interrupt() -> Iterator[list[int]]:
         restore()
 
 
-def version() -> str:
-    """Of this package; by import_module, for the package's face is above this floor."""
-    return importlib.import_module("cxr_gan").__version__
-
-
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """In a function, since another command may call its flags the same."""
     own: dict[str, Any] = {"flag_values": values}
@@ -250,9 +245,16 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.mark_flags_as_required(["model", "out"], **own)
 
 
+def hush() -> None:
+    """Orbax tells all it does at INFO, which absl shows; --verbosity=1 still does."""
+    if logging.get_verbosity() == logging.INFO:
+        logging.set_verbosity(logging.WARNING)
+
+
 def cli() -> None:
     """The command as typed in a terminal."""
     define_flags()
+    app.call_after_init(hush)
     app.run(main)
 
 

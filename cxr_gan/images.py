@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def from_uint8(images: jax.Array) -> jax.Array:
@@ -14,6 +15,6 @@ def to_unit(images: jax.Array) -> jax.Array:
     return jnp.clip(images * 0.5 + 0.5, 0, 1)
 
 
-def to_uint8(images: jax.Array) -> jax.Array:
-    """float32 [...] in [-1, 1] -> uint8, rounded to nearest; outside is clipped."""
-    return jnp.round(to_unit(images) * 255).astype(jnp.uint8)
+def to_uint8(images: jax.Array) -> np.ndarray:
+    """float32 [...] in [0, 1] -> uint8, rounded to nearest; outside is clipped."""
+    return np.round(np.clip(np.asarray(images), 0, 1) * 255).astype(np.uint8)

@@ -1,24 +1,19 @@
 """Trains: python -m cxr_gan.main --config=configs/acgan.py --workdir=runs/acgan.
 
 The same command goes on where it stopped. Any key of the configuration can be given,
---config.dataset=path/to/chest_xray; --config must stand before them.
+as --config.dataset=path/to/chest_xray.
 """
 
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from cxr_gan import config as configs
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    str(configs.shipped("acgan.py")),
-    "File with get_config().",
-    lock_config=True,
-)
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
@@ -38,13 +33,15 @@ def main(argv: Sequence[str]) -> None:
         from cxr_gan import parallel, run
 
         parallel.keep_compilations()
-        opened = run.open_run(_CONFIG.value, folder)
+        opened = run.open_run(flags.FLAGS.config, folder)
     except (ValueError, OSError) as error:
         fail(str(error))
-    from cxr_gan import report, train
+    from cxr_gan import checkpoint, report, train
 
     try:
         message = train.train(opened)
+    except checkpoint.CheckpointError as error:
+        fail(str(error))
     except report.NonFiniteError as error:
         fail(
             f"{error}; the checkpoints before it are whole. Try a smaller "
@@ -53,44 +50,92 @@ def main(argv: Sequence[str]) -> None:
     report.ProgressLine().say(message)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Ends the command with one message, no traceback, and code 1."""
     sys.exit(f"error: {message}")
 
 
 def parse(argv: Sequence[str]) -> list[str]:
-    """absl's parsing, after a look for what it would answer with a traceback."""
-    argv = [resolve(argument) for argument in argv]
+    """absl's parsing, after a look for what it would answer with a traceback.
+
+    The flag --config is made here, not on import: ml_collections looks for the keys
+    that follow it as soon as it is made.
+    """
     try:
-        complain(argv)
-    except (ValueError, OSError) as error:
+        argv = arrange(flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False))
+        config = read(argv[1])
+        complain(argv[2:], [*configs.flatten(config)])
+    except (ValueError, OSError, flags.Error) as error:
         fail(str(error))
-    return app.parse_flags_with_usage(argv)
+    config_flags.DEFINE_config_file(
+        "config",
+        str(configs.shipped("acgan.py")),
+        "File with get_config(); configs/NAME.py is also one that came with cxr_gan.",
+        lock_config=True,
+        sys_argv=argv,
+    )
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        fail(f"{error}{example(str(error), config)}; --help lists the flags")
 
 
-def resolve(argument: str) -> str:
-    """--config=configs/x.py is the shipped file where the current folder has none."""
-    flag, _, value = argument.partition("=")
-    path = pathlib.Path(value.partition(":")[0])
-    if flag.lstrip("-") != "config" or not value or path.exists():
-        return argument
+def arrange(argv: Sequence[str]) -> list[str]:
+    """The same arguments, --config=FILE first: its keys can be parsed only after it.
+
+    Raises:
+        ValueError: it stands there twice, or without a file.
+    """
+    files, rest = [], []
+    arguments = iter(argv[1:])
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if argument == "--":
+            rest += [argument, *arguments]
+        elif flag in ("-config", "--config"):
+            files.append(value if equals else next(arguments, ""))
+        else:
+            rest.append(argument)
+    if len(files) > 1 or "" in files:
+        raise ValueError(
+            f"--config is given as {files}; give one file, as --config=configs/acgan.py"
+        )
+    file = resolve(files[0]) if files else str(configs.shipped("acgan.py"))
+    return [*argv[:1], f"--config={file}", *rest]
+
+
+def resolve(value: str) -> str:
+    """configs/x.py is the shipped file where the current folder has none."""
+    file, colon, word = value.partition(":")
+    path = pathlib.Path(file)
     known = path.parent.name in ("", "configs") and configs.shipped(path.name).exists()
-    return f"{flag}={configs.shipped(path.name)}" if known else argument
+    if path.exists() or not known:
+        return value
+    return f"{configs.shipped(path.name)}{colon}{word}"
 
 
-def complain(argv: Sequence[str]) -> None:
-    """Raises ValueError for a key no configuration has, with the one that was meant."""
-    file = configs.shipped("acgan.py")
-    for argument in argv[1:]:
-        flag, _, value = argument.partition("=")
-        name = flag.lstrip("-")
-        if name == "config":
-            file = pathlib.Path(value)
-        key = name.removeprefix("no").removeprefix("config.").partition("[")[0]
-        if name.removeprefix("no").startswith("config."):
-            known = [*configs.flatten(configs.read(file))]
-            if key not in known:
-                raise ValueError(f"{flag}: no such key{configs.suggest(key, known)}")
+def read(argument: str) -> ConfigDict:
+    """The configuration --config=FILE or --config=FILE:WORD names."""
+    file, colon, word = argument.removeprefix("--config=").partition(":")
+    return configs.read(pathlib.Path(file), *([word] if colon else []))
+
+
+def complain(arguments: Sequence[str], known: Sequence[str]) -> None:
+    """Raises ValueError for a key that is not known, with the one that was meant."""
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        name = flag.lstrip("-").removeprefix("no")
+        key = name.removeprefix("config.").partition("[")[0]
+        if flag.startswith("-") and name.startswith("config.") and key not in known:
+            raise ValueError(f"{flag}: no such key{configs.suggest(key, known)}")
+
+
+def example(complaint: str, config: ConfigDict) -> str:
+    """'; give int, as 64' for a complaint about the value of one key."""
+    for key, value in configs.flatten(config).items():
+        if f"--config.{key}=" in complaint:
+            return f"; give {type(value).__name__}, as {value!r}"
+    return ""
 
 
 def cli() -> None:

@@ -96,11 +96,11 @@ def cut_back(path: pathlib.Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-        except json.JSONDecodeError:  # a kill cut this one short
+        except (ValueError, TypeError, KeyError):  # a kill cut this one short
             continue
     unfinished = path.with_suffix(".unfinished")
     unfinished.write_text("".join(kept), encoding="utf-8")

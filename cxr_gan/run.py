@@ -15,6 +15,7 @@ from cxr_gan.data import Dataset
 from cxr_gan.gan import Gan, GeneratorSpec, build, spec_of
 
 RECORD = "run.json"
+UNFINISHED = ".unfinished"  # in place of a file's suffix while it is written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,10 @@ def claim(folder: pathlib.Path, record: dict[str, Any]) -> None:
     """
     path = folder / RECORD
     if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file; give another --workdir")
+        unfinished = path.with_suffix(UNFINISHED)  # of a start that was killed
+        if folder.exists() and any(p != unfinished for p in folder.iterdir()):
             raise ValueError(
                 f"{folder} is not empty, and no run of ours: it has no {RECORD}; give "
                 "another --workdir"
@@ -100,7 +104,7 @@ def claim(folder: pathlib.Path, record: dict[str, Any]) -> None:
         changed = configs.differences(other["config"], record["config"])
         old = other["dataset"]
         theirs = f"classes {old['class_names']}, sha256 {old['identity'][:12]}"
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is damaged ({error!r}); bring it back, or give another --workdir"
         ) from error
@@ -121,6 +125,6 @@ def claim(folder: pathlib.Path, record: dict[str, Any]) -> None:
 
 def write(path: pathlib.Path, content: dict[str, Any]) -> None:
     """JSON, whole or not at all."""
-    unfinished = path.with_suffix(".unfinished")
+    unfinished = path.with_suffix(UNFINISHED)
     unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     unfinished.replace(path)

@@ -181,6 +181,7 @@ def _sample_in_trace(
 ) -> jax.Array:
     """The same images within jit, vmap or grad; a loop, for a long request's memory."""
     n, size = len(label), min(len(label), chunk())
+    label = jnp.where(label < 0, len(params.class_names), label)  # -1 is not the last
     places = jnp.pad(label, (0, -n % size)).reshape(-1, size)
     firsts = jnp.uint32(start) + jnp.arange(0, n, size, dtype=jnp.uint32)
     drawn = jax.lax.map(

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cxr_gan import grids, parallel, report, sampling
 from cxr_gan.checkpoint import Checkpoints
+from cxr_gan.images import to_uint8
 from cxr_gan.run import Run
 from cxr_gan.state import TrainState, create_state
 from cxr_gan.step import Metrics
@@ -161,11 +162,10 @@ def draw_grid(run: Run, ema: Any, done: int) -> None:
     names = run.spec.class_names
     params = sampling.GeneratorParams(params=ema, spec=run.spec)
     labels = np.repeat(np.arange(len(names)), GRID_ROWS * GRID_COLUMNS)
-    images = np.asarray(sampling.sample(params, labels, run.config.seed))
+    images = sampling.sample(params, labels, run.config.seed)
     folder = run.folder / "grids"
     folder.mkdir(exist_ok=True)
-    rows = np.round(images * 255).astype(np.uint8)
-    rows = rows.reshape(-1, GRID_COLUMNS, *rows.shape[1:])
+    rows = to_uint8(images).reshape(-1, GRID_COLUMNS, *images.shape[1:])
     grid = grids.grid(rows, [name for name in names for _ in range(GRID_ROWS)])
     Image.fromarray(grid).save(folder / f"{done:08d}.png")
 

@@ -16,12 +16,13 @@ FLOORS = {
     "cxr_gan": 9,  # cxr_gan/__init__.py
     **dict.fromkeys(("main", "evaluate", "generate"), 8),
     "train": 7,
-    **dict.fromkeys(("sampling", "evaluation"), 6),
+    **dict.fromkeys(("sampling", "run", "evaluation"), 6),
     **dict.fromkeys(("checkpoint", "parallel", "report"), 5),
     "step": 4,
-    "state": 3,
-    **dict.fromkeys(("gan", "config"), 2),
-    **dict.fromkeys(("models", "losses", "augment", "balance", "images"), 1),
+    **dict.fromkeys(("state", "config"), 3),
+    "gan": 2,
+    **dict.fromkeys(("models", "losses", "augment", "balance"), 1),
+    **dict.fromkeys(("images", "grids", "request", "version"), 1),
     **dict.fromkeys(("data", "metrics"), 1),
 }
 COMMANDS = {"main", "evaluate", "generate"}  # they alone speak to a terminal

@@ -5,7 +5,7 @@ import pytest
 
 from cxr_gan import balance
 
-RULE = dict(low=0.1, high=0.6, strength=4.0)
+RULE = {"low": 0.1, "high": 0.6, "strength": 4.0}
 
 
 @pytest.mark.parametrize("lead", [0.1, 0.3, 0.6])

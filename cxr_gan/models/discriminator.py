@@ -56,6 +56,7 @@ class Discriminator(nn.Module):
         x = Conv3x3(self.widths[0], name="stem")(pixel_unshuffle(image))
         for i, width in enumerate(self.widths[1:]):
             x = DownBlock(width, norm=i > 0)(x)
+        x = LayerNorm(name="norm")(x)
         x = Conv3x3(self.widths[-1], name="mix")(group_deviation(x, self.group))
         features = nn.leaky_relu(x, 0.2).mean((1, 2))
         realness = nn.Dense(1, name="realness")(features)[:, 0]

@@ -1,0 +1,101 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cxr_gan.models import layers
+
+X = jax.random.normal(jax.random.key(0), (4, 6, 8, 4)) * 3 + 5
+
+
+def test_pixel_unshuffle_undoes_pixel_shuffle():
+    shuffled = layers.pixel_shuffle(X)
+    assert shuffled.shape == (4, 12, 16, 1)
+    np.testing.assert_array_equal(layers.pixel_unshuffle(shuffled), X)
+
+
+def test_pixel_shuffle_lays_four_channels_out_as_a_square():
+    x = jnp.arange(4.0).reshape(1, 1, 1, 4)
+    np.testing.assert_array_equal(layers.pixel_shuffle(x)[0, :, :, 0], [[0, 1], [2, 3]])
+
+
+def test_upsample_is_bilinear_with_the_border_repeated():
+    x = jnp.array([[0.0, 4.0], [8.0, 12.0]]).reshape(1, 2, 2, 1)
+    across, down = np.array([0, 1, 3, 4]), np.array([0, 2, 6, 8])
+    expected = down[:, None] + across
+    np.testing.assert_allclose(layers.upsample(x)[0, :, :, 0], expected)
+    resized = jax.image.resize(X, (4, 12, 16, 4), "bilinear")
+    np.testing.assert_allclose(layers.upsample(X), resized, rtol=1e-4, atol=1e-5)
+
+
+def test_blur_takes_a_checkerboard_out_and_leaves_the_rest_in_place():
+    board = jnp.indices((6, 8)).sum(0) % 2 * 2.0 - 1
+    inside = np.s_[:, 1:-1, 1:-1]
+    blurred = layers.blur(board[None, :, :, None])
+    np.testing.assert_allclose(blurred[inside], 0, atol=1e-6)
+    ramp = jnp.indices((6, 8)).sum(0, dtype=jnp.float32)[None, :, :, None]
+    np.testing.assert_allclose(layers.blur(ramp)[inside], ramp[inside], rtol=1e-6)
+    np.testing.assert_allclose(layers.blur(jnp.ones_like(X)), 1, rtol=1e-6)
+
+
+def test_downsample_is_the_mean_of_four():
+    x = jnp.array([[1.0, 2.0], [3.0, 6.0]]).reshape(1, 2, 2, 1)
+    np.testing.assert_array_equal(layers.downsample(x), [[[[3]]]])
+
+
+def test_normalize_gives_each_whole_example_mean_0_and_variance_1():
+    y = layers.normalize(X)
+    np.testing.assert_allclose(y.mean((1, 2, 3)), 0, atol=1e-5)
+    np.testing.assert_allclose(y.var((1, 2, 3)), 1, rtol=1e-4)
+    assert jnp.abs(y.mean((1, 2))).min() > 1e-3  # channels keep what differs
+
+
+def test_normalize_leaves_a_constant_at_zero_with_finite_slopes():
+    flat = jnp.full((1, 2, 2, 3), 0.3)
+    np.testing.assert_allclose(layers.normalize(flat), 0, atol=1e-3)
+    slope = jax.grad(lambda x: (layers.normalize(x) ** 3).sum())(flat)
+    assert jnp.isfinite(slope).all()
+
+
+@pytest.fixture(scope="module")
+def adaptive():
+    condition = jax.random.normal(jax.random.key(1), (4, 3))
+    norm = layers.AdaptiveLayerNorm()
+    params = norm.init(jax.random.key(2), X, condition)
+    return lambda condition: norm.apply(params, X, condition)
+
+
+def test_adaptive_norm_of_condition_zero_only_normalises(adaptive):
+    expected = layers.normalize(X)
+    np.testing.assert_allclose(adaptive(jnp.zeros((4, 3))), expected, atol=1e-6)
+
+
+def test_adaptive_norm_steers_each_example_by_its_own_condition(adaptive):
+    neutral = jnp.zeros((4, 3))
+    changed = (adaptive(neutral.at[1].set(9)) != adaptive(neutral)).any((1, 2, 3))
+    np.testing.assert_array_equal(changed, [False, True, False, False])
+
+
+def test_layer_norm_scales_and_shifts_each_channel():
+    variables = {"scale": jnp.arange(4.0), "bias": jnp.array([0.0, 0, 0, 7])}
+    y = layers.LayerNorm().apply({"params": variables}, X)
+    expected = layers.normalize(X) * variables["scale"] + variables["bias"]
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+
+
+def test_group_deviation_is_the_deviation_within_each_group():
+    x = jnp.array([1.0, 3.0, 5.0, 5.0]).reshape(4, 1, 1, 1)
+    y = layers.group_deviation(x, group=2)[:, 0, 0]
+    np.testing.assert_allclose(y, [[1, 1], [3, 1], [5, 0], [5, 0]], atol=2e-4)
+
+
+def test_group_deviation_depends_on_its_own_group_alone():
+    changed = layers.group_deviation(X.at[3].set(0), 2) != layers.group_deviation(X, 2)
+    assert not changed[:2].any()
+    assert changed[2, ..., -1].all()  # through the channel that is new
+
+
+def test_group_deviation_of_equal_images_has_finite_slopes():
+    equal = jnp.ones((2, 2, 2, 3))
+    slope = jax.grad(lambda x: layers.group_deviation(x, 2).sum())(equal)
+    assert jnp.isfinite(slope).all()

@@ -1,0 +1,104 @@
+import os
+import types
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from cxr_gan import parallel
+
+
+@pytest.mark.parametrize(("optimizer", "tolerance"), [("sgd", 1e-5), ("adam", 1e-3)])
+def test_one_device_and_eight_play_the_same_game(table, optimizer, tolerance):
+    # Two rounds: one with the gradient penalty and one without.
+    alone, metrics_alone = table.play(1, optimizer, 2)
+    together, metrics_together = table.play(8, optimizer, 2)
+    before, _ = table.play(8, optimizer, 1)
+    for params in ("discriminator", "generator"):
+        weights = [getattr(x, params).params for x in (alone, together, before)]
+        chex.assert_trees_all_close(*weights[:2], rtol=tolerance, atol=tolerance)
+        moved = jax.tree.map(lambda a, b: abs(a - b).max(), *weights[1:])
+        assert max(jax.tree.leaves(moved)) > 1e-3
+    chex.assert_trees_all_close(alone.ema, together.ema, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(alone.lead, together.lead, atol=tolerance)
+    scores = {k for k in metrics_alone if "accuracy" not in k}  # those are steps
+    assert {"d/adversarial", "g/matching", "d/lead_by_class"} <= scores
+    for name in scores:
+        ours, theirs = metrics_alone[name], metrics_together[name]
+        np.testing.assert_allclose(ours, theirs, atol=10 * tolerance, err_msg=name)
+
+
+def test_the_two_rounds_compared_hold_the_penalty_once(table):
+    penalties = [table.play(8, "sgd", rounds)[1]["d/penalty"] for rounds in (1, 2)]
+    assert penalties[0] > 0
+    assert penalties[1] == 0
+
+
+def test_the_compiled_step_takes_its_own_state_and_no_other_owner_keeps_it(table):
+    given, rng = parallel.replicate((table.start, table.rng))
+    state = given
+    for _ in range(3):  # what comes out goes in again: nothing is compiled or moved
+        state, metrics = table.step(8)(state, parallel.shard(table.batch), rng)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))  # donated
+    new, metrics = parallel.unreplicate((state, metrics))
+    assert new.step == 3
+    chex.assert_tree_all_finite((new, metrics))
+    chex.assert_trees_all_equal_shapes_and_dtypes(new, table.start)
+    for before, after in zip(
+        *map(jax.tree.leaves, (table.start.ema, new.ema)), strict=True
+    ):
+        assert not np.array_equal(before, after)
+
+
+def test_every_device_ends_a_round_with_the_same_state(table):
+    state, rng = parallel.replicate((table.start, table.rng))
+    result = table.step(8)(state, parallel.shard(table.batch), rng)
+    for leaf in jax.tree.leaves(result):
+        copies = np.asarray(leaf)
+        assert len(copies) == 8
+        assert (copies == copies[:1]).all()
+
+
+def test_a_shard_is_each_device_s_slice_in_order():
+    batch = {"image": np.arange(48).reshape(16, 3), "label": np.arange(16)}
+    shares = parallel.shard(batch)
+    np.testing.assert_array_equal(shares["label"][3], [6, 7])
+    np.testing.assert_array_equal(np.concatenate(shares["image"]), batch["image"])
+
+
+def test_a_replica_comes_back_as_it_went():
+    tree = {"a": np.arange(3.0), "b": np.int32(4)}
+    replicas = parallel.replicate(tree)
+    assert replicas["a"].shape == (8, 3)
+    back = parallel.unreplicate(replicas)
+    chex.assert_trees_all_equal(back, tree)
+    assert isinstance(back["a"], np.ndarray)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What parallel asks JAX for, in a process that has asked for nothing yet."""
+    asked = {}
+    config = types.SimpleNamespace(
+        values={"jax_num_cpu_devices": -1}, update=asked.__setitem__
+    )
+    monkeypatch.setattr(parallel, "jax", types.SimpleNamespace(config=config))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(6), raising=False)
+    monkeypatch.setenv("XLA_FLAGS", "")
+    return asked
+
+
+@pytest.mark.parametrize(("shares", "devices"), [(8, 4), (6, 6), (7, 1)])
+def test_cores_are_used_as_far_as_a_batch_can_be_dealt_out(asked, shares, devices):
+    parallel.use_cores(shares)
+    assert asked == {"jax_num_cpu_devices": devices}
+
+
+def test_devices_that_were_asked_for_are_kept(asked, monkeypatch):
+    with monkeypatch.context() as flags:
+        flags.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
+        parallel.use_cores(4)
+    parallel.jax.config.values["jax_num_cpu_devices"] = 2
+    parallel.use_cores(4)
+    assert asked == {}

@@ -1,0 +1,453 @@
+import dataclasses
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import chex
+import jax
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from cxr_gan import checkpoint, data, report, sampling, train
+from cxr_gan.run import Run
+
+ROUND = 64 / 1000  # kimg: the batches of tests/tiny.py
+SCHEDULE = {  # in rounds
+    "total_kimg": 6 * ROUND,
+    "report_kimg": 2 * ROUND,
+    "draw_kimg": 3 * ROUND,
+    "save_kimg": 2 * ROUND,
+}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    whole = data.load("phantom:60", 32, split_seed=0, cache_dir=cache)
+    halved = dataclasses.replace(whole.train, images=whole.train.images[:, ::2, ::2])
+    return dataclasses.replace(whole, train=halved)
+
+
+@pytest.fixture(scope="module")
+def open_run(images, table, compiled_once):
+    """open_run(folder, **schedule): a run of `tiny.either_gan()` on 60 phantoms."""
+
+    def open_run(folder, **schedule):
+        config = tiny.tiny_config(16)
+        config.update({**SCHEDULE, **schedule})
+        folder.mkdir(exist_ok=True)
+        return Run(config, folder, images, table.game)
+
+    return open_run
+
+
+@pytest.fixture(scope="module")
+def compiled_once(table):
+    with pytest.MonkeyPatch.context() as patch:
+        step = table.step(jax.local_device_count())
+        patch.setattr(train.parallel, "compile_step", lambda *_: step)
+        yield
+
+
+@pytest.fixture(scope="module")
+def unbroken(open_run, tmp_path_factory):
+    """A whole run of six rounds, and what it said at the end; not to be changed."""
+    run = open_run(tmp_path_factory.mktemp("unbroken") / "run")
+    message = train.train(run)
+    return run, message
+
+
+@pytest.fixture
+def feed(monkeypatch):
+    """feed(action): action(round) is called before that round's batch is handed out."""
+    whole = train.open_feed
+
+    def install(action):
+        def open_feed(run, first):
+            for done, batch in enumerate(whole(run, first), start=first + 1):
+                action(done)
+                yield batch
+
+        monkeypatch.setattr(train, "open_feed", open_feed)
+
+    return install
+
+
+def steps_of(run):
+    with checkpoint.Checkpoints(run.folder, read_only=True) as checkpoints:
+        return checkpoints.steps()
+
+
+def end_of(run):
+    """The newest state on disk, and what is said of it."""
+    with checkpoint.Checkpoints(run.folder) as checkpoints:
+        return checkpoints.restore(tiny.fresh_state(run.gan))
+
+
+def lines(folder):
+    text = (folder / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def without_time(lines):
+    return [
+        {key: value for key, value in line.items() if not key.startswith("time/")}
+        for line in lines
+    ]
+
+
+def assert_as_unbroken(run, unbroken):
+    """Params, memories, mean, lead: each bit."""
+    chex.assert_trees_all_equal(end_of(run)[0], end_of(unbroken[0])[0])
+
+
+def test_a_run_reports_draws_and_saves_when_due_and_at_its_end(unbroken):
+    run, _ = unbroken
+    assert [line["step"] for line in lines(run.folder)] == [2, 3, 4, 6]
+    assert steps_of(run) == [4, 6]
+    drawn = sorted(path.name for path in (run.folder / "grids").iterdir())
+    assert drawn == ["00000003.png", "00000006.png"]
+    assert [*(run.folder / "tensorboard").iterdir()]
+
+
+def test_a_report_holds_finite_figures_of_both_players_and_classes(unbroken):
+    run, _ = unbroken
+    for line in lines(run.folder):
+        assert all(np.isfinite(value) for value in line.values())
+        assert {"d/adversarial", "g/adversarial", "time/img_per_sec"} <= line.keys()
+        assert {"d/lead/NORMAL", "d/lead/PNEUMONIA"} <= line.keys()
+        assert line["kimg"] == pytest.approx(line["step"] * ROUND, abs=1e-3)
+
+
+def test_a_grid_shows_two_rows_of_each_class_from_the_averaged_generator(unbroken):
+    run, _ = unbroken
+    with Image.open(run.folder / "grids" / "00000006.png") as grid:
+        assert grid.mode == "L"
+        shown = np.asarray(grid)
+    tile = 64 + 2  # 16 pixels enlarged four times, and a gap
+    assert shown.shape[0] == 4 * tile + 2
+    labels = [0] * 16 + [1] * 16
+    params = sampling.load(run.folder)
+    wanted = sampling.sample(params, labels, run.config.seed)
+    first = np.round(np.asarray(wanted[0, ..., 0]) * 255)
+    column = shown.shape[1] - 8 * tile
+    np.testing.assert_array_equal(shown[2:66:4, column : column + 64 : 4], first)
+
+
+def test_the_end_says_what_to_type_next(unbroken):
+    run, message = unbroken
+    assert "finished" in message
+    assert f"python -m cxr_gan.generate --model={run.folder}" in message
+
+
+def test_a_checkpoint_says_what_it_is(unbroken):
+    run, _ = unbroken
+    _, meta = end_of(run)
+    assert meta == {**run.meta(6), "step": 6}
+
+
+def test_a_finished_run_says_so_and_changes_nothing(unbroken):
+    run, _ = unbroken
+    before = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.is_file()}
+    assert "is finished; to go on, raise --config.total_kimg" in train.train(run)
+    after = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.is_file()}
+    assert after == before
+
+
+def test_the_last_round_is_saved_wherever_it_falls(open_run, tmp_path):
+    run = open_run(tmp_path / "run", total_kimg=3 * ROUND)
+    train.train(run)
+    assert steps_of(run) == [2, 3]
+
+
+def test_a_longer_run_goes_on_as_if_it_had_never_stopped(open_run, tmp_path, unbroken):
+    train.train(open_run(tmp_path / "run", total_kimg=4 * ROUND))
+    run = open_run(tmp_path / "run")
+    train.train(run)
+    assert_as_unbroken(run, unbroken)
+    of_both = [without_time(lines(r.folder)) for r in (run, unbroken[0])]
+    assert of_both[0] == of_both[1]
+
+
+def test_a_run_that_died_goes_on_from_its_checkpoint(
+    open_run, tmp_path, unbroken, feed, monkeypatch
+):
+    def die(done):
+        if done == 6:
+            raise KeyboardInterrupt
+
+    feed(die)
+    run = open_run(tmp_path / "run", report_kimg=ROUND)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(run)
+    assert steps_of(run) == [2, 4]
+    assert [line["step"] for line in lines(run.folder)] == [1, 2, 3, 4, 5]
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        train.report, "Reporter", _seeing_first := _Watched(train.report.Reporter)
+    )
+    train.train(run)
+    assert _seeing_first.first == 4
+    assert [line["step"] for line in lines(run.folder)] == [1, 2, 3, 4, 5, 6]
+    assert_as_unbroken(run, unbroken)
+
+
+class _Watched:
+    """A class that remembers the round it was made for."""
+
+    def __init__(self, kind):
+        self._kind, self.first = kind, None
+
+    def __call__(self, folder, first):
+        self.first = first
+        return self._kind(folder, first)
+
+
+def test_drawing_and_reporting_do_not_change_training(open_run, tmp_path, unbroken):
+    run = open_run(tmp_path / "run", draw_kimg=ROUND, report_kimg=6 * ROUND)
+    train.train(run)
+    assert len([*(run.folder / "grids").iterdir()]) == 6
+    assert_as_unbroken(run, unbroken)
+
+
+def test_a_damaged_checkpoint_costs_its_rounds_but_not_the_run(
+    open_run, tmp_path, unbroken
+):
+    shutil.copytree(unbroken[0].folder, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints" / "6" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    run = open_run(tmp_path / "run")
+    assert "finished" in train.train(run)
+    assert (run.folder / "damaged" / "6-0").is_dir()
+    assert_as_unbroken(run, unbroken)
+
+
+def spoil(monkeypatch, figure, round_spoilt):
+    """Makes a figure of one round, and all later ones, no number."""
+    whole = train.Window.add
+
+    def add(window, metrics):
+        window.rounds = getattr(window, "rounds", 0) + 1
+        if window.rounds >= round_spoilt:
+            metrics = {**metrics, figure: metrics[figure] * np.nan}
+        whole(window, metrics)
+
+    monkeypatch.setattr(train.Window, "add", add)
+
+
+@pytest.mark.parametrize(("round_spoilt", "kept"), [(5, [2, 4]), (4, [2]), (1, [])])
+def test_a_figure_that_is_no_number_stops_the_run_and_spares_the_checkpoints(
+    open_run, tmp_path, monkeypatch, round_spoilt, kept
+):
+    spoil(monkeypatch, "d/class", round_spoilt)
+    run = open_run(tmp_path / "run", report_kimg=6 * ROUND)
+    with pytest.raises(report.NonFiniteError, match=f"d/class .* {round_spoilt}$"):
+        train.train(run)
+    assert steps_of(run) == kept
+    assert [line["step"] for line in lines(run.folder)] == [
+        step for step in (2, 3, 4) if step < round_spoilt
+    ]
+    assert not (run.folder / "grids" / "00000006.png").exists()
+
+
+def test_time_is_limited_by_max_minutes(open_run, tmp_path, unbroken):
+    run = open_run(tmp_path / "run", max_minutes=1e-6)
+    message = train.train(run)
+    assert message.endswith("; the same command goes on")
+    assert "at 0.1 of 0.384 kimg" in message
+    assert steps_of(run) == [1]
+    assert (run.folder / "grids" / "00000001.png").exists()
+    train.train(run)
+    assert steps_of(run) == [1, 2]
+    run.config.max_minutes = 0.0
+    train.train(run)
+    assert_as_unbroken(run, unbroken)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_leaves(open_run, tmp_path, feed, number, capsys):
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    feed(lambda done: done == 3 and os.kill(os.getpid(), number))
+    run = open_run(tmp_path / "run")
+    message = train.train(run)
+    assert message.endswith("; the same command goes on")
+    assert steps_of(run) == [2, 3]
+    assert lines(run.folder)[-1]["step"] == 3
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_a_wish_and_the_second_acts_as_ever(number):
+    acted = []
+    before = signal.signal(number, lambda *_: acted.append(number))
+    try:
+        with train.StopSignals() as stop:
+            assert not stop.asked
+            os.kill(os.getpid(), number)
+            assert stop.asked
+            assert not acted
+            os.kill(os.getpid(), number)
+            assert acted == [number]
+        os.kill(os.getpid(), number)
+        assert acted == [number, number]
+    finally:
+        signal.signal(number, before)
+
+
+def test_signals_are_left_alone_in_another_thread():
+    asked = []
+
+    def enter():
+        with train.StopSignals() as stop:
+            asked.append(stop.asked)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert asked == [False]
+
+
+def test_waiting_for_data_is_told(open_run, tmp_path, feed):
+    feed(lambda done: time.sleep(0.05))
+    run = open_run(tmp_path / "run", total_kimg=4 * ROUND, report_kimg=4 * ROUND)
+    train.train(run)
+    for line, rounds in zip(lines(run.folder), (2, 1, 1), strict=True):
+        seconds = 64 * rounds / line["time/img_per_sec"]
+        assert 0.05 * rounds <= line["time/data_wait"] * seconds < seconds
+
+
+def test_a_save_that_fails_ends_the_run_with_what_to_do(
+    open_run, tmp_path, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(checkpoint.ocp.JsonCheckpointHandler, "_save_fn", full)
+    run = open_run(tmp_path / "run")
+    with pytest.raises(checkpoint.CheckpointError, match="No space left on device"):
+        train.train(run)
+
+
+# What a person types, in a process of its own: real flags, nothing switched off.
+
+COMMAND = [
+    *("-m", "cxr_gan.main", "--config=configs/quick.py"),
+    *("--config.dataset=phantom:60", "--config.latent_size=8"),
+    *("--config.batch_size=8", "--config.group_per_class=1"),
+    *("--config.generator.features_at_32=8", "--config.generator.max_features=8"),
+    *(
+        "--config.discriminator.features_at_32=8",
+        "--config.discriminator.max_features=8",
+    ),
+    *("--config.loss.r1_every=4", "--config.total_kimg=2", "--config.report_kimg=0.04"),
+    *("--config.draw_kimg=0.2", "--config.save_kimg=0.08"),
+]
+
+
+@pytest.fixture(scope="module")
+def begin(tmp_path_factory):
+    """begin(workdir): starts the command; a cache shared by all of them."""
+    cache = tmp_path_factory.mktemp("cache")
+    root = pathlib.Path(__file__).parents[1]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+    env = {**kept, "PYTHONPATH": str(root), "XDG_CACHE_HOME": str(cache)}
+    env["JAX_COMPILATION_CACHE_DIR"] = str(cache / "xla")
+    started = []
+
+    def begin(workdir):
+        started.append(
+            subprocess.Popen(
+                [sys.executable, *COMMAND, f"--workdir={workdir}"],
+                cwd=tmp_path_factory.getbasetemp(),
+                env=env,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def finish(process):
+    """What a command says until it ends, as it should, with code 0."""
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+    return said
+
+
+def until(workdir, step, process):
+    """Returns when that step has been reported."""
+    path = workdir / "metrics.jsonl"
+    while not path.exists() or f'{{"step": {step},' not in path.read_text():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def whole(begin, tmp_path_factory):
+    """250 rounds without a break."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    assert "finished" in finish(begin(workdir)).splitlines()[-1]
+    return workdir
+
+
+def assert_same_end(workdir, whole):
+    ends = []
+    for folder in (workdir, whole):
+        manager = checkpoint.ocp.CheckpointManager(folder / "checkpoints")
+        restore = checkpoint.ocp.args.StandardRestore()
+        items = checkpoint.ocp.args.Composite(state=restore, ema=restore)
+        ends.append(manager.restore(250, args=items))
+        manager.close()
+    for item in ("state", "ema"):
+        chex.assert_trees_all_equal(ends[0][item], ends[1][item])
+    of_both = [without_time(lines(folder)) for folder in (workdir, whole)]
+    assert of_both[0] == of_both[1]
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))]
+)
+def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(begin, whole, tmp_path, seed):
+    chance = random.Random(seed)
+    process = begin(tmp_path / "run")
+    until(tmp_path / "run", 5 * chance.randrange(1, 40), process)
+    time.sleep(chance.uniform(0, 0.2))
+    process.kill()
+    process.wait()
+    assert "finished" not in process.stderr.read()
+    assert "finished" in finish(begin(tmp_path / "run"))
+    assert_same_end(tmp_path / "run", whole)
+
+
+def test_stopped_by_a_person_or_a_machine_a_run_says_how_to_go_on(
+    begin, whole, tmp_path
+):
+    workdir = tmp_path / "run"
+    for number, step in [(signal.SIGINT, 20), (signal.SIGTERM, 130)]:
+        process = begin(workdir)
+        until(workdir, step, process)
+        process.send_signal(number)
+        last = finish(process).splitlines()[-1]
+        assert last.startswith(f"saved {workdir} at ")
+        assert last.endswith(" of 2 kimg; the same command goes on")
+        reported = lines(workdir)[-1]["step"]
+        assert (workdir / "checkpoints" / str(reported)).is_dir()
+    assert "finished" in finish(begin(workdir)).splitlines()[-1]
+    ends = [checkpoint.load_ema(folder)[0] for folder in (workdir, whole)]
+    chex.assert_trees_all_equal(*ends)
