@@ -23,7 +23,7 @@ def begin(address: str, process: int, folder: pathlib.Path) -> subprocess.Popen:
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     environment["PYTHONPATH"] = str(PEER.parents[1])
     command = [sys.executable, PEER, address, str(PROCESSES), str(process), folder]
-    with open(folder / f"{process}.txt", "w") as said:
+    with (folder / f"{process}.txt").open("w") as said:
         return subprocess.Popen(command, env=environment, stdout=said, stderr=said)
 
 

@@ -105,7 +105,8 @@ def test_trained_run_draws_the_asked_class_and_as_variedly_as_the_data(
     labels = np.arange(PER_CLASS * len(real.class_names)) % len(real.class_names)
     images = np.asarray(cxr_gan.sample(params, labels, 0))
     with capsys.disabled():
-        assert not faults(images, labels)
+        found = faults(images, labels)
+    assert not found
 
 
 def test_judge_knows_real_images_it_has_not_seen(real, judge):
@@ -114,7 +115,8 @@ def test_judge_knows_real_images_it_has_not_seen(real, judge):
 
 
 def test_real_images_have_no_fault(real, faults):
-    assert not faults(unit(real.val.images), real.val.labels)
+    found = faults(unit(real.val.images), real.val.labels)
+    assert not found
 
 
 def test_the_same_image_again_and_again_is_found_out(real, faults):
@@ -126,5 +128,5 @@ def test_the_same_image_again_and_again_is_found_out(real, faults):
 
 
 def test_swapped_classes_are_found_out(real, faults):
-    (found,) = faults(unit(real.val.images), 1 - real.val.labels)
-    assert "show the class asked for" in found
+    found = faults(unit(real.val.images), 1 - real.val.labels)
+    assert any("show the class asked for" in fault for fault in found)
