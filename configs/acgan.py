@@ -41,8 +41,8 @@ def get_config() -> ConfigDict:
     config.loss.class_weight_d = 0.5  # of D's cross-entropy on real images
     config.loss.class_weight_g = 0.1  # of G's cross-entropy on its own images
     config.loss.feature_matching = 0.0  # weight of G's distance to D's class means
-    config.loss.r1_weight = 2.0  # of the gradient penalty on real images
-    config.loss.r1_every = 16  # steps; the weight is multiplied by as many
+    config.loss.r1_weight = 1.0  # of the gradient penalty on real images
+    config.loss.r1_every = 8  # steps; the weight is multiplied by as many
 
     # Augmentation of all that D sees, real and generated alike
     config.augment = ConfigDict()
@@ -54,14 +54,14 @@ def get_config() -> ConfigDict:
     # Balance of the two players: each full speed while D's lead is in this range
     config.balance = ConfigDict()
     config.balance.enabled = True
-    config.balance.low = 0.05  # lead of real over generated, in units of realness
+    config.balance.low = 0.2  # lead of real over generated, in units of realness
     config.balance.high = 0.7
     config.balance.strength = 4.0  # e-foldings of speed lost per unit beyond the range
     config.balance.halflife_kimg = 1.0  # of the memory of the lead
 
     # Optimizers (Adam), one for each player
     config.optimizer_d = ConfigDict()
-    config.optimizer_d.learning_rate = 3e-4
+    config.optimizer_d.learning_rate = 2e-4
     config.optimizer_d.beta1 = 0.0
     config.optimizer_d.beta2 = 0.99
     config.optimizer_g = config.optimizer_d.copy_and_resolve_references()

@@ -17,7 +17,6 @@ from cxr_gan.state import Player, TrainState
 
 AXIS = "batch"  # the mapped axis: devices
 Metrics = dict[str, jax.Array]
-Loss = Callable[[optax.Params], tuple[jax.Array, Metrics]]
 
 
 class Round(NamedTuple):
@@ -29,6 +28,13 @@ class Round(NamedTuple):
     keys: jax.Array  # [3, n]: augmentation of real, of generated for D, for G
 
 
+class Drawn(NamedTuple):
+    """G's answer to a round, and the way back to its weights."""
+
+    fake: jax.Array  # float32 [n, s, s, 1] in [-1, 1]
+    pull: Callable[[jax.Array], tuple[optax.Params]]  # d loss / d fake -> d params
+
+
 def deal(gan: Gan, batch: dict[str, jax.Array], rng: jax.Array) -> Round:
     """Noise and augmentation by an example's place in the global batch."""
     n = batch["label"].shape[0]
@@ -38,14 +44,17 @@ def deal(gan: Gan, batch: dict[str, jax.Array], rng: jax.Array) -> Round:
     return Round(images.from_uint8(batch["image"]), batch["label"], z, keys[:, 1:].T)
 
 
-def generate(gan: Gan, params: optax.Params, dealt: Round) -> jax.Array:
-    """G's images of this round, [n, s, s, 1].
+def generate(gan: Gan, params: optax.Params, dealt: Round) -> Drawn:
+    """G's images of this round.
 
-    Both turns call it, and yet G runs forward once: it has not changed between them,
-    so the compiler finds the two the same.
+    Both turns use them: G does not change between the two, so it runs forward once.
     """
-    fake = gan.generator.apply({"params": params}, dealt.z, dealt.label)
-    return cast(jax.Array, fake)
+
+    def draw(params: optax.Params) -> jax.Array:
+        fake = gan.generator.apply({"params": params}, dealt.z, dealt.label)
+        return cast(jax.Array, fake)
+
+    return Drawn(*jax.vjp(draw, params))
 
 
 def judge(gan: Gan, params: optax.Params, image: jax.Array) -> Judgement:
@@ -54,12 +63,11 @@ def judge(gan: Gan, params: optax.Params, image: jax.Array) -> Judgement:
 
 
 def update_discriminator(
-    gan: Gan, state: TrainState, dealt: Round, speed: jax.Array
+    gan: Gan, state: TrainState, dealt: Round, drawn: Drawn, speed: jax.Array
 ) -> tuple[TrainState, Metrics]:
     """D's turn: real images towards real and their class, generated ones away."""
-    fake = lax.stop_gradient(generate(gan, state.generator.params, dealt))
     real = augment(dealt.real, dealt.keys[0], gan.policies)
-    both = jnp.concatenate([real, augment(fake, dealt.keys[1], gan.policies)])
+    both = jnp.concatenate([real, augment(drawn.fake, dealt.keys[1], gan.policies)])
 
     def loss(params: optax.Params) -> tuple[jax.Array, Metrics]:
         seen = judge(gan, params, both)
@@ -68,26 +76,27 @@ def update_discriminator(
         adversarial = gan.adversarial.discriminator(on_real, on_fake).mean()
         classes = cross_entropy(logits, dealt.label).mean()
         penalty = lazy_penalty(gan, params, real, state.step)
-        total = adversarial + gan.loss.class_weight_d * classes + penalty
-        return total, {
+        return adversarial + gan.loss.class_weight_d * classes + penalty, {
             "d/adversarial": adversarial,
             "d/class": classes,
             "d/penalty": penalty,
             **signs_of_balance(gan, on_real, on_fake, logits, dealt.label),
         }
 
-    player, metrics = learn(loss, state.discriminator, gan.optimizer_d, speed)
+    player = state.discriminator
+    slope, metrics = lax.pmean(jax.grad(loss, has_aux=True)(player.params), AXIS)
+    player = learn(player, gan.optimizer_d, slope, speed)
     return state.replace(discriminator=player), metrics
 
 
 def update_generator(
-    gan: Gan, state: TrainState, dealt: Round, speed: jax.Array
+    gan: Gan, state: TrainState, dealt: Round, drawn: Drawn, speed: jax.Array
 ) -> tuple[TrainState, Metrics]:
-    """G's turn: towards images that D calls real and of the class asked for."""
+    """G's turn: towards images that the new D calls real and of the class asked for."""
 
-    def loss(params: optax.Params) -> tuple[jax.Array, Metrics]:
-        fake = augment(generate(gan, params, dealt), dealt.keys[2], gan.policies)
-        seen = judge(gan, state.discriminator.params, fake)
+    def loss(fake: jax.Array) -> tuple[jax.Array, Metrics]:
+        shown = augment(fake, dealt.keys[2], gan.policies)
+        seen = judge(gan, state.discriminator.params, shown)
         adversarial = gan.adversarial.generator(seen.realness).mean()
         classes = cross_entropy(seen.pathology, dealt.label).mean()
         matching = match_features(gan, state, dealt, seen.features)
@@ -97,22 +106,23 @@ def update_generator(
             "g/matching": matching,
         }
 
-    player, metrics = learn(loss, state.generator, gan.optimizer_g, speed)
+    player = state.generator
+    toward, metrics = jax.grad(loss, has_aux=True)(drawn.fake)
+    slope, metrics = lax.pmean((drawn.pull(toward)[0], metrics), AXIS)
+    player = learn(player, gan.optimizer_g, slope, speed)
     return state.replace(generator=player), metrics
 
 
 def learn(
-    loss: Loss,
     player: Player,
     optimizer: optax.GradientTransformation,
+    slope: optax.Params,
     speed: jax.Array,
-) -> tuple[Player, Metrics]:
-    """One descent of the global mean of a loss; `speed` scales it after Adam."""
-    gradient, metrics = jax.grad(loss, has_aux=True)(player.params)
-    gradient, metrics = lax.pmean((gradient, metrics), AXIS)
-    updates, opt_state = optimizer.update(gradient, player.opt_state, player.params)
+) -> Player:
+    """One descent along the global mean's slope; `speed` scales it after Adam."""
+    updates, opt_state = optimizer.update(slope, player.opt_state, player.params)
     updates = jax.tree.map(lambda u: speed * u, updates)
-    return Player(optax.apply_updates(player.params, updates), opt_state), metrics
+    return Player(optax.apply_updates(player.params, updates), opt_state)
 
 
 def lazy_penalty(
@@ -217,8 +227,11 @@ def train_step(
     if not rule.enabled:
         speeds = balance.Speeds(jnp.ones(()), jnp.ones(()))
     dealt = deal(gan, batch, jax.random.fold_in(rng, state.step))
-    state, metrics_d = update_discriminator(gan, state, dealt, speeds.discriminator)
-    state, metrics_g = update_generator(gan, state, dealt, speeds.generator)
+    drawn = generate(gan, state.generator.params, dealt)
+    state, metrics_d = update_discriminator(
+        gan, state, dealt, drawn, speeds.discriminator
+    )
+    state, metrics_g = update_generator(gan, state, dealt, drawn, speeds.generator)
     lead = balance.remember(
         state.lead, metrics_d["d/lead"], gan.batch_kimg, rule.halflife_kimg
     )

@@ -40,6 +40,8 @@ def test_the_compiled_step_takes_its_own_state_and_no_other_owner_keeps_it(table
     state = given
     for _ in range(3):  # what comes out goes in again: nothing is compiled or moved
         state, metrics = table.step(8)(state, parallel.shard(table.batch), rng)
+    for before, after in zip(*map(jax.tree.leaves, (given, state)), strict=True):
+        assert before.sharding == after.sharding  # or pmap would compile twice
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))  # donated
     new, metrics = parallel.unreplicate((state, metrics))
     assert new.step == 3

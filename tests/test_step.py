@@ -95,7 +95,8 @@ def turn_of(update, game, state, speed=1.0):
 
     def turn(share):
         dealt = step.deal(game, share, tiny.key(1))
-        return *update(game, state, dealt, speed), dealt
+        drawn = step.generate(game, state.generator.params, dealt)
+        return *update(game, state, dealt, drawn, speed), dealt
 
     played = jax.vmap(turn, axis_name=step.AXIS)({k: v[None] for k, v in BATCH.items()})
     return jax.tree.map(lambda x: x[0], played)

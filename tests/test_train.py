@@ -87,10 +87,15 @@ def steps_of(run):
         return checkpoints.steps()
 
 
-def end_of(run):
-    """The newest state on disk, and what is said of it."""
-    with checkpoint.Checkpoints(run.folder) as checkpoints:
-        return checkpoints.restore(tiny.fresh_state(run.gan))
+@pytest.fixture(scope="module")
+def end_of(table):
+    """end_of(run): the newest state on disk, and what is said of it."""
+
+    def end_of(run):
+        with checkpoint.Checkpoints(run.folder) as checkpoints:
+            return checkpoints.restore(table.start)
+
+    return end_of
 
 
 def lines(folder):
@@ -105,9 +110,12 @@ def without_time(lines):
     ]
 
 
-def assert_as_unbroken(run, unbroken):
-    """Params, memories, mean, lead: each bit."""
-    chex.assert_trees_all_equal(end_of(run)[0], end_of(unbroken[0])[0])
+@pytest.fixture
+def assert_as_unbroken(unbroken, end_of):
+    """assert_as_unbroken(run): params, memories, mean, lead, each bit."""
+    return lambda run: chex.assert_trees_all_equal(
+        end_of(run)[0], end_of(unbroken[0])[0]
+    )
 
 
 def test_a_run_reports_draws_and_saves_when_due_and_at_its_end(unbroken):
@@ -173,7 +181,7 @@ def test_a_longer_run_goes_on_as_if_it_had_never_stopped(open_run, tmp_path, unb
     train.train(open_run(tmp_path / "run", total_kimg=4 * ROUND))
     run = open_run(tmp_path / "run")
     train.train(run)
-    assert_as_unbroken(run, unbroken)
+    assert_as_unbroken(run)
     of_both = [without_time(lines(r.folder)) for r in (run, unbroken[0])]
     assert of_both[0] == of_both[1]
 
@@ -198,7 +206,7 @@ def test_a_run_that_died_goes_on_from_its_checkpoint(
     train.train(run)
     assert _seeing_first.first == 4
     assert [line["step"] for line in lines(run.folder)] == [1, 2, 3, 4, 5, 6]
-    assert_as_unbroken(run, unbroken)
+    assert_as_unbroken(run)
 
 
 class _Watched:
@@ -216,7 +224,7 @@ def test_drawing_and_reporting_do_not_change_training(open_run, tmp_path, unbrok
     run = open_run(tmp_path / "run", draw_kimg=ROUND, report_kimg=6 * ROUND)
     train.train(run)
     assert len([*(run.folder / "grids").iterdir()]) == 6
-    assert_as_unbroken(run, unbroken)
+    assert_as_unbroken(run)
 
 
 def test_a_damaged_checkpoint_costs_its_rounds_but_not_the_run(
@@ -229,7 +237,7 @@ def test_a_damaged_checkpoint_costs_its_rounds_but_not_the_run(
     run = open_run(tmp_path / "run")
     assert "finished" in train.train(run)
     assert (run.folder / "damaged" / "6-0").is_dir()
-    assert_as_unbroken(run, unbroken)
+    assert_as_unbroken(run)
 
 
 def spoil(monkeypatch, figure, round_spoilt):
@@ -271,7 +279,7 @@ def test_time_is_limited_by_max_minutes(open_run, tmp_path, unbroken):
     assert steps_of(run) == [1, 2]
     run.config.max_minutes = 0.0
     train.train(run)
-    assert_as_unbroken(run, unbroken)
+    assert_as_unbroken(run)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

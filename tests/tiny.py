@@ -33,8 +33,8 @@ def tiny_config(resolution: int = 32) -> ConfigDict:
     config.latent_size = 8
     config.batch_size = 64
     config.group_per_class = 2  # two groups on each of 8 devices
-    config.generator.update(features_at_32=4, max_features=8, embedding=4)
-    config.discriminator.update(features_at_32=4, max_features=8)
+    config.generator.update(features_at_32=8, max_features=8, embedding=4)
+    config.discriminator.update(features_at_32=8, max_features=8)
     config.loss.r1_every = 2
     return config
 
