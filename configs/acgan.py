@@ -54,7 +54,9 @@ def get_config() -> ConfigDict:
     # Balance of the two players: each full speed while D's lead is in this range
     config.balance = ConfigDict()
     config.balance.enabled = True
-    config.balance.low = 0.2  # lead of real over generated, in units of realness
+    config.balance.low = (
+        0.2  # lead of real over generated: 0 none, 1 as wide as D's targets
+    )
     config.balance.high = 0.7
     config.balance.strength = 4.0  # e-foldings of speed lost per unit beyond the range
     config.balance.halflife_kimg = 1.0  # of the memory of the lead

@@ -9,6 +9,7 @@ section 3.2 and appendix A.
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 
 def brightness(image: jax.Array, key: jax.Array, strength: float) -> jax.Array:
@@ -32,16 +33,17 @@ def translation(image: jax.Array, key: jax.Array, strength: float) -> jax.Array:
     place = jnp.arange(size)
     by = jax.random.randint(key, (2, 1, 1), -reach, reach + 1)
     rows, columns = (place[:, None] == place[None, :] + by).astype(image.dtype)
-    return jnp.einsum("ij,jkc,lk->ilc", rows, image, columns)
+    exact = lax.Precision.HIGHEST  # TPUs would round the pixels to bfloat16
+    return jnp.einsum("ij,jkc,lk->ilc", rows, image, columns, precision=exact)
 
 
 def cutout(image: jax.Array, key: jax.Array, strength: float) -> jax.Array:
     """Greys a square of `strength` of a side, centred anywhere; the edge may cut it."""
     size = image.shape[0]
-    half = round(strength * size) / 2
-    place = jnp.arange(size) + 0.5
-    centre = jax.random.randint(key, (2, 1), 0, size + 1)
-    row, column = jnp.abs(place - centre) < half
+    side = round(strength * size)
+    first = jax.random.randint(key, (2, 1), 0, size + 1 - side % 2) - side // 2
+    place = jnp.arange(size)
+    row, column = (first <= place) & (place < first + side)
     return image * ~(row[:, None] & column[None, :])[..., None]
 
 

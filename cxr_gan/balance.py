@@ -1,8 +1,8 @@
 """Keeps either player from running away, by slowing the one that does.
 
 The measure is D's lead: its mean realness of real images minus that of generated ones,
-remembered with a half-life. A lead of nothing means that D is fooled, a lead as wide as
-the distance of the two targets that G is beaten. Between `low` and `high` both learn at
+over the distance of D's two targets, remembered with a half-life. A lead of 0 means
+that D is fooled, a lead of 1 that G is beaten. Between `low` and `high` both learn at
 full speed; beyond, the winner's update is multiplied by exp(-strength * excess). The
 rule is continuous in D's outputs: rounding moves it by rounding, so any number of
 devices plays the same game.

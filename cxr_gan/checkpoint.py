@@ -151,7 +151,7 @@ class Checkpoints:
                 damaged.append(step)
         if damaged:
             raise CheckpointError(
-                f"{self.folder}: damaged is every checkpoint looked at ({damaged} of "
+                f"{self.folder}: every checkpoint looked at is damaged ({damaged} of "
                 f"{self.steps()}); bring a copy back, or train from the beginning with "
                 "another --workdir"
             )

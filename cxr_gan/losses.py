@@ -14,6 +14,7 @@ class Adversarial(NamedTuple):
     discriminator: Callable[[jax.Array, jax.Array], jax.Array]  # (real, fake)
     generator: Callable[[jax.Array], jax.Array]  # (fake)
     middle: float  # realness at which D calls an image neither real nor generated
+    span: float  # of realness between D's two targets; a lead is told in spans
 
 
 def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
@@ -58,17 +59,20 @@ ADVERSARIAL = {
         discriminator=lambda real, fake: 0.5 * (real - 1) ** 2 + 0.5 * fake**2,
         generator=lambda fake: 0.5 * (fake - 1) ** 2,
         middle=0.5,
+        span=1.0,
     ),
     # Lim & Ye 2017, "Geometric GAN", eqs. 18 and 19.
     "hinge": Adversarial(
         discriminator=lambda real, fake: jax.nn.relu(1 - real) + jax.nn.relu(1 + fake),
         generator=lambda fake: -fake,
         middle=0.0,
+        span=2.0,
     ),
     # Goodfellow et al. 2014, "Generative Adversarial Nets", eq. 1; G as in section 3.
     "logistic": Adversarial(
         discriminator=lambda real, fake: softplus(-real) + softplus(fake),
         generator=lambda fake: softplus(-fake),
         middle=0.0,
+        span=4.0,  # no targets: from 12 % to 88 % sure
     ),
 }

@@ -45,11 +45,14 @@ def keep_compilations() -> None:
 def compile_step(gan: Gan, state: TrainState, batch_size: int) -> Step:
     """step(replicated state, sharded batch, replicated key), its state donated.
 
-    Compiled here for the global batch size, before any batch is there.
+    Compiled here for the global batch size, before any batch is there; with several
+    processes, which pmap compiles for at the first call only, there.
     """
     step = jax.pmap(
         functools.partial(train_step, gan), axis_name=AXIS, donate_argnums=(0,)
     )
+    if jax.process_count() > 1:
+        return step
     devices = jax.local_device_count()
     local = (devices, batch_size // jax.device_count())
     size = gan.resolution

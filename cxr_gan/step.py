@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -38,6 +39,7 @@ class Drawn(NamedTuple):
 def deal(gan: Gan, batch: dict[str, jax.Array], rng: jax.Array) -> Round:
     """Noise and augmentation by an example's place in the global batch."""
     n = batch["label"].shape[0]
+    chex.assert_is_divisible(n, gan.group)
     place = lax.axis_index(AXIS) * n + jnp.arange(n)
     keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(rng, i), 4))(place)
     z = jax.vmap(lambda key: jax.random.normal(key, (gan.latent_size,)))(keys[:, 0])
@@ -233,7 +235,10 @@ def train_step(
     )
     state, metrics_g = update_generator(gan, state, dealt, drawn, speeds.generator)
     lead = balance.remember(
-        state.lead, metrics_d["d/lead"], gan.batch_kimg, rule.halflife_kimg
+        state.lead,
+        metrics_d["d/lead"] / gan.adversarial.span,
+        gan.batch_kimg,
+        rule.halflife_kimg,
     )
     state = state.replace(ema=average(gan, state), step=state.step + 1, lead=lead)
     return state, {

@@ -34,9 +34,7 @@ def train(run: Run) -> str:
     config = run.config
     with StopSignals() as stop, Checkpoints(run.folder) as checkpoints:
         key_init, key = jax.random.split(jax.random.key(config.seed))
-        state = jax.device_get(
-            jax.jit(create_state, static_argnums=0)(run.gan, key_init)
-        )
+        state = fresh_state(run, key_init)
         restored = checkpoints.restore(state)
         state = state if restored is None else restored[0]
         first = int(state.step)
@@ -64,6 +62,17 @@ def train(run: Run) -> str:
                     break
         checkpoints.wait()
     return farewell(run, done, early=done < run.total_steps)
+
+
+def fresh_state(run: Run, key: jax.Array) -> TrainState:
+    """Untrained players, on the host; compiled in haste, for it runs but once."""
+    haste: dict[str, str | bool] = {
+        "xla_backend_optimization_level": "0",
+        "xla_llvm_disable_expensive_passes": True,
+    }
+    create = jax.jit(create_state, static_argnums=0).lower(run.gan, key)
+    state: TrainState = jax.device_get(create.compile(compiler_options=haste)(key))
+    return state
 
 
 def farewell(run: Run, done: int, early: bool) -> str:

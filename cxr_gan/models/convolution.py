@@ -18,7 +18,8 @@ def convolve(x: jax.Array, w: jax.Array, pad: int) -> jax.Array:
     XLA:CPU multiplies at full speed only where a convolution reads NHWC and HWIO, and
     inside a loop or a branch it mends no other: there its own weight gradients run
     dozens of times slower. So both gradients are spelt as calls of this very function,
-    which keeps second derivatives (the R1 penalty) canonical as well.
+    which keeps second derivatives (the R1 penalty) canonical as well; those of the
+    weights need h = w.
     """
     return lax.conv_general_dilated(
         x, w, (1, 1), [(pad, pad), (pad, pad)], dimension_numbers=LAYOUT
