@@ -63,7 +63,7 @@ def get_config() -> ConfigDict:
 
     # Optimizers (Adam), one for each player
     config.optimizer_d = ConfigDict()
-    config.optimizer_d.learning_rate = 2e-4
+    config.optimizer_d.learning_rate = 2e-3  # of a weight of fan-in 1
     config.optimizer_d.beta1 = 0.0
     config.optimizer_d.beta2 = 0.99
     config.optimizer_g = config.optimizer_d.copy_and_resolve_references()

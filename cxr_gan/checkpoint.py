@@ -34,10 +34,9 @@ class Checkpoints:
 
     def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False):
         self.folder = pathlib.Path(workdir).absolute() / FOLDER
+        # Orbax's own read_only would warn of itself at each opening.
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else KEEP,
-            create=not read_only,
-            read_only=read_only,
+            max_to_keep=None if read_only else KEEP, create=not read_only
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 

@@ -1,6 +1,7 @@
 """What never changes in a run: both networks and how the game is scored."""
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -79,21 +80,16 @@ def spec_of(config: "ConfigDict", class_names: tuple[str, ...]) -> GeneratorSpec
 
 def build(config: "ConfigDict", class_names: tuple[str, ...]) -> Gan:
     """The game a checked config describes, for these classes."""
-    import optax
     from ml_collections import FrozenConfigDict
 
     d = config.discriminator
     group = config.group_per_class * len(class_names)
     narrowing = widths(config.resolution, d.features_at_32, d.max_features)[::-1]
-    adam = [
-        optax.adam(o.learning_rate, b1=o.beta1, b2=o.beta2)
-        for o in (config.optimizer_d, config.optimizer_g)
-    ]
     return Gan(
         generator=spec_of(config, class_names).build(),
         discriminator=DISCRIMINATORS[d.name](len(class_names), narrowing, group),
-        optimizer_d=adam[0],
-        optimizer_g=adam[1],
+        optimizer_d=optimizer(config.optimizer_d),
+        optimizer_g=optimizer(config.optimizer_g),
         adversarial=ADVERSARIAL[config.loss.adversarial],
         num_classes=len(class_names),
         resolution=config.resolution,
@@ -105,6 +101,27 @@ def build(config: "ConfigDict", class_names: tuple[str, ...]) -> Gan:
         batch_kimg=config.batch_size / 1000,
         ema_halflife_kimg=config.ema_halflife_kimg,
         ema_rampup=config.ema_rampup,
+    )
+
+
+def optimizer(config: "ConfigDict") -> "optax.GradientTransformation":
+    """Adam whose steps are in units of each layer's initial weights.
+
+    An update of a kernel is divided by the square root of its fan-in: Adam's steps are
+    as large in every weight, so the more of them a layer sums, the wilder it swings.
+
+    Source: Karras et al. 2018, "Progressive Growing of GANs", section 4.1 (equalized
+    learning rate), moved from the weights to their updates.
+    """
+    import optax
+
+    def equalize(updates: optax.Updates, params: optax.Params) -> optax.Updates:
+        del params
+        return jax.tree.map(lambda u: u / math.sqrt(math.prod(u.shape[:-1])), updates)
+
+    return optax.chain(
+        optax.adam(config.learning_rate, b1=config.beta1, b2=config.beta2),
+        optax.stateless(equalize),
     )
 
 

@@ -140,7 +140,10 @@ def example(complaint: str, config: ConfigDict) -> str:
 
 def cli() -> None:
     """The command cxr-gan."""
-    app.run(main, flags_parser=parse)
+    try:
+        app.run(main, flags_parser=parse)
+    except KeyboardInterrupt:  # before the loop listens, or for the second time
+        fail("stopped at once; the same command goes on from the last checkpoint")
 
 
 if __name__ == "__main__":

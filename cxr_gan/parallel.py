@@ -40,6 +40,8 @@ def keep_compilations() -> None:
     folder = pathlib.Path(cache) / "cxr_gan" / "xla"
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(folder))
+    # A start compiles some thirty small programs beside the step.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def compile_step(gan: Gan, state: TrainState, batch_size: int) -> Step:

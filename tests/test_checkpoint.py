@@ -296,6 +296,16 @@ def test_a_damaged_step_that_was_asked_for_is_not_replaced_by_another(two):
         checkpoint.load_ema(two, step=20)
 
 
+def test_reading_a_whole_run_changes_and_says_nothing(two, caplog):
+    def on_disk():
+        return {path: path.stat().st_mtime_ns for path in two.rglob("*")}
+
+    before = on_disk()
+    checkpoint.load_ema(two)
+    assert on_disk() == before
+    assert not [r for r in caplog.records if r.levelname != "INFO"]
+
+
 def test_a_step_there_is_not_is_answered_with_those_there_are(written):
     with pytest.raises(FileNotFoundError, match=r"no step 15; .*\[10, 20\]"):
         checkpoint.load_ema(written, step=15)

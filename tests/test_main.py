@@ -275,3 +275,12 @@ def test_an_error_of_our_own_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(train, "train", end)
     with pytest.raises(ValueError, match="a bug"):
         begin()
+
+
+def test_an_impatient_stop_is_said_without_a_traceback(monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main.app, "run", stop)
+    with pytest.raises(SystemExit, match="stopped at once; the same command"):
+        main.cli()
