@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.discriminator.name = "residual"
     config.discriminator.features_at_32 = 32
     config.discriminator.max_features = 256
-    config.group_per_class = 2  # images of each class in a group whose deviation D sees
+    config.group_per_class = 4  # images of each class in a group whose deviation D sees
 
     # Losses
     config.loss = ConfigDict()
@@ -41,24 +41,24 @@ def get_config() -> ConfigDict:
     config.loss.class_weight_d = 0.5  # of D's cross-entropy on real images
     config.loss.class_weight_g = 0.1  # of G's cross-entropy on its own images
     config.loss.feature_matching = 0.0  # weight of G's distance to D's class means
-    config.loss.r1_weight = 1.0  # of the gradient penalty on real images
+    config.loss.sameness_weight = 0.2  # of G's images differing less than real ones
+    config.loss.r1_weight = 0.5  # of the gradient penalty on real images
     config.loss.r1_every = 8  # steps; the weight is multiplied by as many
 
     # Augmentation of all that D sees, real and generated alike
     config.augment = ConfigDict()
-    config.augment.brightness = 0.5  # width of the range added, of 2 in all
-    config.augment.contrast = 0.3  # factor from 1 - this to 1 + this
-    config.augment.translation = 0.125  # of a side
-    config.augment.cutout = 0.5  # of a side
+    config.augment.brightness = 0.2  # width of the range added, of 2 in all
+    config.augment.contrast = 0.2  # factor from 1 - this to 1 + this
+    config.augment.translation = 0.1  # of a side
+    config.augment.cutout = 0.2  # of a side
 
-    # Balance of the two players: each full speed while D's lead is in this range
+    # Balance of the two players: both at full speed while D's lead is in this range;
+    # a lead is 0 where D is fooled, and 1 where it is as wide as D's two targets
     config.balance = ConfigDict()
     config.balance.enabled = True
-    config.balance.low = (
-        0.2  # lead of real over generated: 0 none, 1 as wide as D's targets
-    )
-    config.balance.high = 0.7
-    config.balance.strength = 4.0  # e-foldings of speed lost per unit beyond the range
+    config.balance.low = 0.4  # below, G slows
+    config.balance.high = 0.8  # above, D slows
+    config.balance.strength = 6.0  # e-foldings of speed lost per unit of lead beyond
     config.balance.halflife_kimg = 1.0  # of the memory of the lead
 
     # Optimizers (Adam), one for each player
@@ -71,7 +71,7 @@ def get_config() -> ConfigDict:
     config.ema_rampup = 0.05  # the half-life is at most this share of kimg seen so far
 
     # Schedule
-    config.batch_size = 32  # over all devices, equally many of each class
+    config.batch_size = 16  # over all devices, equally many of each class
     config.total_kimg = 200.0  # thousands of real images shown to D
     config.max_minutes = 0.0  # wall time of one call, then it saves and ends; 0 = none
     config.report_kimg = 1.0  # between lines of figures

@@ -194,6 +194,7 @@ RULES: dict[str, Rule] = {
     "loss.class_weight_d": NOT_NEGATIVE,
     "loss.class_weight_g": NOT_NEGATIVE,
     "loss.feature_matching": NOT_NEGATIVE,
+    "loss.sameness_weight": NOT_NEGATIVE,
     "loss.r1_weight": NOT_NEGATIVE,
     "loss.r1_every": POSITIVE,
     "augment.brightness": (lambda x: 0 <= x <= 2, "give a number from 0 to 2"),

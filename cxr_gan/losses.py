@@ -41,6 +41,24 @@ def feature_matching(
     return ((member @ real - member @ fake) ** 2).mean(0)
 
 
+def sameness(real: jax.Array, fake: jax.Array, num_classes: int) -> jax.Array:
+    """By how much generated class-mates differ less than real ones: -> [num_classes].
+
+    real, fake [n, h, w, c], both with classes interleaved (0, 1, .., 0, 1, ..) and two
+    of each or more. 0 where they differ as much or more, 1 where all are equal; in
+    between 1 minus the ratio of the mean absolute differences of neighbours.
+
+    Source: Yang et al. 2019, "Diversity-Sensitive Conditional Generative Adversarial
+    Networks", eq. 2, its bound taken from the real images of the batch.
+    """
+
+    def spread(x: jax.Array) -> jax.Array:
+        mates = x.reshape(-1, num_classes, *x.shape[1:])
+        return jnp.abs(mates - jnp.roll(mates, 1, 0)).mean((0, 2, 3, 4))
+
+    return jax.nn.relu(1 - spread(fake) / (spread(real) + 1e-6))
+
+
 def gradient_penalty(
     realness: Callable[[jax.Array], jax.Array], image: jax.Array
 ) -> jax.Array:

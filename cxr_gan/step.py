@@ -12,9 +12,9 @@ from jax import lax
 from cxr_gan import balance, images
 from cxr_gan.augment import augment
 from cxr_gan.gan import Gan
-from cxr_gan.losses import cross_entropy, feature_matching, gradient_penalty
-from cxr_gan.models.discriminator import Judgement
+from cxr_gan.losses import cross_entropy
 from cxr_gan.state import Player, TrainState
+from cxr_gan.terms import judge, lazy_penalty, matching, repetition
 
 AXIS = "batch"  # the mapped axis: devices
 Metrics = dict[str, jax.Array]
@@ -59,11 +59,6 @@ def generate(gan: Gan, params: optax.Params, dealt: Round) -> Drawn:
     return Drawn(*jax.vjp(draw, params))
 
 
-def judge(gan: Gan, params: optax.Params, image: jax.Array) -> Judgement:
-    """D's judgement of [m, s, s, 1]."""
-    return cast(Judgement, gan.discriminator.apply({"params": params}, image))
-
-
 def update_discriminator(
     gan: Gan, state: TrainState, dealt: Round, drawn: Drawn, speed: jax.Array
 ) -> tuple[TrainState, Metrics]:
@@ -95,17 +90,22 @@ def update_generator(
     gan: Gan, state: TrainState, dealt: Round, drawn: Drawn, speed: jax.Array
 ) -> tuple[TrainState, Metrics]:
     """G's turn: towards images that the new D calls real and of the class asked for."""
+    referee = state.discriminator.params
+    real = augment(dealt.real, dealt.keys[0], gan.policies)
 
     def loss(fake: jax.Array) -> tuple[jax.Array, Metrics]:
         shown = augment(fake, dealt.keys[2], gan.policies)
-        seen = judge(gan, state.discriminator.params, shown)
+        seen = judge(gan, referee, shown)
         adversarial = gan.adversarial.generator(seen.realness).mean()
         classes = cross_entropy(seen.pathology, dealt.label).mean()
-        matching = match_features(gan, state, dealt, seen.features)
-        return adversarial + gan.loss.class_weight_g * classes + matching, {
+        match = matching(gan, referee, real, seen.features, dealt.label)
+        repeat = repetition(gan, dealt.real, fake)
+        total = adversarial + gan.loss.class_weight_g * classes + match + repeat
+        return total, {
             "g/adversarial": adversarial,
             "g/class": classes,
-            "g/matching": matching,
+            "g/matching": match,
+            "g/repetition": repeat,
         }
 
     player = state.generator
@@ -125,41 +125,6 @@ def learn(
     updates, opt_state = optimizer.update(slope, player.opt_state, player.params)
     updates = jax.tree.map(lambda u: speed * u, updates)
     return Player(optax.apply_updates(player.params, updates), opt_state)
-
-
-def lazy_penalty(
-    gan: Gan, params: optax.Params, real: jax.Array, step: jax.Array
-) -> jax.Array:
-    """R1 on real images every few steps, as many times as strong; else 0.
-
-    Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of
-    StyleGAN", section 3.1 (lazy regularization).
-    """
-    weight, every = gan.loss.r1_weight, gan.loss.r1_every
-    if not weight:
-        return jnp.zeros(())
-
-    def penalty(params: optax.Params) -> jax.Array:
-        per_image = gradient_penalty(lambda x: judge(gan, params, x).realness, real)
-        return weight * every * per_image.mean()
-
-    return lax.cond(step % every == 0, penalty, lambda _: jnp.zeros(()), params)
-
-
-def match_features(
-    gan: Gan, state: TrainState, dealt: Round, fake: jax.Array
-) -> jax.Array:
-    """Distance of D's class means, group by group; fake float32 [n, d] -> []."""
-    weight = gan.loss.feature_matching
-    if not weight:
-        return jnp.zeros(())
-    real = augment(dealt.real, dealt.keys[0], gan.policies)
-    real = judge(gan, state.discriminator.params, real).features
-    grouped = [
-        x.reshape(-1, gan.group, *x.shape[1:]) for x in (real, fake, dealt.label)
-    ]
-    distance = jax.vmap(lambda r, f, y: feature_matching(r, f, y, gan.num_classes))
-    return weight * distance(*grouped).mean()
 
 
 def signs_of_balance(

@@ -19,7 +19,7 @@ FLOORS = {
     **dict.fromkeys(("sampling", "run", "evaluation"), 6),
     **dict.fromkeys(("checkpoint", "parallel", "report"), 5),
     "step": 4,
-    **dict.fromkeys(("state", "config"), 3),
+    **dict.fromkeys(("state", "config", "terms"), 3),
     "gan": 2,
     **dict.fromkeys(("models", "losses", "augment", "balance"), 1),
     **dict.fromkeys(("images", "grids", "request", "version"), 1),

@@ -38,6 +38,7 @@ WRONG = [
     ("loss.class_weight_d", -0.1, "0 or more"),
     ("loss.class_weight_g", -0.1, "0 or more"),
     ("loss.feature_matching", -0.1, "0 or more"),
+    ("loss.sameness_weight", -0.1, "0 or more"),
     ("loss.r1_weight", -0.1, "0 or more"),
     ("loss.r1_every", 0, "above 0"),
     ("augment.brightness", 2.1, "from 0 to 2"),

@@ -83,19 +83,24 @@ def test_layer_norm_scales_and_shifts_each_channel():
     np.testing.assert_allclose(y, expected, atol=1e-6)
 
 
-def test_group_deviation_is_the_deviation_within_each_group():
-    x = jnp.array([1.0, 3.0, 5.0, 5.0]).reshape(4, 1, 1, 1)
-    y = layers.group_deviation(x, group=2)[:, 0, 0]
-    np.testing.assert_allclose(y, [[1, 1], [3, 1], [5, 0], [5, 0]], atol=2e-4)
+def test_group_deviation_is_that_of_class_mates_within_a_group():
+    """Two groups of four, classes 0, 1, 0, 1: mates are every other one."""
+    x = jnp.array([1.0, 9.0, 3.0, 9.0, 5.0, 0.0, 5.0, 8.0]).reshape(8, 1, 1, 1)
+    y = layers.group_deviation(x, group=4, num_classes=2)[:, 0, 0]
+    np.testing.assert_array_equal(y[:, 0], x.ravel())
+    deviation = np.array([1, 0, 1, 0, 0, 4, 0, 4])  # of 1, 3; 9, 9; 5, 5; 0, 8
+    np.testing.assert_allclose(np.exp(y[:, 1]), deviation + 1e-3, atol=2e-4)
 
 
-def test_group_deviation_depends_on_its_own_group_alone():
-    changed = layers.group_deviation(X.at[3].set(0), 2) != layers.group_deviation(X, 2)
-    assert not changed[:2].any()
-    assert changed[2, ..., -1].all()  # through the channel that is new
+def test_group_deviation_depends_on_class_mates_of_its_own_group_alone():
+    x = jax.random.normal(jax.random.key(0), (8, 2, 2, 3))
+    before, after = (
+        layers.group_deviation(y, 4, 2)[..., -1] for y in (x, x.at[5].set(0))
+    )
+    np.testing.assert_array_equal(jnp.unique(jnp.nonzero(before != after)[0]), [5, 7])
 
 
 def test_group_deviation_of_equal_images_has_finite_slopes():
-    equal = jnp.ones((2, 2, 2, 3))
-    slope = jax.grad(lambda x: layers.group_deviation(x, 2).sum())(equal)
+    equal = jnp.ones((4, 2, 2, 3))
+    slope = jax.grad(lambda x: layers.group_deviation(x, 4, 2).sum())(equal)
     assert jnp.isfinite(slope).all()

@@ -105,3 +105,19 @@ def test_gradient_penalty_is_each_image_s_own():
     image = jnp.array([0.0, 1.0, 2.0]).reshape(3, 1, 1, 1)
     penalty = losses.gradient_penalty(lambda x: (x**2).sum((1, 2, 3)), image)
     np.testing.assert_allclose(penalty, [0, 2, 8])  # (2x)^2 / 2
+
+
+def column(*values):
+    """One pixel an image: [n, 1, 1, 1]."""
+    return jnp.array(values, jnp.float32).reshape(-1, 1, 1, 1)
+
+
+def test_sameness_is_what_class_mates_lack_of_the_real_difference():
+    # Classes 0 1 0 1: real mates differ by 4 and 2, generated ones by 1 and 3.
+    found = losses.sameness(column(0, 0, 4, 2), column(5, 0, 6, 3), num_classes=2)
+    np.testing.assert_allclose(found, [0.75, 0], atol=1e-5)
+
+
+def test_sameness_is_whole_where_a_generator_repeats_itself_within_each_class():
+    found = losses.sameness(column(0, 1, 4, 2), column(5, 9, 5, 9), num_classes=2)
+    np.testing.assert_allclose(found, [1, 1], atol=1e-5)

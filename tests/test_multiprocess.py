@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from jax.tree import leaves
 
 PEER = pathlib.Path(__file__).with_name("peer.py")
@@ -27,6 +28,7 @@ def begin(address: str, process: int, folder: pathlib.Path) -> subprocess.Popen:
         return subprocess.Popen(command, env=environment, stdout=said, stderr=said)
 
 
+@pytest.mark.slow
 def test_two_processes_play_the_round_of_one(table, tmp_path):
     start = table.learning_by("sgd")
     np.savez(tmp_path / "start.npz", *leaves(start))

@@ -62,7 +62,14 @@ def toy(gan):
         policies=(),
         batch_kimg=0.008,
     )
-    return ruled(toy, "loss", r1_weight=0.5, r1_every=2, feature_matching=0.3)
+    return ruled(
+        toy,
+        "loss",
+        r1_weight=0.5,
+        r1_every=2,
+        feature_matching=0.3,
+        sameness_weight=0.0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +274,7 @@ def test_noise_follows_an_example_s_place_in_the_global_batch(toy):
         return dealt.z.reshape(8, -1), keys
 
     z, keys = all_dealt(1)
-    chex.assert_trees_all_equal((z, keys), all_dealt(4))
+    chex.assert_trees_all_equal((z, keys), all_dealt(2))
     assert len(np.unique(z)) == z.size
     assert len(np.unique(keys.reshape(24, -1), axis=0)) == 24
 
@@ -309,3 +316,11 @@ def test_numbers_that_are_none_are_counted(start):
     assert step.non_finite(start) == 0
     generator = start.generator.replace(params=spoilt)
     assert step.non_finite(start.replace(generator=generator)) == 2
+
+
+def test_g_is_told_what_its_images_lack_in_difference(toy, start):
+    off = turn_of(step.update_generator, toy, start)[1]
+    on = turn_of(step.update_generator, ruled(toy, "loss", sameness_weight=2.0), start)
+    assert off["g/repetition"] == 0
+    assert 0 < on[1]["g/repetition"] <= 2
+    assert on[0].generator.params["gain"] != start.generator.params["gain"]

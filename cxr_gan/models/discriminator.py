@@ -48,7 +48,7 @@ class Discriminator(nn.Module):
 
     num_classes: int
     widths: tuple[int, ...]
-    group: int  # consecutive examples whose deviation D sees; must divide n
+    group: int  # consecutive examples, classes interleaved, that D sees together
 
     @nn.compact
     def __call__(self, image: jax.Array) -> Judgement:
@@ -57,7 +57,9 @@ class Discriminator(nn.Module):
         for i, width in enumerate(self.widths[1:]):
             x = DownBlock(width, norm=i > 0)(x)
         x = LayerNorm(name="norm")(x)
-        x = Conv3x3(self.widths[-1], name="mix")(group_deviation(x, self.group))
+        x = Conv3x3(self.widths[-1], name="mix")(
+            group_deviation(x, self.group, self.num_classes)
+        )
         features = nn.leaky_relu(x, 0.2).mean((1, 2))
         realness = nn.Dense(1, name="realness")(features)[:, 0]
         pathology = nn.Dense(self.num_classes, name="pathology")(features)

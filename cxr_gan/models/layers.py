@@ -105,17 +105,22 @@ class AdaptiveLayerNorm(nn.Module):
         return normalize(x) * (1 + scale) + bias
 
 
-def group_deviation(x: jax.Array, group: int) -> jax.Array:
-    """x [n, h, w, c] -> [n, h, w, c + 1]: how much each group's examples differ.
+def group_deviation(x: jax.Array, group: int, num_classes: int) -> jax.Array:
+    """x [n, h, w, c] -> [n, h, w, c + 1]: how much an image's class-mates differ.
 
-    The new channel is the standard deviation over `group` consecutive examples, meaned
-    over height, width and channels. Groups are fixed, so no device boundary cuts one as
-    long as each device holds whole groups.
+    Of each `group` consecutive examples, classes interleaved (0, 1, .., 0, 1, ..), the
+    new channel holds the logarithm of the deviation over those of the same class,
+    meaned over height, width and channels. Taken over all classes at once, what sets
+    the classes apart would hide that a generator repeats itself within each; and the
+    logarithm pulls the harder the more it does. Groups are fixed, so no device boundary
+    cuts one as long as each device holds whole groups.
 
-    Source: Karras et al. 2018, "Progressive Growing of GANs", section 3.
+    Source: Karras et al. 2018, "Progressive Growing of GANs", section 3, made
+    class by class and logarithmic.
     """
     n, h, w, c = x.shape
-    grouped = x.reshape(n // group, group, h, w, c)
-    deviation = jnp.sqrt(grouped.var(1) + 1e-8).mean((1, 2, 3))
-    channel = jnp.repeat(deviation, group)[:, None, None, None]
+    mates = x.reshape(n // group, group // num_classes, num_classes, h, w, c)
+    deviation = jnp.sqrt(mates.var(1, keepdims=True) + 1e-8).mean((3, 4, 5))
+    each = jnp.broadcast_to(jnp.log(deviation + 1e-3), mates.shape[:3])
+    channel = each.reshape(n, 1, 1, 1)
     return jnp.concatenate([x, jnp.broadcast_to(channel, (n, h, w, 1))], -1)

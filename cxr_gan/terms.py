@@ -1,0 +1,69 @@
+"""The terms of both players' losses that take more than a line, weights included."""
+
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from cxr_gan.gan import Gan
+from cxr_gan.losses import feature_matching, gradient_penalty, sameness
+from cxr_gan.models.discriminator import Judgement
+
+AFAR = 16  # pixels a side, at which images are compared for sameness
+
+
+def judge(gan: Gan, params: optax.Params, image: jax.Array) -> Judgement:
+    """D's judgement of float32 [n, s, s, 1] in [-1, 1]."""
+    return cast(Judgement, gan.discriminator.apply({"params": params}, image))
+
+
+def lazy_penalty(
+    gan: Gan, params: optax.Params, real: jax.Array, step: jax.Array
+) -> jax.Array:
+    """R1 on real images every few steps, as many times as strong; else 0.
+
+    Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of
+    StyleGAN", section 3.1 (lazy regularization).
+    """
+    weight, every = gan.loss.r1_weight, gan.loss.r1_every
+    if not weight:
+        return jnp.zeros(())
+
+    def penalty(params: optax.Params) -> jax.Array:
+        per_image = gradient_penalty(lambda x: judge(gan, params, x).realness, real)
+        return weight * every * per_image.mean()
+
+    return lax.cond(step % every == 0, penalty, lambda _: jnp.zeros(()), params)
+
+
+def matching(
+    gan: Gan, params: optax.Params, real: jax.Array, fake: jax.Array, label: jax.Array
+) -> jax.Array:
+    """Distance of D's class means, group by group -> [].
+
+    real is float32 [n, s, s, 1] as D sees it, fake what D made of G's: [n, d].
+    """
+    weight = gan.loss.feature_matching
+    if not weight:
+        return jnp.zeros(())
+    features = judge(gan, params, real).features
+    grouped = [x.reshape(-1, gan.group, *x.shape[1:]) for x in (features, fake, label)]
+    distance = jax.vmap(lambda r, f, y: feature_matching(r, f, y, gan.num_classes))
+    return weight * distance(*grouped).mean()
+
+
+def repetition(gan: Gan, real: jax.Array, fake: jax.Array) -> jax.Array:
+    """Sameness of G's images, group by group, from afar; both [n, s, s, 1] -> []."""
+    weight = gan.loss.sameness_weight
+    if not weight:
+        return jnp.zeros(())
+    size = min(AFAR, gan.resolution)
+
+    def afar(x: jax.Array) -> jax.Array:
+        block = gan.resolution // size
+        return x.reshape(-1, gan.group, size, block, size, block, 1).mean((3, 5))
+
+    compare = jax.vmap(lambda r, f: sameness(r, f, gan.num_classes))
+    return weight * compare(afar(real), afar(fake)).mean()

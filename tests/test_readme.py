@@ -1,0 +1,75 @@
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SMALL = [
+    "--config.resolution=32",
+    "--config.generator.features_at_32=8",
+    "--config.generator.max_features=8",
+    "--config.discriminator.features_at_32=8",
+    "--config.discriminator.max_features=8",
+    "--config.total_kimg=0.064",
+]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    """Every command of the README's bash blocks, split into words."""
+    lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    """A current folder where path/to/chest_xray holds noise of two classes."""
+    here = tmp_path_factory.mktemp("readme")
+    draw = np.random.default_rng(0)
+    for name in ("NORMAL", "PNEUMONIA"):
+        place = here / "path/to/chest_xray/train" / name
+        place.mkdir(parents=True)
+        for i in range(20):
+            pixels = draw.integers(0, 256, (40, 40), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{i}.png")
+    return here
+
+
+def run(words: list[str], folder: pathlib.Path, monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.slow
+def test_the_commands_and_the_code_of_the_readme_run(folder, monkeypatch):
+    """In their order: train, train on more devices, sample from code, generate."""
+    ours = [words for words in commands() if words[:2] == ["python", "-m"]]
+    training = [words for words in ours if words[2] == "cxr_gan.main"]
+    others = [words for words in ours if words[2] != "cxr_gan.main"]
+    assert len(training) == 2 and len(others) == 1
+    for words in training:
+        run([sys.executable, *words[1:], *SMALL], folder, monkeypatch)
+    for code in blocks("python"):
+        run([sys.executable, "-c", code], folder, monkeypatch)
+    for words in others:
+        run([sys.executable, *words[1:]], folder, monkeypatch)
+    assert len([*folder.glob("samples/PNEUMONIA_*.png")]) == 64
+
+
+def test_every_file_the_readme_names_is_there():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    scripts = [words[1] for words in commands() if words[0] == "bash"]
+    assert len(scripts) == 2
+    missing = [name for name in links + scripts if not (ROOT / name).exists()]
+    assert not missing
