@@ -108,12 +108,13 @@ def test_a_label_that_is_no_class_is_not_taken_for_another(small, z):
     np.testing.assert_array_equal(jnp.isnan(image).any((1, 2, 3)), [0, 0, 1, 1])
 
 
-def test_a_fresh_up_block_only_projects_and_resizes():
+def test_an_up_block_adds_to_its_projected_and_resized_input():
     x = jax.random.normal(tiny.key(0), (2, 4, 4, 3))
     condition = jax.random.normal(tiny.key(1), (2, 5))
-    y, variables = UpBlock(6).init_with_output(tiny.key(2), x, condition)
-    skip = variables["params"]["skip"]["kernel"]
-    np.testing.assert_allclose(y, upsample(x @ skip), atol=1e-6)
+    params = UpBlock(6).init(tiny.key(2), x, condition)["params"]
+    params["conv_out"] = jax.tree.map(jnp.zeros_like, params["conv_out"])
+    y = UpBlock(6).apply({"params": params}, x, condition)
+    np.testing.assert_allclose(y, upsample(x @ params["skip"]["kernel"]), atol=1e-6)
 
 
 def test_a_down_block_without_norm_answers_in_proportion_to_its_input():

@@ -50,7 +50,6 @@ class Conv3x3(nn.Module):
     """A 3 x 3 convolution with bias, as large as its input, zeros around."""
 
     features: int
-    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -59,7 +58,7 @@ class Conv3x3(nn.Module):
         return nn.Conv(
             self.features,
             (3, 3),
-            kernel_init=self.kernel_init,
+            kernel_init=nn.initializers.he_normal(),
             conv_general_dilated=canonical,
             name="conv",
         )(x)

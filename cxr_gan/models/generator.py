@@ -9,10 +9,7 @@ from cxr_gan.models.layers import AdaptiveLayerNorm, blur, pixel_shuffle, upsamp
 
 
 class UpBlock(nn.Module):
-    """Doubles height and width, steered by noise and label through two adaptive norms.
-
-    The last convolution starts at zero: a fresh block only projects and resizes.
-    """
+    """Doubles height and width, steered by noise and label in two adaptive norms."""
 
     features: int
 
@@ -23,7 +20,7 @@ class UpBlock(nn.Module):
         h = nn.relu(AdaptiveLayerNorm(name="norm_in")(x, condition))
         h = upsample(Conv3x3(self.features, name="conv_in")(h))
         h = nn.relu(AdaptiveLayerNorm(name="norm_out")(h, condition))
-        h = Conv3x3(self.features, nn.initializers.zeros, name="conv_out")(h)
+        h = Conv3x3(self.features, name="conv_out")(h)
         return upsample(skip) + h
 
 
