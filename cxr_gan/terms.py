@@ -10,6 +10,7 @@ from jax import lax
 from cxr_gan.gan import Gan
 from cxr_gan.losses import feature_matching, gradient_penalty, sameness
 from cxr_gan.models.discriminator import Judgement
+from cxr_gan.models.layers import normalize
 
 AFAR = 16  # pixels a side, at which images are compared for sameness
 
@@ -55,7 +56,11 @@ def matching(
 
 
 def repetition(gan: Gan, real: jax.Array, fake: jax.Array) -> jax.Array:
-    """Sameness of G's images, group by group, from afar; both [n, s, s, 1] -> []."""
+    """Sameness of G's images, group by group; both [n, s, s, 1] -> [].
+
+    They are compared from afar, and each at the same brightness and contrast: or else G
+    would repeat one anatomy at many exposures.
+    """
     weight = gan.loss.sameness_weight
     if not weight:
         return jnp.zeros(())
@@ -63,7 +68,8 @@ def repetition(gan: Gan, real: jax.Array, fake: jax.Array) -> jax.Array:
 
     def afar(x: jax.Array) -> jax.Array:
         block = gan.resolution // size
-        return x.reshape(-1, gan.group, size, block, size, block, 1).mean((3, 5))
+        x = x.reshape(-1, size, block, size, block, 1).mean((2, 4))
+        return normalize(x).reshape(-1, gan.group, size, size, 1)
 
     compare = jax.vmap(lambda r, f: sameness(r, f, gan.num_classes))
     return weight * compare(afar(real), afar(fake)).mean()

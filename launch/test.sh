@@ -2,6 +2,7 @@
 # Installs into .venv, then checks and tests everything. What follows is for pytest:
 #   bash launch/test.sh                      style, types and the quick tests
 #   bash launch/test.sh -m slow              the slow tests instead of the quick ones
+#   bash launch/test.sh -m quality           trains ten minutes and judges what it draws
 #   bash launch/test.sh tests/test_step.py   one file
 set -euo pipefail
 # shellcheck source=launch/install.sh

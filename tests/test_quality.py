@@ -17,8 +17,6 @@ import cxr_gan
 from cxr_gan import data
 from cxr_gan.metrics import ssim
 
-pytestmark = pytest.mark.slow  # the judge takes half a minute, training what it is told
-
 ROOT = pathlib.Path(__file__).parents[1]
 PER_CLASS = 256  # images drawn
 PAIRS = 1000  # of a class, of which the mean MS-SSIM is taken
@@ -82,7 +80,7 @@ def run(cache, tmp_path_factory):
     if "CXR_RUN" in os.environ:
         return pathlib.Path(os.environ["CXR_RUN"])
     folder = tmp_path_factory.mktemp("run")
-    minutes = float(os.environ.get("CXR_QUALITY_MINUTES", "6"))
+    minutes = float(os.environ.get("CXR_QUALITY_MINUTES", "10"))
     command = (
         *(sys.executable, "-m", "cxr_gan.main", "--config=configs/acgan.py"),
         *(f"--config.max_minutes={minutes}", f"--workdir={folder}"),
@@ -96,6 +94,7 @@ def run(cache, tmp_path_factory):
     return folder
 
 
+@pytest.mark.quality
 def test_trained_run_draws_the_asked_class_and_as_variedly_as_the_data(
     run, real, faults, capsys
 ):
@@ -109,16 +108,19 @@ def test_trained_run_draws_the_asked_class_and_as_variedly_as_the_data(
     assert not found
 
 
+@pytest.mark.slow
 def test_judge_knows_real_images_it_has_not_seen(real, judge):
     right = judge(unit(real.val.images)) == real.val.labels
     assert right.mean() >= 0.95
 
 
+@pytest.mark.slow
 def test_real_images_have_no_fault(real, faults):
     found = faults(unit(real.val.images), real.val.labels)
     assert not found
 
 
+@pytest.mark.slow
 def test_the_same_image_again_and_again_is_found_out(real, faults):
     labels = np.repeat(np.arange(len(real.class_names)), 64)
     first = [np.flatnonzero(real.val.labels == label)[0] for label in labels]
@@ -127,6 +129,7 @@ def test_the_same_image_again_and_again_is_found_out(real, faults):
         assert any(f"{name} is too alike" in fault for fault in found)
 
 
+@pytest.mark.slow
 def test_swapped_classes_are_found_out(real, faults):
     found = faults(unit(real.val.images), 1 - real.val.labels)
     assert any("show the class asked for" in fault for fault in found)
