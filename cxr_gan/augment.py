@@ -3,8 +3,7 @@
 Each policy changes one image, drawing from that image's own key, so what happens to an
 image does not depend on its batch, its device or the number of devices.
 
-Source: Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training",
-section 3.2 and appendix A.
+Source: Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training".
 """
 
 import jax

@@ -189,7 +189,7 @@ RULES: dict[str, Rule] = {
     "discriminator.name": _one_of([*DISCRIMINATORS]),
     "discriminator.features_at_32": (lambda x: x >= 8, "give 8 or more"),
     "discriminator.max_features": POSITIVE,
-    "group_per_class": POSITIVE,
+    "group_per_class": (lambda x: x >= 2, "give 2 or more: images are compared in it"),
     "loss.adversarial": _one_of([*ADVERSARIAL]),
     "loss.class_weight_d": NOT_NEGATIVE,
     "loss.class_weight_g": NOT_NEGATIVE,

@@ -49,7 +49,7 @@ def sameness(real: jax.Array, fake: jax.Array, num_classes: int) -> jax.Array:
     between 1 minus the ratio of the mean absolute differences of neighbours.
 
     Source: Yang et al. 2019, "Diversity-Sensitive Conditional Generative Adversarial
-    Networks", eq. 2, its bound taken from the real images of the batch.
+    Networks" (its regularizer), the bound taken from the real images of the batch.
     """
 
     def spread(x: jax.Array) -> jax.Array:

@@ -21,9 +21,8 @@ Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 def use_cores(shares: int) -> None:
     """Makes a device of each CPU core, as far as `shares` can be dealt out evenly.
 
-    Several small programs use the cores better than one that spreads each operation
-    over all. To be called before JAX is used; does nothing where devices were already
-    asked for, and nothing to TPUs and GPUs.
+    To be called before JAX is used; does nothing where devices were already asked for,
+    and nothing to TPUs and GPUs.
     """
     asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if asked or jax.config.values["jax_num_cpu_devices"] > 0:

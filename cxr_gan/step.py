@@ -154,8 +154,8 @@ def signs_of_balance(
 def average(gan: Gan, state: TrainState) -> optax.Params:
     """The generator's running mean, its half-life ramped up with the images seen.
 
-    Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limited
-    Data", appendix C (EMA), ramp as in its published implementation.
+    Source: the code published with Karras et al. 2020, "Training Generative
+    Adversarial Networks with Limited Data" (ema_kimg, ema_rampup).
     """
     seen = gan.batch_kimg * (state.step + 1)
     halflife = jnp.minimum(gan.ema_halflife_kimg, gan.ema_rampup * seen)

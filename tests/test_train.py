@@ -356,7 +356,7 @@ def test_a_save_that_fails_ends_the_run_with_what_to_do(
 COMMAND = [
     *("-m", "cxr_gan.main", "--config=configs/quick.py"),
     *("--config.dataset=phantom:60", "--config.latent_size=8"),
-    *("--config.batch_size=8", "--config.group_per_class=1"),
+    *("--config.batch_size=8", "--config.group_per_class=2"),
     *("--config.generator.features_at_32=8", "--config.generator.max_features=8"),
     *(
         "--config.discriminator.features_at_32=8",

@@ -39,7 +39,7 @@ class Generator(nn.Module):
     def __call__(self, z: jax.Array, label: jax.Array) -> jax.Array:
         """z float32 [n, latent] of N(0, 1), label int32 [n] -> [n, s, s, 1] in [-1, 1].
 
-        A label outside 0..num_classes - 1 embeds as NaN.
+        A label of num_classes or above gives NaN; who samples guards against others.
         """
         scale = nn.initializers.normal(1.0)
         pathology = nn.Embed(self.num_classes, self.embedding, embedding_init=scale)
