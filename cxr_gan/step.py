@@ -72,16 +72,18 @@ def update_discriminator(
         logits, _ = jnp.split(seen.pathology, 2)
         adversarial = gan.adversarial.discriminator(on_real, on_fake).mean()
         classes = cross_entropy(logits, dealt.label).mean()
-        penalty = lazy_penalty(gan, params, real, state.step)
-        return adversarial + gan.loss.class_weight_d * classes + penalty, {
+        return adversarial + gan.loss.class_weight_d * classes, {
             "d/adversarial": adversarial,
             "d/class": classes,
-            "d/penalty": penalty,
             **signs_of_balance(gan, on_real, on_fake, logits, dealt.label),
         }
 
     player = state.discriminator
-    slope, metrics = lax.pmean(jax.grad(loss, has_aux=True)(player.params), AXIS)
+    slope, metrics = jax.grad(loss, has_aux=True)(player.params)
+    penalty, uphill = lazy_penalty(gan, player.params, real, state.step)
+    slope = jax.tree.map(jnp.add, slope, uphill)
+    metrics = {**metrics, "d/penalty": penalty}
+    slope, metrics = lax.pmean((slope, metrics), AXIS)
     player = learn(player, gan.optimizer_d, slope, speed)
     return state.replace(discriminator=player), metrics
 

@@ -22,21 +22,28 @@ def judge(gan: Gan, params: optax.Params, image: jax.Array) -> Judgement:
 
 def lazy_penalty(
     gan: Gan, params: optax.Params, real: jax.Array, step: jax.Array
-) -> jax.Array:
-    """R1 on real images every few steps, as many times as strong; else 0.
+) -> tuple[jax.Array, optax.Params]:
+    """R1 on real images every few steps, as many times as strong, and its slope.
+
+    Both are 0 in between. The slope is taken within the branch: taken of the branch,
+    every step would write out, in zeros, all that the penalty keeps for its way back.
 
     Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of
     StyleGAN", section 3.1 (lazy regularization).
     """
     weight, every = gan.loss.r1_weight, gan.loss.r1_every
+
+    def none(params: optax.Params) -> tuple[jax.Array, optax.Params]:
+        return jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+
     if not weight:
-        return jnp.zeros(())
+        return none(params)
 
     def penalty(params: optax.Params) -> jax.Array:
         per_image = gradient_penalty(lambda x: judge(gan, params, x).realness, real)
         return weight * every * per_image.mean()
 
-    return lax.cond(step % every == 0, penalty, lambda _: jnp.zeros(()), params)
+    return lax.cond(step % every == 0, jax.value_and_grad(penalty), none, params)
 
 
 def matching(
