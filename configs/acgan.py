@@ -76,5 +76,6 @@ def get_config() -> ConfigDict:
     config.max_minutes = 0.0  # wall time of one call, then it saves and ends; 0 = none
     config.report_kimg = 1.0  # between lines of figures
     config.draw_kimg = 10.0  # between grids of samples
+    config.evaluate_kimg = 10.0  # between looks at val, which are saved; 0 = none
     config.save_kimg = 10.0  # between checkpoints
     return config

@@ -23,5 +23,6 @@ def get_config() -> ConfigDict:
     config.total_kimg = 8.0
     config.report_kimg = 0.5
     config.draw_kimg = 2.0
+    config.evaluate_kimg = 0.0  # to look at val takes longer than to train
     config.save_kimg = 4.0
     return config

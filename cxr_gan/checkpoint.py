@@ -1,10 +1,8 @@
 """The only file with Orbax: what a run writes down, and trusts only if it is whole."""
 
 import contextlib
-import json
 import os
 import pathlib
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
@@ -12,12 +10,15 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from cxr_gan.checksums import crc_of_json, crcs
 from cxr_gan.state import TrainState
 
 FOLDER = "checkpoints"
 DAMAGED = "damaged"
-KEEP = 2  # newest checkpoints on disk
+KEEP = 2  # newest checkpoints on disk; the best joins them
+BEST, LATEST = "best", "latest"
 
 
 class CheckpointError(ValueError):
@@ -34,9 +35,20 @@ class Checkpoints:
 
     def __init__(self, workdir: str | os.PathLike[str], read_only: bool = False):
         self.folder = pathlib.Path(workdir).absolute() / FOLDER
+        keep = AnyPreservationPolicy(
+            [
+                LatestN(KEEP),
+                BestN(
+                    get_metric_fn=lambda metrics: metrics["score"],
+                    reverse=True,  # the lowest is the best
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
         # Orbax's own read_only would warn of itself at each opening.
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=None if read_only else KEEP, create=not read_only
+            preservation_policy=None if read_only else keep, create=not read_only
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -50,8 +62,12 @@ class Checkpoints:
         """Steps of the finished checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
-    def save(self, state: TrainState, meta: dict[str, Any]) -> None:
+    def save(
+        self, state: TrainState, meta: dict[str, Any], score: float | None = None
+    ) -> None:
         """Begins to write a host state (NumPy leaves) and what is known of it.
+
+        The checkpoint of the lowest score stays, however old; None is of no account.
 
         Raises:
             CheckpointError: this or an earlier save failed, or there is a checkpoint
@@ -59,16 +75,17 @@ class Checkpoints:
         """
         step = int(state.step)
         rest, ema = state.replace(ema=None), state.ema
-        meta = {**meta, "step": step}
+        meta = {**meta, "step": step, "score": score}
         sums = {"state": crcs(rest), "ema": crcs(ema), "meta": crc_of_json(meta)}
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(rest),
             ema=ocp.args.StandardSave(ema),
             meta=ocp.args.JsonSave({**meta, "crc32": sums}),
         )
+        metrics = None if score is None else {"score": score}
         with self._writing():
             self._manager.check_for_errors()
-            saved = self._manager.save(step, args=args)
+            saved = self._manager.save(step, args=args, metrics=metrics)
         if not saved:
             raise CheckpointError(
                 f"{self.folder} did not take step {step}, for it holds {self.steps()}; "
@@ -114,11 +131,13 @@ class Checkpoints:
         (rest, ema), meta = found
         return rest.replace(ema=ema), meta
 
-    def restore_ema(self, step: int | None = None) -> tuple[Any, dict[str, Any]]:
-        """The averaged generator (NumPy leaves) and meta; of the newest whole step.
+    def restore_ema(self, which: int | str = LATEST) -> tuple[Any, dict[str, Any]]:
+        """The averaged generator (NumPy leaves) and meta.
+
+        The latest is the newest whole checkpoint; the best is that of the lowest score.
 
         Raises:
-            FileNotFoundError: no checkpoint, or none of this step.
+            FileNotFoundError: no checkpoint, none of this step, or none with a score.
             CheckpointError: what there is is damaged.
         """
         if not self.steps():
@@ -126,15 +145,35 @@ class Checkpoints:
                 f"{self.folder} holds no checkpoint; train one with python -m "
                 f"cxr_gan.main --workdir={self.folder.parent}"
             )
-        if step is not None and step not in self.steps():
+        if which == BEST:
+            which = self._best()
+        if which != LATEST and which not in self.steps():
             raise FileNotFoundError(
-                f"{self.folder} holds no step {step}; it holds {self.steps()}"
+                f"{self.folder} holds no step {which}; it holds {self.steps()}"
             )
-        steps = self.steps() if step is None else [step]
+        steps = self.steps() if which == LATEST else [int(which)]
         found, _ = self._newest_whole(lambda s: self._read(s, None, None), steps)
         assert found is not None
         (_, ema), meta = found
         return ema, meta
+
+    def _best(self) -> int:
+        """The step of the lowest score; damaged ones are passed over with a warning."""
+        scores = {}
+        for step in self.steps():
+            try:
+                _, meta = self._read(step, None, None)
+            except Exception as error:  # Orbax raises many kinds for damaged files
+                logging.warning("checkpoint %d is damaged: %s", step, first_line(error))
+                continue
+            if meta["score"] is not None:
+                scores[step] = meta["score"]
+        if not scores:
+            raise FileNotFoundError(
+                f"{self.folder} holds no checkpoint with a score; ask for @latest, or "
+                "train with --config.evaluate_kimg above 0"
+            )
+        return min(scores, key=lambda step: scores[step])
 
     def _newest_whole(
         self, read: Callable[[int], Any], steps: list[int] | None = None
@@ -189,26 +228,9 @@ class Checkpoints:
         self._manager.reload()
 
 
-def crcs(tree: Any) -> dict[str, int]:
-    """{path: CRC-32} of every array; the same whatever container holds them."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): zlib.crc32(
-            np.ascontiguousarray(leaf).data,
-            zlib.crc32(f"{leaf.dtype}{leaf.shape}".encode()),
-        )
-        for path, leaf in leaves
-    }
-
-
 def _shapes(tree: Any) -> Any:
     """Of every array; Orbax does not compare them with those it was asked for."""
     return jax.tree.map(np.shape, tree)
-
-
-def crc_of_json(content: dict[str, Any]) -> int:
-    """CRC-32 of what survives JSON: the same before writing and after reading."""
-    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def first_line(error: Exception) -> str:
@@ -217,12 +239,12 @@ def first_line(error: Exception) -> str:
 
 
 def load_ema(
-    workdir: str | os.PathLike[str], step: int | None = None
+    workdir: str | os.PathLike[str], which: int | str = LATEST
 ) -> tuple[Any, dict[str, Any]]:
-    """The averaged generator of a run and its meta; of the newest whole checkpoint.
+    """The averaged generator of a run and its meta; see `Checkpoints.restore_ema`.
 
     Raises:
-        FileNotFoundError: no such run, no checkpoint, or none of that step.
+        FileNotFoundError: no such run, or no such checkpoint in it.
         CheckpointError: all checkpoints, or the one asked for, are damaged.
     """
     if not (pathlib.Path(workdir) / FOLDER).is_dir():
@@ -231,4 +253,4 @@ def load_ema(
             "--workdir of a training"
         )
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        return checkpoints.restore_ema(step)
+        return checkpoints.restore_ema(which)

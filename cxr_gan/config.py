@@ -16,7 +16,10 @@ from cxr_gan.losses import ADVERSARIAL
 
 # A run may go on with other values of these; any other change makes it another run.
 FREE_TO_CHANGE = frozenset(
-    {"total_kimg", "max_minutes", "report_kimg", "draw_kimg", "save_kimg"}
+    {
+        *("total_kimg", "max_minutes"),
+        *("report_kimg", "draw_kimg", "evaluate_kimg", "save_kimg"),
+    }
 )
 RESOLUTIONS = (32, 64, 128, 256)
 
@@ -216,5 +219,6 @@ RULES: dict[str, Rule] = {
     "max_minutes": NOT_NEGATIVE,
     "report_kimg": POSITIVE,
     "draw_kimg": POSITIVE,
+    "evaluate_kimg": NOT_NEGATIVE,
     "save_kimg": POSITIVE,
 }

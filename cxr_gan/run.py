@@ -42,7 +42,9 @@ class Run:
         return step * self.config.batch_size / 1000
 
     def due(self, step: int, every_kimg: float) -> bool:
-        """Whether an interval ends with this step; the last step ends each."""
+        """Whether an interval ends with this step; the last step ends each but none."""
+        if not every_kimg:
+            return False
         every = max(1, round(every_kimg * 1000 / self.config.batch_size))
         return step % every == 0 or step == self.total_steps
 
@@ -57,11 +59,12 @@ class Run:
             },
         }
 
-    def meta(self, step: int) -> dict[str, Any]:
-        """What a checkpoint says of itself, as JSON."""
+    def meta(self, step: int, figures: dict[str, float]) -> dict[str, Any]:
+        """What a checkpoint says of itself, as JSON: `figures` are those of val."""
         spec = dataclasses.asdict(self.spec)
         spec["class_names"] = list(self.spec.class_names)
-        return {**self.record(), "spec": spec, "kimg": self.kimg(step)}
+        kimg = self.kimg(step)
+        return {**self.record(), "spec": spec, "kimg": kimg, "figures": figures}
 
 
 def open_run(config: ConfigDict, folder: pathlib.Path) -> Run:

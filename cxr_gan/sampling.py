@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import os
+import pathlib
 from typing import Any
 
 import jax
@@ -83,33 +84,59 @@ def sample(
     return draw(params, label, key, first, factor)
 
 
-def load(workdir: str | os.PathLike[str], step: int | None = None) -> GeneratorParams:
-    """The averaged (EMA) generator of a run: its newest checkpoint, or that of `step`.
+def load(model: str | os.PathLike[str]) -> GeneratorParams:
+    """The averaged (EMA) generator of a run.
+
+    Args:
+        model: the --workdir of a training, for its newest checkpoint. With "@best"
+            after it, that which was nearest to val (lowest `eval/kid`) when the run
+            looked; with "@STEP", as "@12500", that of a step; "@latest" is the newest.
 
     Raises:
         FileNotFoundError: no such run, or no such checkpoint in it.
-        ValueError: the checkpoint is damaged, or of another version of cxr_gan.
+        ValueError: the checkpoint is damaged, or of another version of cxr_gan; what
+            follows the @ is none of these.
     """
-    return load_with_meta(workdir, step)[0]
+    return load_with_meta(model)[0]
 
 
 def load_with_meta(
-    workdir: str | os.PathLike[str], step: int | None = None
+    model: str | os.PathLike[str],
 ) -> tuple[GeneratorParams, dict[str, Any]]:
-    """As `load`, and what is known of it: {"step", "kimg", "config", "dataset"}."""
+    """As `load`, and what is known of it.
+
+    {"step", "kimg", "config", "dataset", "figures", "score"}: figures are those of val
+    at that step, none where the run did not look, and score is the one of @best.
+    """
     from cxr_gan import checkpoint  # Orbax takes a while; sampling does not need it
 
-    params, meta = checkpoint.load_ema(workdir, step)
+    workdir, which = _split(os.fspath(model))
+    params, meta = checkpoint.load_ema(workdir, which)
     fields = {field.name for field in dataclasses.fields(GeneratorSpec)}
     if set(meta["spec"]) != fields:
         raise ValueError(
-            f"{os.fspath(workdir)} describes its generator by {sorted(meta['spec'])}; "
+            f"{workdir} describes its generator by {sorted(meta['spec'])}; "
             f"this version of cxr_gan reads {sorted(fields)}: use the version it was "
             "trained with"
         )
     names = tuple(meta["spec"]["class_names"])  # JSON knows lists alone
     spec = GeneratorSpec(**{**meta["spec"], "class_names": names})
     return GeneratorParams(jax.tree.map(jnp.asarray, params), spec), meta
+
+
+def _split(model: str) -> tuple[str, int | str]:
+    """Workdir and checkpoint of "runs/a@best"; a folder of that very name is itself."""
+    workdir, at, word = model.rpartition("@")
+    if not at or pathlib.Path(model).is_dir():
+        return model, "latest"
+    if word in ("best", "latest"):
+        return workdir, word
+    if word.isdecimal():
+        return workdir, int(word)
+    raise ValueError(
+        f"{model!r}: {word!r} names no checkpoint; after the @ write best, latest or a "
+        "step, as 12500"
+    )
 
 
 def fingerprint(params: GeneratorParams) -> str:

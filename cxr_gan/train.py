@@ -1,5 +1,6 @@
 """The loop: restore, step, report, draw, save. No maths."""
 
+import functools
 import signal
 import threading
 import time
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from cxr_gan import grids, parallel, report, sampling
+from cxr_gan import grids, monitor, parallel, report, sampling
 from cxr_gan.checkpoint import Checkpoints
 from cxr_gan.images import to_uint8
 from cxr_gan.run import Run
@@ -43,13 +44,14 @@ def train(run: Run) -> str:
         step, feed = open_step_and_feed(run, state, first)
         state, key = parallel.replicate((state, key))
         with report.Reporter(run.folder, first) as reporter:
-            window = Window(run, reporter, first)
+            window, exam = Window(run, reporter, first), Exam(run)
             for done in range(first + 1, run.total_steps + 1):
                 state, metrics = step(state, window.wait_for(feed), key)
                 window.add(metrics)
                 late = 0 < config.max_minutes < (time.monotonic() - begun) / 60
                 last = stop.asked or late or done == run.total_steps
-                save = last or run.due(done, config.save_kimg)
+                look = exam.due(done, last) and not stop.asked
+                save = last or look or run.due(done, config.save_kimg)
                 draw = last or run.due(done, config.draw_kimg)
                 if save or draw or run.due(done, config.report_kimg):
                     window.report(done)  # nothing is kept that was not looked at
@@ -57,7 +59,11 @@ def train(run: Run) -> str:
                     draw_grid(run, parallel.unreplicate(state.ema), done)
                 if save:
                     host: TrainState = parallel.unreplicate(state)
-                    checkpoints.save(host, run.meta(done))
+                    figures = exam.figures(host.ema) if look else {}
+                    if figures:
+                        reporter.write(done, run.kimg(done), figures)
+                    score = figures.get(monitor.BEST)
+                    checkpoints.save(host, run.meta(done, figures), score)
                 if last:
                     break
         checkpoints.wait()
@@ -164,6 +170,31 @@ class Window:
         self._reporter.write(done, kimg, figures)
         self._progress.show(kimg, self._run.config.total_kimg, figures)
         self._pending, self._waited, self._begun = [], 0.0, time.monotonic()
+
+
+class Exam:
+    """Looks how near the averaged generator is to val; fetches val when first asked."""
+
+    def __init__(self, run: Run):
+        self._run = run
+
+    @functools.cached_property
+    def _reference(self) -> monitor.Reference | None:
+        return monitor.reference_of(self._run.dataset)
+
+    def due(self, done: int, last: bool) -> bool:
+        """Whether to look after this step: every evaluate_kimg, and at the end."""
+        every = self._run.config.evaluate_kimg
+        return bool(every) and (last or self._run.due(done, every))
+
+    def figures(self, ema: Any) -> report.Figures:
+        """`monitor.figures` of the same latents each time; none without enough val."""
+        if self._reference is None:
+            return {}
+        params = sampling.GeneratorParams(params=ema, spec=self._run.spec)
+        labels = np.repeat(np.arange(len(params.class_names)), monitor.PER_CLASS)
+        images = sampling.sample(params, labels, self._run.config.seed)
+        return monitor.figures(self._reference, to_uint8(images), labels)
 
 
 def draw_grid(run: Run, ema: Any, done: int) -> None:

@@ -20,9 +20,11 @@ FLOORS = {
     **dict.fromkeys(("checkpoint", "parallel", "report"), 5),
     "step": 4,
     **dict.fromkeys(("state", "config", "terms"), 3),
-    "gan": 2,
+    "monitor": 3,
+    **dict.fromkeys(("gan", "judges"), 2),
     **dict.fromkeys(("models", "losses", "augment", "balance"), 1),
     **dict.fromkeys(("images", "grids", "request", "version"), 1),
+    "checksums": 1,
     **dict.fromkeys(("data", "metrics"), 1),
 }
 COMMANDS = {"main", "evaluate", "generate"}  # they alone speak to a terminal

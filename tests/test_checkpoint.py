@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from cxr_gan import checkpoint, parallel, report
+from cxr_gan import checkpoint, checksums, parallel, report
 from cxr_gan.state import Player, TrainState
 
 META = {"spec": {"resolution": 32}, "kimg": 1.5, "config": {"betas": [0.0, 0.99]}}
@@ -37,10 +37,11 @@ def small_state(step: int) -> TrainState:
     )
 
 
-def save(folder, *steps):
+def save(folder, *steps, scores=None):
     with checkpoint.Checkpoints(folder) as checkpoints:
         for step in steps:
-            checkpoints.save(small_state(step), META)
+            score = scores[step] if scores else None
+            checkpoints.save(small_state(step), META, score)
         checkpoints.wait()
 
 
@@ -153,7 +154,7 @@ def test_what_is_saved_is_restored_bit_for_bit(written):
     chex.assert_trees_all_equal_dtypes(state, small_state(20))
     chex.assert_trees_all_equal_structs(state, small_state(20))
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(state))
-    assert meta == {**META, "step": 20}
+    assert meta == {**META, "step": 20, "score": None}
 
 
 def test_a_run_without_checkpoints_restores_nothing(tmp_path):
@@ -273,8 +274,8 @@ def test_an_error_of_the_background_comes_to_the_surface(two, monkeypatch):
 def test_the_averaged_generator_is_read_alone(written):
     ema, meta = checkpoint.load_ema(written)
     chex.assert_trees_all_equal(ema, small_state(20).ema)
-    assert meta == {**META, "step": 20}
-    ema, meta = checkpoint.load_ema(str(written), step=10)
+    assert meta == {**META, "step": 20, "score": None}
+    ema, meta = checkpoint.load_ema(str(written), 10)
     chex.assert_trees_all_equal(ema, small_state(10).ema)
     assert meta["step"] == 10
 
@@ -293,7 +294,7 @@ def test_reading_passes_over_damage_and_changes_nothing_on_disk(two, damage, cap
 def test_a_damaged_step_that_was_asked_for_is_not_replaced_by_another(two):
     flip_ema(two / "checkpoints" / "20")
     with pytest.raises(checkpoint.CheckpointError, match=r"\[20\] of \[10, 20\]"):
-        checkpoint.load_ema(two, step=20)
+        checkpoint.load_ema(two, 20)
 
 
 def test_reading_a_whole_run_changes_and_says_nothing(two, caplog):
@@ -308,7 +309,7 @@ def test_reading_a_whole_run_changes_and_says_nothing(two, caplog):
 
 def test_a_step_there_is_not_is_answered_with_those_there_are(written):
     with pytest.raises(FileNotFoundError, match=r"no step 15; .*\[10, 20\]"):
-        checkpoint.load_ema(written, step=15)
+        checkpoint.load_ema(written, 15)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -323,6 +324,51 @@ def test_a_run_without_checkpoints_is_answered_with_the_way_to_train_it(tmp_path
         checkpoint.load_ema(tmp_path)
 
 
+SCORES = {10: 3.0, 20: 1.0, 30: 2.0, 40: None, 50: 2.5}
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scored")
+    save(folder, *SCORES, scores=SCORES)
+    return folder
+
+
+def test_the_newest_two_and_the_one_of_the_lowest_score_stay(scored):
+    with checkpoint.Checkpoints(scored, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [20, 40, 50]
+
+
+def test_the_best_stays_when_a_run_goes_on_and_gives_way_to_a_better_one(
+    scored, tmp_path
+):
+    shutil.copytree(scored, tmp_path / "run")
+    save(tmp_path / "run", 60, 70, scores={60: 1.5, 70: None})
+    save(tmp_path / "run", 80, 90, 100, scores={80: 0.5, 90: 0.6, 100: 0.7})
+    with checkpoint.Checkpoints(tmp_path / "run", read_only=True) as checkpoints:
+        assert checkpoints.steps() == [80, 90, 100]
+    assert checkpoint.load_ema(tmp_path / "run", "best")[1]["step"] == 80
+
+
+def test_the_best_is_read_by_name(scored):
+    ema, meta = checkpoint.load_ema(scored, "best")
+    assert (meta["step"], meta["score"]) == (20, 1.0)
+    chex.assert_trees_all_equal(ema, small_state(20).ema)
+    assert checkpoint.load_ema(scored, "latest")[1]["step"] == 50
+
+
+def test_of_the_whole_ones_the_best_is_read(scored, tmp_path, caplog):
+    shutil.copytree(scored, tmp_path / "run")
+    flip_ema(tmp_path / "run" / "checkpoints" / "20")
+    assert checkpoint.load_ema(tmp_path / "run", "best")[1]["step"] == 50
+    assert "checkpoint 20 is damaged" in caplog.text
+
+
+def test_a_run_that_was_never_evaluated_has_no_best(written):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint with a score.*@latest"):
+        checkpoint.load_ema(written, "best")
+
+
 def test_a_relative_folder_will_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save("runs/a", 3)
@@ -333,19 +379,19 @@ def test_a_relative_folder_will_do(tmp_path, monkeypatch):
 def test_sums_tell_bits_shapes_and_types_apart():
     zeros = np.zeros((2, 3), np.float32)
     trees = [zeros, -zeros, zeros.T, zeros.astype(np.int32), zeros[:1]]
-    sums = [checkpoint.crcs({"a": tree})["a"] for tree in trees]
+    sums = [checksums.crcs({"a": tree})["a"] for tree in trees]
     assert len({*sums}) == len(trees)
-    assert checkpoint.crcs({"a": jnp.asarray(zeros)}) == {"a": sums[0]}
-    assert checkpoint.crcs({"a": np.float32(3)}) == checkpoint.crcs(
+    assert checksums.crcs({"a": jnp.asarray(zeros)}) == {"a": sums[0]}
+    assert checksums.crcs({"a": np.float32(3)}) == checksums.crcs(
         {"a": np.array(3, np.float32)}
     )
 
 
 def test_sums_do_not_depend_on_the_container():
     x = np.arange(3.0)
-    assert checkpoint.crcs({"a": (x, x)}) == checkpoint.crcs({"a": [x, x]})
+    assert checksums.crcs({"a": (x, x)}) == checksums.crcs({"a": [x, x]})
     player = Player(params={"w": x}, opt_state=())
-    assert checkpoint.crcs(player) == checkpoint.crcs({"params": {"w": x}})
+    assert checksums.crcs(player) == checksums.crcs({"params": {"w": x}})
 
 
 def test_meta_is_json_that_anyone_can_read(written):

@@ -62,6 +62,7 @@ WRONG = [
     ("max_minutes", -1.0, "0 or more"),
     ("report_kimg", 0.0, "above 0"),
     ("draw_kimg", 0.0, "above 0"),
+    ("evaluate_kimg", -1.0, "0 or more"),
     ("save_kimg", 0.0, "above 0"),
 ]
 

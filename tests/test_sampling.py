@@ -215,7 +215,8 @@ def save(folder, config, state, *steps):
         for step in steps:
             ema = jax.tree.map(lambda w, step=step: np.full_like(w, step), state.ema)
             now = state.replace(step=np.int32(step), ema=ema)
-            checkpoints.save(now, {"spec": spec, "kimg": step * 0.064})
+            score = float(step != 2)  # the second is the best
+            checkpoints.save(now, {"spec": spec, "kimg": step * 0.064}, score)
         checkpoints.wait()
 
 
@@ -223,13 +224,32 @@ def test_load_gives_the_averaged_generator_of_the_newest_step_or_of_one(
     tmp_path, config, state
 ):
     save(tmp_path, config, state, 1, 2)
-    newest, older = cxr_gan.load(tmp_path), cxr_gan.load(tmp_path, step=1)
+    newest, older = cxr_gan.load(tmp_path), cxr_gan.load(f"{tmp_path}@1")
     assert newest.spec == spec_of(config, ("NORMAL", "PNEUMONIA"))
     assert newest.class_names == ("NORMAL", "PNEUMONIA")
     for loaded, step in ((newest, 2), (older, 1)):
         assert all((w == step).all() for w in jax.tree.leaves(loaded.params))
     assert jax.tree.structure(newest.params) == jax.tree.structure(state.ema)
     assert cxr_gan.sample(newest, ["NORMAL"], 0).shape == (1, 32, 32, 1)
+
+
+def test_load_finds_the_best_and_the_latest_by_name(tmp_path, config, state):
+    save(tmp_path, config, state, 1, 2, 3, 4)
+    for word, step in (("best", 2), ("latest", 4)):
+        loaded = cxr_gan.load(f"{tmp_path}@{word}")
+        assert all((w == step).all() for w in jax.tree.leaves(loaded.params))
+
+
+def test_load_takes_a_folder_with_an_at_sign_by_its_name(tmp_path, config, state):
+    folder = tmp_path / "run@home"
+    save(folder, config, state, 1)
+    assert cxr_gan.load(folder).class_names == cxr_gan.load(f"{folder}@1").class_names
+
+
+@pytest.mark.parametrize("word", ["newest", "", "-3", "1.5"])
+def test_load_of_no_known_checkpoint_says_what_to_write(tmp_path, word):
+    with pytest.raises(ValueError, match=r"names no checkpoint; .* best, latest or a"):
+        cxr_gan.load(f"{tmp_path}@{word}")
 
 
 def test_load_of_a_folder_without_run_says_so(tmp_path):

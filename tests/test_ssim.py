@@ -174,3 +174,10 @@ def test_a_sixth_scale_is_refused():
     images = noise(2, 64, 64, 1)
     with pytest.raises(ValueError, match="use 1 to 5"):
         ssim.ms_ssim(images, images, 6)
+
+
+@pytest.mark.parametrize(
+    ("size", "scales"), [(16, 1), (32, 2), (64, 3), (128, 4), (256, 5), (512, 5)]
+)
+def test_scales_suit_the_size_of_images(size, scales):
+    assert ssim.scales_for(size) == scales

@@ -17,7 +17,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from cxr_gan import checkpoint, data, report, sampling, train
+from cxr_gan import checkpoint, data, monitor, report, sampling, train
 from cxr_gan.run import Run
 
 ROUND = 64 / 1000  # kimg: the batches of tests/tiny.py
@@ -161,7 +161,39 @@ def test_the_end_says_what_to_type_next(unbroken):
 def test_a_checkpoint_says_what_it_is(unbroken, end_of):
     run, _ = unbroken
     _, meta = end_of(run)
-    assert meta == {**run.meta(6), "step": 6}
+    assert meta == {**run.meta(6, {}), "step": 6, "score": None}
+
+
+def test_a_run_that_looks_at_val_keeps_the_checkpoint_nearest_to_it(
+    open_run, tmp_path, monkeypatch, assert_as_unbroken
+):
+    found = {1: 5.0, 2: 2.0, 3: 4.0, 4: 3.0, 5: 3.5, 6: 2.5}
+
+    def figures(_, images, labels):
+        assert images.dtype == np.uint8 and images.shape[0] == len(labels)
+        assert np.bincount(labels).tolist() == [monitor.PER_CLASS] * 2
+        looks.append(images)
+        return {monitor.BEST: found[len(looks)], "eval/fidelity": 0.5}
+
+    looks = []
+    monkeypatch.setattr(monitor, "reference_of", lambda dataset: dataset)
+    monkeypatch.setattr(monitor, "figures", figures)
+    run = open_run(tmp_path / "run", evaluate_kimg=ROUND)
+    train.train(run)
+    assert steps_of(run) == [2, 5, 6]
+    assert checkpoint.load_ema(run.folder, "best")[1]["figures"][monitor.BEST] == 2.0
+    of_val = [line for line in lines(run.folder) if monitor.BEST in line]
+    assert [line["step"] for line in of_val] == [1, 2, 3, 4, 5, 6]
+    assert [line[monitor.BEST] for line in of_val] == [*found.values()]
+    assert (looks[0] != looks[-1]).any()
+    assert_as_unbroken(run)
+
+
+def test_a_run_whose_val_says_nothing_trains_all_the_same(open_run, tmp_path, caplog):
+    run = open_run(tmp_path / "run", evaluate_kimg=2 * ROUND)
+    train.train(run)
+    assert "only 3 images of a class: without 20 of each" in caplog.text
+    assert steps_of(run) == [4, 6]
 
 
 def test_a_finished_run_says_so_and_changes_nothing(unbroken):

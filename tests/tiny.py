@@ -36,6 +36,7 @@ def tiny_config(resolution: int = 32) -> ConfigDict:
     config.generator.update(features_at_32=8, max_features=8, embedding=4)
     config.discriminator.update(features_at_32=8, max_features=8)
     config.loss.r1_every = 2
+    config.evaluate_kimg = 0.0
     return config
 
 

@@ -61,6 +61,11 @@ def ms_ssim(a: jax.Array, b: jax.Array, scales: int = 3) -> jax.Array:
     return result
 
 
+def scales_for(size: int) -> int:
+    """As many scales as leave 16 pixels at the coarsest, 1 to 5: 3 for 64 pixels."""
+    return min(max(size.bit_length() - 4, 1), len(WEIGHTS))
+
+
 def mean_pairwise(
     images: jax.Array | np.ndarray, seed: int, pairs: int, scales: int = 3
 ) -> tuple[float, float]:
