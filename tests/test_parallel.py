@@ -35,14 +35,28 @@ def test_the_two_rounds_compared_hold_the_penalty_once(table):
     assert penalties[1] == 0
 
 
-def test_the_compiled_step_takes_its_own_state_and_no_other_owner_keeps_it(table):
+@pytest.mark.parametrize(("backend", "donated"), [("tpu", (0,)), ("cpu", ())])
+def test_state_is_donated_but_on_cpus(table, backend, donated, monkeypatch):
+    class Mapped(Exception):
+        pass
+
+    def pmap(step, *, donate_argnums, **_):
+        raise Mapped(donate_argnums)
+
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "pmap", pmap)
+    with pytest.raises(Mapped) as mapped:
+        parallel.compile_step(table.game, table.start, 64)
+    assert mapped.value.args == (donated,)
+
+
+def test_the_compiled_step_takes_its_own_state(table):
     given, rng = parallel.replicate((table.start, table.rng))
     state = given
     for _ in range(3):  # what comes out goes in again: nothing is compiled or moved
         state, metrics = table.step(8)(state, parallel.shard(table.batch), rng)
     for before, after in zip(*map(jax.tree.leaves, (given, state)), strict=True):
         assert before.sharding == after.sharding  # or pmap would compile twice
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))  # donated
     new, metrics = parallel.unreplicate((state, metrics))
     assert new.step == 3
     chex.assert_tree_all_finite((new, metrics))
