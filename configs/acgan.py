@@ -39,9 +39,9 @@ def get_config() -> ConfigDict:
     config.loss = ConfigDict()
     config.loss.adversarial = "least_squares"  # or "hinge", "logistic"
     config.loss.class_weight_d = 0.5  # of D's cross-entropy on real images
-    config.loss.class_weight_g = 0.2  # of G's cross-entropy on its own images
+    config.loss.class_weight_g = 0.4  # of G's cross-entropy on its own images
     config.loss.feature_matching = 0.0  # weight of G's distance to D's class means
-    config.loss.sameness_weight = 0.5  # of G's images differing less than real ones
+    config.loss.sameness_weight = 1.0  # of G's images differing less than real ones
     config.loss.r1_weight = 0.5  # of the gradient penalty on real images
     config.loss.r1_every = 8  # steps; the weight is multiplied by as many
 

@@ -16,9 +16,10 @@ for flag in "$@"; do
   esac
 done
 
-# -P: this checkout's cxr_gan, even when called from inside another one.
+# -P: this checkout's cxr_gan, even when called from inside another one. Ten minutes are
+# for training; to look at val as well, add --config.evaluate_kimg=10.
 "$python" -P -m cxr_gan.main --config="$root/configs/acgan.py" --config.max_minutes=10 \
-  --workdir="$workdir" "$@"
+  --config.evaluate_kimg=0 --workdir="$workdir" "$@"
 
 # Every call keeps its own samples: samples-1, samples-2, ...
 n=1
