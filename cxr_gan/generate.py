@@ -22,10 +22,10 @@ from typing import Any
 import jax
 import numpy as np
 import tqdm
-from absl import app, flags, logging
+from absl import app, flags
 from PIL import Image, PngImagePlugin
 
-from cxr_gan import images, request, sampling
+from cxr_gan import images, request, sampling, terminal
 from cxr_gan.grids import grid
 from cxr_gan.version import __version__
 
@@ -78,7 +78,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
     try:
         if argv[1:]:
             raise ValueError(f"{argv[1]!r} is no flag; see --help")
-        out = empty_folder(values.out)
+        out = terminal.empty_folder(values.out)
         params, meta = sampling.load_with_meta(values.model)
         labels = labels_of(values.label, values.num, params.class_names)
         model_hash = sampling.fingerprint(params)
@@ -94,20 +94,6 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
         return STOPPED
     print(f"wrote {written} images, labels.csv, grid.png, generation.json to {out}")
     return 0
-
-
-def empty_folder(out: str) -> pathlib.Path:
-    """The folder to write to, not made yet.
-
-    Raises:
-        FileExistsError: it is there and not empty, or a file.
-    """
-    path = pathlib.Path(out)
-    if path.is_dir() and any(path.iterdir()):
-        raise FileExistsError(f"--out={out} is not empty; give a new folder")
-    if path.exists() and not path.is_dir():
-        raise FileExistsError(f"--out={out} is a file; give a new folder")
-    return path
 
 
 def labels_of(label: str, num: int, class_names: tuple[str, ...]) -> np.ndarray:
@@ -245,16 +231,10 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.mark_flags_as_required(["model", "out"], **own)
 
 
-def hush() -> None:
-    """Orbax tells all it does at INFO, which absl shows; --verbosity=1 still does."""
-    if logging.get_verbosity() == logging.INFO:
-        logging.set_verbosity(logging.WARNING)
-
-
 def cli() -> None:
     """The command as typed in a terminal."""
     define_flags()
-    app.call_after_init(hush)
+    app.call_after_init(terminal.hush)
     app.run(main)
 
 

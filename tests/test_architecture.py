@@ -15,15 +15,15 @@ MODULES = sorted(p.relative_to(ROOT) for p in (ROOT / "cxr_gan").rglob("*.py"))
 FLOORS = {
     "cxr_gan": 9,  # cxr_gan/__init__.py
     **dict.fromkeys(("main", "evaluate", "generate"), 8),
-    "train": 7,
+    **dict.fromkeys(("train", "page"), 7),
     **dict.fromkeys(("sampling", "run", "evaluation"), 6),
     **dict.fromkeys(("checkpoint", "parallel", "report"), 5),
     "step": 4,
     **dict.fromkeys(("state", "config", "terms"), 3),
     "monitor": 3,
-    **dict.fromkeys(("gan", "judges"), 2),
+    **dict.fromkeys(("gan", "judges", "given"), 2),
     **dict.fromkeys(("models", "losses", "augment", "balance"), 1),
-    **dict.fromkeys(("images", "grids", "request", "version"), 1),
+    **dict.fromkeys(("images", "grids", "request", "terminal", "version"), 1),
     "checksums": 1,
     **dict.fromkeys(("data", "metrics"), 1),
 }

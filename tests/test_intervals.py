@@ -149,3 +149,33 @@ def test_a_share_of_none_or_all_is_refused(share):
 def test_hits_that_are_not_one_an_image_are_refused(hits):
     with pytest.raises(ValueError, match="must be bool, and as many"):
         share_interval(hits, alone(9), **lots())
+
+
+def test_strata_keep_their_shares_in_every_draw():
+    strata = np.repeat([0, 1, 2], [40, 20, 8])
+    seen = []
+
+    def statistic(drawn):
+        seen.append(np.bincount(strata[drawn], minlength=3).tolist())
+        return float(drawn.mean())
+
+    subsample(statistic, np.arange(68), strata=strata, draws=40, seed=0)
+    assert seen[0] == [40, 20, 8]
+    assert seen[1:] == [[20, 10, 4]] * 40
+
+
+def test_strata_take_what_they_differ_in_out_of_the_interval():
+    strata = np.repeat([0, 1], 50)
+    values = 10.0 * strata + np.random.default_rng(0).normal(size=100)
+
+    def width(**kinds):
+        ends = subsample(
+            lambda i: float(values[i].mean()),
+            np.arange(100),
+            draws=100,
+            seed=0,
+            **kinds,
+        )
+        return ends[1] - ends[0]
+
+    assert width(strata=strata) < 0.5 * width()

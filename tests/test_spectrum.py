@@ -109,3 +109,13 @@ def test_what_is_not_an_image_is_refused(images, error, words):
 def test_images_of_two_sizes_are_refused():
     with pytest.raises(ValueError, match="sizes must be equal"):
         octave_difference(noise(2), noise(2, size=32))
+
+
+def test_profiles_of_images_have_the_log_power_of_their_mean():
+    images = noise(5)
+    rings = spectrum.profiles(images)
+    assert rings.shape[0] == 5
+    decibel = spectrum.octaves(rings.mean(0), 64)
+    np.testing.assert_array_equal(decibel, log_power(images))
+    one = spectrum.octaves(spectrum.profiles(images[2:3])[0], 64)
+    np.testing.assert_array_equal(one, spectrum.octaves(rings[2], 64))

@@ -92,6 +92,7 @@ def subsample(
     statistic: Statistic,
     groups: np.ndarray,
     *,
+    strata: np.ndarray | None = None,
     share: float = 0.5,
     draws: int,
     seed: int,
@@ -111,13 +112,17 @@ def subsample(
     Args:
         statistic: sorted int64 indices into the images, none twice -> a figure.
         groups: [n], the patient of each image, as whatever can be sorted.
+        strata: [n], what has the same share in every draw, such as the two sets that
+            are compared, and their classes; None where all images are of one kind. A
+            patient with images in two counts as two.
         share: b / g, more than 0 and less than 1; b is rounded, and at least 1. Large
             enough for the figure to make sense of it: see `frechet.enough`.
         draws: how many, at least 40.
         seed: which; the same seed and groups give the same.
 
     Raises:
-        ValueError: as `bootstrap`; share is not between 0 and 1.
+        ValueError: as `bootstrap`, also where a stratum has fewer than 2 groups; share
+            is not between 0 and 1.
 
     Source: Politis & Romano 1994, "Large sample confidence regions based on subsamples
     under minimal assumptions"; the factor is that of the delete-d jackknife, d = g - b
@@ -125,15 +130,27 @@ def subsample(
     """
     if not 0 < share < 1:
         raise ValueError(f"share={share}; must be between 0 and 1, as 0.5 is")
-    members = _members(groups, draws)
+    groups = np.asarray(groups)
+    kinds = np.zeros(len(groups), np.int64) if strata is None else np.asarray(strata)
+    rows = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+    lots = [[of[i] for i in _members(groups[of], draws)] for of in rows]
+    members = [of for lot in lots for of in lot]
+    counts = np.array([len(lot) for lot in lots])
+    sizes = np.clip(np.rint(share * counts).astype(int), 1, counts - 1)
+    first = np.cumsum(counts) - counts
     rng = np.random.default_rng(seed)
-    count = len(members)
-    size = min(max(round(share * count), 1), count - 1)
-    drawn = (rng.choice(count, size, replace=False) for _ in range(draws))
-    everyone = [np.arange(count)]
+
+    def draw() -> np.ndarray:
+        places = zip(first, counts, sizes, strict=True)
+        return np.concatenate(
+            [at + rng.choice(count, size, replace=False) for at, count, size in places]
+        )
+
+    everyone = [np.arange(len(members))]
     (whole,) = _figures(statistic, members, everyone, ordered=True)
+    drawn = (draw() for _ in range(draws))
     figures = _figures(statistic, members, drawn, ordered=True)
-    factor = np.sqrt(size / (count - size))
+    factor = np.sqrt(sizes.sum() / (counts - sizes).sum())
     ends = np.quantile(figures, (1 - TAIL, TAIL)) - figures.mean()
     low, high = whole - factor * ends
     return float(low), float(high)

@@ -57,14 +57,32 @@ def log_power(images: np.ndarray) -> np.ndarray:
         TypeError: if images are neither uint8 nor float.
         ValueError: if the shape or a value is not as stated.
     """
+    return octaves(profiles(images).mean(0), images.shape[1])
+
+
+def profiles(images: np.ndarray) -> np.ndarray:
+    """Of each image, its power around each ring: float64 [n, rings].
+
+    As in `log_power`, which is `octaves` of their mean over images; so a bootstrap of
+    images needs no transform twice.
+
+    Raises:
+        TypeError, ValueError: as `log_power`.
+    """
     _check(images)
     size = images.shape[1]
-    total = np.zeros((size, size))
-    for at in range(0, len(images), IMAGES_AT_ONCE):
-        total += _power(images[at : at + IMAGES_AT_ONCE, ..., 0]).sum(0)
     frequency = np.round(np.fft.fftfreq(size) * size)  # cycles/image: whole numbers
     ring = np.hypot(frequency[:, None], frequency).astype(int).ravel()
-    profile = np.bincount(ring, total.ravel() / len(images)) / np.bincount(ring)
+    pixels = np.bincount(ring)
+    found = []
+    for at in range(0, len(images), IMAGES_AT_ONCE):
+        power = _power(images[at : at + IMAGES_AT_ONCE, ..., 0])
+        found += [np.bincount(ring, one.ravel()) / pixels for one in power]
+    return np.array(found)
+
+
+def octaves(profile: np.ndarray, size: int) -> np.ndarray:
+    """A mean of `profiles` [rings] of images of `size` px -> dB, float64 [bands]."""
     decibel = 10 * np.log10(np.maximum(profile, FLOOR))
     edges = octave_edges(size)
     middle = (np.arange(len(profile)) + 0.5) / size
