@@ -167,3 +167,17 @@ def test_pictures_show_each_class_and_the_nearest_pairs():
     train = made.real().train.images[3, ..., 0]
     np.testing.assert_array_equal(pairs[68:132, left : left + 64], train)
     assert not pairs[2:66, left + 2 * 66 :].any()  # only two pairs were there
+
+
+def test_the_course_of_a_run_goes_through_its_points_above_the_floor():
+    points = [(10.0, 0.8), (20.0, 0.4), (30.0, 0.2)]
+    drawn = xml.etree.ElementTree.fromstring(plots.course(points, 0.1, "KID"))
+    space = "{http://www.w3.org/2000/svg}"
+    circles = drawn.findall(f"{space}circle")
+    heights = [float(circle.get("cy")) for circle in circles]
+    assert len(circles) == 3
+    assert heights == sorted(heights)  # downwards is better, and further down the page
+    floor = [
+        line for line in drawn.iter(f"{space}line") if line.get("stroke-width") == "3"
+    ]
+    assert float(floor[0].get("y1")) > heights[-1]

@@ -74,6 +74,39 @@ def octaves(rows: list[Row], title: str) -> str:
     return _svg(left + width + 20, height, parts, f"Spectrum of {title}")
 
 
+def course(points: list[tuple[float, float]], floor: float, title: str) -> str:
+    """A figure (kimg, value) as a run went on; the grey line is that of real images."""
+    left, width, height, bottom = 60, 520, 260, 40
+    last = max(kimg for kimg, _ in points)
+    top = max(floor, *(value for _, value in points)) * 1.05
+
+    def x(kimg: float) -> float:
+        return left + width * kimg / last
+
+    def y(value: float) -> float:
+        return 24 + (height - 24 - bottom) * (1 - value / top)
+
+    parts = [_text(left + width / 2, 14, title, "middle")]
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        value, kimg = share * top, share * last
+        parts += [
+            _line(left, y(value), left + width, y(value), GRID),
+            _text(left - 8, y(value) + 4, f"{value:.3g}", "end"),
+            _text(x(kimg), height - 22, f"{kimg:.0f}", "middle"),
+        ]
+    line = " ".join(f"{x(kimg):.1f},{y(value):.1f}" for kimg, value in points)
+    parts += [
+        _line(left, y(max(floor, 0)), left + width, y(max(floor, 0)), FLOOR, 3),
+        f'<polyline points="{line}" fill="none" stroke="{INK}" stroke-width="2"/>',
+        *(
+            f'<circle cx="{x(kimg):.1f}" cy="{y(value):.1f}" r="3" fill="{INK}"/>'
+            for kimg, value in points
+        ),
+        _text(left + width / 2, height - 4, "thousands of images shown", "middle"),
+    ]
+    return _svg(left + width + 20, height, parts, title)
+
+
 def _line(
     x1: float, y1: float, x2: float, y2: float, colour: str, width: int = 1
 ) -> str:
