@@ -29,13 +29,19 @@ def test_upsample_is_bilinear_with_the_border_repeated():
 
 
 def test_blur_takes_a_checkerboard_out_and_leaves_the_rest_in_place():
-    board = jnp.indices((6, 8)).sum(0) % 2 * 2.0 - 1
-    inside = np.s_[:, 1:-1, 1:-1]
+    board = jnp.indices((8, 10)).sum(0) % 2 * 2.0 - 1
+    inside = np.s_[:, 2:-2, 2:-2]
     blurred = layers.blur(board[None, :, :, None])
     np.testing.assert_allclose(blurred[inside], 0, atol=1e-6)
-    ramp = jnp.indices((6, 8)).sum(0, dtype=jnp.float32)[None, :, :, None]
+    ramp = jnp.indices((8, 10)).sum(0, dtype=jnp.float32)[None, :, :, None]
     np.testing.assert_allclose(layers.blur(ramp)[inside], ramp[inside], rtol=1e-6)
     np.testing.assert_allclose(layers.blur(jnp.ones_like(X)), 1, rtol=1e-6)
+
+
+def test_blur_keeps_three_quarters_of_a_wave_of_four_pixels():
+    wave = jnp.broadcast_to(jnp.array([1.0, 0, -1, 0] * 3), (1, 12, 12))[..., None]
+    blurred = layers.blur(wave)[:, :, 2:-2]
+    np.testing.assert_allclose(blurred, 0.75 * wave[:, :, 2:-2], atol=1e-6)
 
 
 def test_downsample_is_the_mean_of_four():

@@ -27,20 +27,27 @@ def _double(x: jax.Array, axis: int) -> jax.Array:
 
 
 def blur(x: jax.Array) -> jax.Array:
-    """x [n, h, w, c] -> the same shape: [1, 2, 1] / 4 on each axis, border repeated.
+    """x [n, h, w, c] -> the same shape: [-1, 4, 10, 4, -1] / 16 on each axis.
 
-    Its response at the highest frequency is 0: what passes has no checkerboard.
+    The border repeats itself. Of symmetric filters of five taps that stop the highest
+    frequency, so that no checkerboard passes, it is the one that is flattest at the
+    lowest: waves of four pixels keep three quarters of their height. [1, 2, 1] / 4
+    leaves them a half, and generated images lacked 7 dB in the finest octave.
+
     Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again",
-    section 3.
+    section 3, of a blur that goes with resampling; the taps are ours.
     """
     for axis in (1, 2):
         size = x.shape[axis]
         first = lax.slice_in_dim(x, 0, 1, axis=axis)
         last = lax.slice_in_dim(x, size - 1, size, axis=axis)
-        wide = jnp.concatenate([first, x, last], axis)
-        left = lax.slice_in_dim(wide, 0, size, axis=axis)
-        right = lax.slice_in_dim(wide, 2, size + 2, axis=axis)
-        x = 0.25 * left + 0.5 * x + 0.25 * right
+        wide = jnp.concatenate([first, first, x, last, last], axis)
+        near, far = (
+            lax.slice_in_dim(wide, 2 - k, 2 - k + size, axis=axis)
+            + lax.slice_in_dim(wide, 2 + k, 2 + k + size, axis=axis)
+            for k in (1, 2)
+        )
+        x = (10 * x + 4 * near - far) / 16
     return x
 
 
