@@ -32,15 +32,16 @@ def commands() -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
-    """A current folder where path/to/chest_xray holds noise of two classes."""
+    """A current folder where the README's paths hold noise of two classes."""
     here = tmp_path_factory.mktemp("readme")
     draw = np.random.default_rng(0)
-    for name in ("NORMAL", "PNEUMONIA"):
-        place = here / "path/to/chest_xray/train" / name
-        place.mkdir(parents=True)
-        for i in range(20):
-            pixels = draw.integers(0, 256, (40, 40), dtype=np.uint8)
-            Image.fromarray(pixels).save(place / f"{i}.png")
+    for path, count, size in (("chest_xray/train", 120, 40), ("images", 12, 32)):
+        for name in ("NORMAL", "PNEUMONIA"):
+            place = here / "path/to" / path / name
+            place.mkdir(parents=True)
+            for i in range(count):
+                pixels = draw.integers(0, 256, (size, size), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{i}.png")
     return here
 
 
@@ -53,11 +54,11 @@ def run(words: list[str], folder: pathlib.Path, monkeypatch) -> None:
 
 @pytest.mark.slow
 def test_the_commands_and_the_code_of_the_readme_run(folder, monkeypatch):
-    """In their order: train, train on more devices, sample from code, generate."""
+    """Train, train on more devices, sample from code, generate, evaluate twice."""
     ours = [words for words in commands() if words[:2] == ["python", "-m"]]
     training = [words for words in ours if words[2] == "cxr_gan.main"]
     others = [words for words in ours if words[2] != "cxr_gan.main"]
-    assert len(training) == 2 and len(others) == 1
+    assert len(training) == 2 and len(others) == 3
     for words in training:
         run([sys.executable, *words[1:], *SMALL], folder, monkeypatch)
     for code in blocks("python"):
@@ -65,6 +66,8 @@ def test_the_commands_and_the_code_of_the_readme_run(folder, monkeypatch):
     for words in others:
         run([sys.executable, *words[1:]], folder, monkeypatch)
     assert len([*folder.glob("samples/PNEUMONIA_*.png")]) == 64
+    for report in ("report", "report2"):
+        assert "verdict: " in (folder / report / "report.json").read_text()
 
 
 def test_every_file_the_readme_names_is_there():
