@@ -1,0 +1,298 @@
+#!/usr/bin/env bash
+# Trains on one Cloud TPU host with nothing but gcloud, one step a call:
+#   bash launch/tpu.sh create         asks for a spot slice, for six hours at most
+#   bash launch/tpu.sh wait           until it is there, or says why it never will be
+#   bash launch/tpu.sh setup          this checkout, and a Python of its own, onto it
+#   bash launch/tpu.sh run [FLAG...]  trains under tmux; FLAGs are for cxr_gan.main
+#   bash launch/tpu.sh logs           follows the training; Ctrl-C ends the looking only
+#   bash launch/tpu.sh fetch          the run from the bucket into runs/NAME
+#   bash launch/tpu.sh delete         the slice; sees to it that nothing is left to pay
+# Each takes --dry_run, which prints every command and runs none. The slice bills from
+# "wait" saying ready until "delete", whether it trains or not. One that was taken away
+# is deleted and created again, and its run goes on from the bucket; launch/sky.yaml,
+# the recommended way, does that by itself. Environment variables say what is meant:
+#   CXR_PROJECT      Google Cloud project: my-project
+#   CXR_ZONE         where the slice is: us-west4-a
+#   CXR_ACCELERATOR  of one host: v5litepod-{1,4,8} v6e-{1,4,8} v5p-8 v4-8 v3-8 v2-8
+#   CXR_RUNTIME      software of the VM: v2-alpha-tpuv5-lite for v5litepod
+#   CXR_BUCKET       Cloud Storage bucket; it keeps the run in gs://BUCKET/runs/NAME
+#   CXR_NAME         of slice and run [cxr-gan]
+#   CXR_DATA         gs:// folder of radiographs to train on [none: phantoms]
+#   CXR_SYNC         seconds between two copies of the run to the bucket [300]
+#   CXR_POLL         seconds between two looks at the cloud [30]
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+name=${CXR_NAME:-cxr-gan}
+poll=${CXR_POLL:-30}
+remote=gs://${CXR_BUCKET:-}/runs/$name
+session=cxr_gan # of tmux, on the VM
+dry_run=
+exec 3>&1 # what --dry_run prints is not to be caught by $(...)
+
+say() { [ -n "$dry_run" ] || printf 'launch: %s\n' "$@"; }
+
+die() {
+  printf 'launch: %s\n' "$@" >&2
+  exit 1
+}
+
+usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+
+call() { # COMMAND...: runs it; in a dry run prints it instead
+  local line
+  if [ -z "$dry_run" ]; then
+    "$@"
+    return
+  fi
+  printf -v line '%q ' "$@"
+  echo "${line% }" >&3
+}
+
+example() { # VARIABLE: something to type for it
+  case $1 in
+    CXR_PROJECT) echo my-project ;;
+    CXR_ZONE) echo us-west4-a ;;
+    CXR_ACCELERATOR) echo v5litepod-8 ;;
+    CXR_BUCKET) echo my-bucket ;;
+    CXR_RUNTIME)
+      case ${CXR_ACCELERATOR:-v5litepod-8} in
+        v6e-*) echo v2-alpha-tpuv6e ;;
+        v5p-*) echo v2-alpha-tpuv5 ;;
+        v5litepod-*) echo v2-alpha-tpuv5-lite ;;
+        *) echo tpu-ubuntu2204-base ;;
+      esac
+      ;;
+  esac
+}
+
+need() { # VARIABLE...: says what to type where one, or gcloud itself, will not do
+  local variable missing=()
+  for variable in "$@"; do
+    if [ -z "${!variable:-}" ]; then
+      missing+=("$variable is not set; type, with your own value," \
+        "  export $variable=$(example "$variable")")
+    fi
+  done
+  [ "${#missing[@]}" -eq 0 ] ||
+    die "${missing[@]}" "bash launch/tpu.sh --help says what each is"
+  [[ $name =~ ^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$ ]] ||
+    die "CXR_NAME=$name cannot name a slice; type up to 40 of a-z, 0-9 and -, a" \
+      "letter first and no - last, such as CXR_NAME=kermany64"
+  [[ ${CXR_BUCKET:-x} != */* ]] ||
+    die "CXR_BUCKET=$CXR_BUCKET is an address; type the bare name, such as my-bucket"
+  [[ ${CXR_DATA:-gs://x} == gs://* ]] ||
+    die "CXR_DATA=$CXR_DATA is not in a bucket; type one, such as gs://my-bucket/data"
+  [ -n "$dry_run" ] || command -v gcloud >/dev/null ||
+    die "gcloud is not installed; install the Google Cloud CLI, type gcloud auth" \
+      "login, and try again (--dry_run shows the commands without it)"
+}
+
+need_one_host() { # cxr_gan trains on all chips of one host, not yet on several hosts
+  case $CXR_ACCELERATOR in
+    v2-8 | v3-8 | v4-8 | v5p-8 | v5litepod-[148] | v6e-[148]) ;;
+    v[2345]-* | v5p-* | v5litepod-* | v6e-*)
+      die "CXR_ACCELERATOR=$CXR_ACCELERATOR is not a slice of one host, and training" \
+        "on several hosts is not there yet; type one of v5litepod-1, v5litepod-4," \
+        "v5litepod-8, v6e-1, v6e-4, v6e-8, v5p-8, v4-8, v3-8, v2-8"
+      ;;
+    *)
+      die "CXR_ACCELERATOR=$CXR_ACCELERATOR is no accelerator type known here; type" \
+        "one such as v5litepod-8 (as gcloud writes it, without tpu- in front)"
+      ;;
+  esac
+}
+
+tpus() { # GROUP COMMAND ARGUMENT...
+  call gcloud compute tpus "$@" --project="$CXR_PROJECT" --zone="$CXR_ZONE" --quiet
+}
+
+on_vm() { # WORKER COMMAND
+  tpus tpu-vm ssh "$name" --worker="$1" --command="$2"
+}
+
+explain() { # WORDS: of the cloud's refusal; adds what to do
+  printf '%s\n' "$1" >&2
+  case $1 in
+    *[Qq]uota*)
+      die "the quota for this type in this zone is used up, or was never granted: ask" \
+        "for it (IAM & Admin, Quotas, tpu.googleapis.com), set another CXR_ZONE, or" \
+        "delete old requests, for failed ones count too: gcloud compute tpus" \
+        "queued-resources list --zone=- --project=${CXR_PROJECT:-}"
+      ;;
+    *ALREADY_EXISTS* | *"already exists"*)
+      die "$name is there already: go on with wait, or delete it, or set CXR_NAME"
+      ;;
+    *PERMISSION_DENIED*)
+      die "the account of gcloud auth list needs the roles TPU Admin and Service" \
+        "Account User in $CXR_PROJECT, and the Cloud TPU API enabled there"
+      ;;
+    *) die "the cloud refused; its words are above" ;;
+  esac
+}
+
+create() {
+  need CXR_PROJECT CXR_ZONE CXR_ACCELERATOR CXR_RUNTIME CXR_BUCKET
+  need_one_host
+  local words
+  call gcloud storage ls "gs://$CXR_BUCKET" --quiet >/dev/null ||
+    die "gs://$CXR_BUCKET cannot be listed (gcloud's words are above); make it with" \
+      "  gcloud storage buckets create gs://$CXR_BUCKET --project=$CXR_PROJECT" \
+      "or set CXR_BUCKET to one of yours. Nothing was asked for, nothing is billed"
+  words=$(tpus queued-resources create "$name" --node-id="$name" --spot \
+    --accelerator-type="$CXR_ACCELERATOR" --runtime-version="$CXR_RUNTIME" \
+    --valid-until-duration=6h --labels="app=cxr-gan,run=$name" \
+    --scopes=https://www.googleapis.com/auth/cloud-platform 2>&1) || explain "$words"
+  say "asked for $CXR_ACCELERATOR as $name; next: bash launch/tpu.sh wait"
+}
+
+again() { # WHY: the slice is gone, the run is not
+  die "$name $1. What it had copied is in the bucket. To go on:" \
+    "  bash launch/tpu.sh delete && bash launch/tpu.sh create &&" \
+    "  bash launch/tpu.sh wait && bash launch/tpu.sh setup && bash launch/tpu.sh run" \
+    "with the same flags after run; launch/sky.yaml does this by itself"
+}
+
+look() { # GROUP FIELDS -> $seen; three refusals in a row are believed
+  local try
+  for try in 1 2 3; do
+    if seen=$(tpus "$1" describe "$name" --format="value($2)"); then return; fi
+    [ "$try" -eq 3 ] || sleep "$poll"
+  done
+  die "$name cannot be seen in $CXR_ZONE (gcloud's words are above); if it was never" \
+    "asked for, type  bash launch/tpu.sh create"
+}
+
+wait_for_slice() {
+  need CXR_PROJECT CXR_ZONE
+  local seen state words='' before=''
+  while :; do
+    look queued-resources state.state,state.failedData.error.message
+    state=${seen%%$'\t'*}
+    words=${seen#*$'\t'}
+    if [ "$state" = ACTIVE ] || [ -n "$dry_run" ]; then
+      look tpu-vm state
+      state=$seen
+    fi
+    [ -z "$dry_run" ] || return 0
+    [ "$state" = "$before" ] || say "$name: $state"
+    before=$state
+    case $state in
+      READY) break ;;
+      FAILED)
+        say "the request will not be granted; type  bash launch/tpu.sh delete" >&2
+        explain "${words:-no reason was given}"
+        ;;
+      PREEMPTED | TERMINATED) again "was taken away ($state)" ;;
+      SUSPENDING | SUSPENDED | DELETING | STOPP*) again "is no more ($state)" ;;
+    esac
+    sleep "$poll"
+  done
+  say "it bills from now until bash launch/tpu.sh delete" \
+    "next: bash launch/tpu.sh setup"
+}
+
+setup() {
+  need CXR_PROJECT CXR_ZONE
+  packed=${TMPDIR:-/tmp}/cxr_gan-$$.tar.gz # global: the trap outlives this function
+  trap 'rm -f "$packed"' EXIT
+  call tar -C "$root" --exclude=__pycache__ -czf "$packed" \
+    configs cxr_gan launch pyproject.toml README.md LICENSE NOTICE
+  tpus tpu-vm scp "$packed" "$name:cxr_gan.tar.gz" --worker=all
+  on_vm all "if tmux has-session -t $session 2>/dev/null; then
+  echo 'launch: a training runs here; nothing is changed'
+else
+  mkdir -p cxr_gan && tar -C cxr_gan --recursive-unlink -xzf cxr_gan.tar.gz &&
+    bash cxr_gan/launch/vm.sh setup
+fi" || die "setup failed (the words are above); the same command goes on from there"
+  say "next: bash launch/tpu.sh run"
+}
+
+run() { # FLAG...: worker 0 is the only one
+  need CXR_PROJECT CXR_ZONE CXR_BUCKET
+  local flag train start
+  for flag in "$@"; do
+    [[ $flag != --workdir* ]] ||
+      die "$flag: the run is kept in $remote; set CXR_NAME for another run"
+  done
+  printf -v train '%q ' env CXR_BUCKET="$CXR_BUCKET" CXR_NAME="$name" \
+    CXR_DATA="${CXR_DATA:-}" CXR_SYNC="${CXR_SYNC:-300}" \
+    bash cxr_gan/launch/vm.sh train "$@"
+  printf -v start '%q ' tmux new-session -d -s "$session" "${train% }"
+  on_vm 0 "if tmux has-session -t $session 2>/dev/null; then
+  echo 'launch: a training runs here already; nothing is started'
+else
+  ${start% }
+fi" || die "the training could not be started (the words are above)"
+  say "next: bash launch/tpu.sh logs; the run is copied to $remote"
+}
+
+logs() {
+  need CXR_PROJECT CXR_ZONE
+  on_vm 0 "tail -n 100 -f cxr_gan/runs/$name.log" ||
+    die "no training could be looked at; what was copied of its log is in the bucket:" \
+      "  gcloud storage cat '$remote/launch-*.log'"
+}
+
+fetch() {
+  need CXR_BUCKET
+  call mkdir -p "$root/runs/$name"
+  call gcloud storage rsync "$remote" "$root/runs/$name" --recursive --quiet ||
+    die "$remote could not be fetched (gcloud's words are above); is CXR_NAME right?"
+  say "the run, as last copied, is in $root/runs/$name; to draw from it" \
+    "  python -m cxr_gan.generate --model=runs/$name --num=64 --seed=0 --out=samples"
+}
+
+left_over() { # prints "KIND ZONE" for what bears the name, in any zone
+  local kind rows
+  for kind in queued-resources tpu-vm; do
+    rows=$(call gcloud compute tpus "$kind" list --project="$CXR_PROJECT" --zone=- \
+      --format='value(name.basename(),name.segment(3))' --quiet) || return
+    awk -v kind="$kind" -v name="$name" '$1 == name { print kind, $2 }' <<<"$rows"
+  done
+}
+
+delete() {
+  need CXR_PROJECT CXR_ZONE
+  local left here try
+  for try in 1 2 3 4 5 last; do
+    left=$(left_over) ||
+      die "COULD NOT SEE what is left (gcloud's words are above): $name MAY STILL" \
+        "BILL. Try again, or look at the page Compute Engine, TPUs of the console"
+    if [ -n "$dry_run" ]; then left="queued-resources $CXR_ZONE"; fi
+    here=$(grep -E " ($CXR_ZONE)?$" <<<"$left" || true) # no zone: taken for ours
+    if [ -z "$here" ] || [ "$try" = last ]; then break; fi
+    if ! { [[ $here == *queued-resources* ]] &&
+      tpus queued-resources delete "$name" --force; } && [[ $here == *tpu-vm* ]]; then
+      tpus tpu-vm delete "$name" || true
+    fi
+    [ -z "$dry_run" ] || return 0
+    [ "$try" = 1 ] || sleep "$poll" # a deletion may take a moment to show
+  done
+  [ -z "$left" ] ||
+    die "STILL THERE, AND BILLING, under the name $name (kind, zone):" "$left" \
+      "delete them with CXR_ZONE=THAT_ZONE bash launch/tpu.sh delete, or in the console"
+  say "nothing named $name is left in any zone of $CXR_PROJECT"
+}
+
+command=${1:---help}
+[ "$#" -eq 0 ] || shift
+arguments=()
+for argument in "$@"; do
+  case $argument in
+    --dry_run) dry_run=yes ;;
+    --help) command=--help ;;
+    *) arguments+=("$argument") ;;
+  esac
+done
+set -- ${arguments[@]+"${arguments[@]}"}
+case $command in
+  run) ;;
+  *) [ "$#" -eq 0 ] || die "$command takes no $1; bash launch/tpu.sh --help" ;;
+esac
+case $command in
+  create | setup | run | logs | fetch | delete) "$command" "$@" ;;
+  wait) wait_for_slice ;;
+  -h | --help) usage ;;
+  *) die "$command: no such step; bash launch/tpu.sh --help lists them" ;;
+esac

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# What happens on a TPU VM; called by launch/tpu.sh and launch/sky.yaml, not by hand:
+#   bash launch/vm.sh setup             Python 3.11, requirements.lock, libtpu, tmux
+#   bash launch/vm.sh train [FLAG...]   trains in runs/NAME, a copy in the bucket
+# cxr_gan.main cannot write to gs:// yet. So the run is a local folder: fetched from
+# gs://BUCKET/runs/NAME before the start where there is none, copied there every
+# CXR_SYNC seconds and at the end. CXR_BUCKET, CXR_NAME, CXR_DATA as launch/tpu.sh says.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=$root/.venv/bin/python
+name=${CXR_NAME:-cxr-gan}
+remote=gs://${CXR_BUCKET:-}/runs/$name
+workdir=$root/runs/$name
+log=$root/runs/$name.log
+every=${CXR_SYNC:-300}
+started=$(date -u +%Y%m%dT%H%M%SZ)
+stopping=
+
+say() { printf 'launch: %s\n' "$@"; }
+
+die() {
+  say "$@" >&2
+  exit 1
+}
+
+setup() { # what is there already is left alone
+  export PATH=$HOME/.local/bin:$PATH
+  command -v tmux >/dev/null || sudo apt-get install --yes tmux
+  command -v uv >/dev/null || # newer images guard their Python, which --user spares
+    PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --quiet --user uv
+  uv python install --quiet 3.11 # Ubuntu 22.04 has 3.10, too old for JAX
+  PYTHON=$(uv python find --managed-python --no-project 3.11)
+  export PYTHON
+  # shellcheck source=launch/install.sh
+  source "$root/launch/install.sh"
+  "$python" -m pip --disable-pip-version-check install --quiet "jax[tpu]"
+  "$python" -c 'import jax; print("launch:", *jax.devices("tpu"))' ||
+    die "JAX finds no TPU here; is CXR_RUNTIME the one for this type of accelerator?"
+}
+
+copy() { # FROM TO OPTION...
+  gcloud storage rsync "$@" --recursive --quiet
+}
+
+keep_log() { gcloud storage cp "$log" "$remote/launch-$started.log" --quiet; }
+
+push() { # nothing in the bucket is deleted before all that is here is there
+  local skip='--exclude=launch-.*\.log$,.*orbax-checkpoint-tmp.*'
+  keep_log && copy "$workdir" "$remote" "$skip" &&
+    copy "$workdir" "$remote" "$skip" --delete-unmatched-destination-objects
+}
+
+fetch() { # the run as the bucket has it; whole or not at all
+  keep_log || return # comes first: shows that we may write, makes a folder to read
+  [ ! -d "$workdir" ] || return 0 # what is here is newer
+  mkdir -p "$workdir.part"
+  copy "$remote" "$workdir.part" '--exclude=launch-.*\.log$' &&
+    mv "$workdir.part" "$workdir"
+}
+
+train_once() { # FLAG...: copies while it trains; returns what the training returned
+  local training nap
+  "$python" -P -m cxr_gan.main "$@" --workdir="$workdir" &
+  training=$!
+  # Ctrl-C reaches the training by itself, and a second signal would not let it save.
+  trap 'stopping=yes' INT
+  trap 'stopping=yes; kill -TERM "$training" 2>/dev/null || true' TERM HUP
+  while kill -0 "$training" 2>/dev/null; do
+    sleep "$every" &
+    nap=$!
+    wait -n "$training" "$nap" || true
+    if ! kill "$nap" 2>/dev/null; then
+      push || say "not all could be copied to $remote; again in $every s"
+    fi
+  done
+  wait "$training"
+}
+
+train() { # FLAG...: until it ends well, is asked to stop, or three times fails at once
+  local flags=("$@") short=0
+  [ -n "${CXR_BUCKET:-}" ] ||
+    die "CXR_BUCKET is not set; type its bare name, as CXR_BUCKET=my-bucket"
+  cd "$root"
+  mkdir -p runs
+  exec > >(tee -i -a "$log") 2>&1
+  say "$started: the run is kept in $remote"
+  fetch ||
+    die "$remote cannot be written and read (the words are above); nothing is" \
+      "trained. Give the VM's service account the role Storage Object Admin on it"
+  if [ -n "${CXR_DATA:-}" ]; then
+    mkdir -p data
+    copy "$CXR_DATA" data || die "CXR_DATA=$CXR_DATA cannot be read"
+    flags+=(--config.dataset=data) # relative: part of the run, wherever it goes on
+  fi
+  [[ " $*" == *" --config="* ]] || flags+=(--config=configs/acgan.py)
+  while SECONDS=0 && ! train_once ${flags[@]+"${flags[@]}"} && [ -z "$stopping" ]; do
+    if [ "$SECONDS" -lt 300 ]; then short=$((short + 1)); else short=0; fi
+    [ "$short" -lt 3 ] || break
+    say "the training ended with an error; it is tried again where it stopped"
+    sleep "${CXR_PAUSE:-10}"
+  done
+  push || push || push ||
+    die "the end of the run is on this VM alone, in $workdir: copy it before delete"
+  [ "$short" -lt 3 ] || die "the training failed three times in a row within minutes"
+  say "the training has ended; the run is in $remote"
+}
+
+case ${1:-} in
+  setup) setup ;;
+  train) train "${@:2}" ;;
+  *) die "say setup or train, not '${1:-}'" ;;
+esac
