@@ -5,14 +5,14 @@
 
 DIR gets report.json, every figure with its interval and its floor, and report.html, one
 page that needs no network. The same images, flags and kind of machine write the same
-report.json. The exit code is 3 if images are copied (see --most_copied), 1 if something
-is wrong with what was given.
+report.json. With --utility classifiers are taught on the images as well, which takes
+minutes. The exit code is 3 if images are copied (see --most_copied), 1 if something is
+wrong with what was given.
 """
 
 import dataclasses
 import hashlib
 import json
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -21,13 +21,15 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from cxr_gan import data, evaluation, given, images, judges, page, sampling, terminal
+from cxr_gan import data, evaluation, given, judges, page, terminal
+from cxr_gan.evaluation import utility
 from cxr_gan.evaluation.figures import POOLED
+from cxr_gan.evaluation.sides import Side
 from cxr_gan.metrics import features
+from cxr_gan.subject import Subject, labels_of, subject_of
 from cxr_gan.version import __version__
 
 COPIED = 3  # exit code
-SPLIT_SEED = 0  # of the held-out tenth, where no run says another
 METHOD = (
     "Real images are halved by patient: B is what generated images are compared with; "
     "A stands in for a perfect generator, and its figures are the floors. A figure and "
@@ -39,17 +41,6 @@ METHOD = (
 )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Subject:
-    """Whose images they are, and what is known of them."""
-
-    images: np.ndarray  # uint8 [n, s, s, 1]
-    classes: given.Given | np.ndarray  # what knows the labels, or they: int32 [n]
-    split_seed: int
-    about: dict[str, Any]  # for JSON
-    trained_on: str | None = None  # the data's identity; None where it is not known
-
-
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
     """The command: flags -> check -> evaluate -> write. Returns the exit code."""
     try:
@@ -57,16 +48,26 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
             raise ValueError(f"{argv[1]!r} is no flag; see --help")
         out = terminal.empty_folder(values.out)
         spaces = spaces_of(values.spaces)
-        subject = subject_of(values)
+        subject = subject_of(
+            values.model, values.images, values.dataset, values.num, values.seed
+        )
         size = subject.images.shape[1]
         dataset = data.load(values.dataset, size, split_seed=subject.split_seed)
         labels = labels_of(subject, dataset)
+        seen = utility.training_set(dataset, subject.card) if values.utility else None
         real = evaluation.divide(dataset)
         judge = judges.judge_of(real.train, len(real.class_names))
         findings = evaluation.evaluate(
             subject.images, labels, real, spaces=spaces, judge=judge, seed=values.seed
         )
+        used = None
+        if seen is not None:
+            used = use(subject, labels, seen, real, values.seed)
+            figures = findings.figures | used.figures()
+            findings = dataclasses.replace(findings, figures=figures)
         report = describe(subject, labels, dataset, real, findings, values)
+        if used is not None:
+            report["utility"] = used.report(real.class_names)
         out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (out / "report.json").write_text(text, encoding="utf-8")
@@ -98,66 +99,17 @@ def spaces_of(spec: str) -> list[features.FeatureSpace]:
     return [features.space(name) for name in names]
 
 
-def subject_of(values: flags.FlagValues) -> Subject:
-    """Draws from the model, or reads the images.
-
-    Raises:
-        ValueError, OSError: neither or both are given, or one cannot be used.
-    """
-    if (values.model is None) == (values.images is None):
-        raise ValueError("give either --model=RUN or --images=FOLDER_OR_NPZ")
-    if values.model is not None:
-        return _of_model(values.model, values.num, values.seed)
-    here = pathlib.Path(values.images).expanduser().resolve()
-    there = pathlib.Path(values.dataset.removeprefix("folder:")).expanduser().resolve()
-    if here == there or there in here.parents or here in there.parents:
-        raise ValueError(
-            f"--images={values.images} and --dataset={values.dataset} are one folder; "
-            "give generated images: real ones would only be compared with themselves"
-        )
-    read = given.read(values.images)
-    about = {"from": "images", "path": values.images}
-    return Subject(read.images, read, SPLIT_SEED, about)
-
-
-def _of_model(workdir: str, num: int, seed: int) -> Subject:
-    params, meta = sampling.load_with_meta(workdir)
-    size = params.spec.resolution
-    if size < given.SMALLEST:
-        raise ValueError(
-            f"--model={workdir} draws images of {size} px; at least {given.SMALLEST} "
-            "are needed"
-        )
-    labels = np.arange(num, dtype=np.int32) % len(params.class_names)
-    drawn = images.to_uint8(sampling.sample(params, labels, seed))
-    about = {
-        "from": "model",
-        "path": workdir,
-        "model_hash": sampling.fingerprint(params),
-        "step": meta["step"],
-        "kimg": meta["kimg"],
-        "class_names": list(params.class_names),
-        "dataset": meta["dataset"],
-    }
-    split_seed, identity = meta["config"]["split_seed"], meta["dataset"]["identity"]
-    return Subject(drawn, labels, split_seed, about, identity)
-
-
-def labels_of(subject: Subject, dataset: data.Dataset) -> np.ndarray:
-    """int32 [n], as the data set counts its classes.
-
-    Raises:
-        ValueError: classes of images and data set are not the same.
-    """
-    if isinstance(subject.classes, given.Given):
-        return subject.classes.labels(dataset.class_names)
-    names = subject.about["class_names"]
-    if names != list(dataset.class_names):
-        raise ValueError(
-            f"the model draws {', '.join(names)}; the data set has "
-            f"{', '.join(dataset.class_names)}: give the one it was trained on"
-        )
-    return subject.classes
+def use(
+    subject: Subject, labels: np.ndarray, seen: Side, real: evaluation.Real, seed: int
+) -> utility.Utility:
+    """Whether images are of use; with few images of a class, also added to these."""
+    return utility.utility(
+        Side.of_generated(subject.images, labels),
+        seen,
+        Side.of_real(real.val),
+        draw=subject.draw if utility.has_few(subject.card, seen) else None,
+        seed=seed,
+    )
 
 
 def describe(
@@ -170,10 +122,16 @@ def describe(
 ) -> dict[str, Any]:
     """report.json: no times, no durations, nothing that two evaluations differ in."""
     notes = list(findings.notes)
-    if subject.trained_on not in (None, dataset.identity):
+    if subject.card is not None and subject.card.identity != dataset.identity:
         notes.append(
             "the model was trained on other images than the data set given holds; "
             "nothing is said of copies of its own training images"
+        )
+
+    if values.utility and subject.card is None:
+        notes.append(
+            "what the images' generator was trained on is not known; had it seen val, "
+            "their utility would seem too good"
         )
 
     def counts(label: np.ndarray) -> dict[str, int]:
@@ -239,6 +197,12 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         "held-out ones is above this, or if there is an exact or near copy.",
         0.0,
         1.0,
+        **own,
+    )
+    flags.DEFINE_boolean(
+        "utility",
+        False,
+        "Train classifiers on the images, test them on val, beside real images.",
         **own,
     )
     flags.DEFINE_integer(

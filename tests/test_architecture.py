@@ -15,7 +15,7 @@ MODULES = sorted(p.relative_to(ROOT) for p in (ROOT / "cxr_gan").rglob("*.py"))
 FLOORS = {
     "cxr_gan": 9,  # cxr_gan/__init__.py
     **dict.fromkeys(("main", "evaluate", "generate"), 8),
-    **dict.fromkeys(("train", "page"), 7),
+    **dict.fromkeys(("train", "page", "subject"), 7),
     **dict.fromkeys(("sampling", "run", "evaluation"), 6),
     **dict.fromkeys(("checkpoint", "parallel", "report"), 5),
     "step": 4,

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -10,15 +11,15 @@ import tiny_generator
 from absl import flags
 from PIL import Image
 
-from cxr_gan import checkpoint, evaluate, evaluation, judges
-from cxr_gan.evaluation import Findings
+from cxr_gan import checkpoint, data, evaluate, evaluation, judges
+from cxr_gan.evaluation import Findings, utility
 from cxr_gan.evaluation.figures import POOLED, Figure, Key
 from cxr_gan.metrics import fidelity
 
 META = {
     "step": 7,
     "kimg": 0.448,
-    "config": {"split_seed": 0},
+    "config": {"split_seed": 0, "seed": 0, "samples_per_class": [0]},
     "dataset": {"name": "phantom", "identity": "ab" * 32},
     "spec": dataclasses.asdict(tiny_generator.SPEC),
 }
@@ -152,6 +153,36 @@ def test_a_model_draws_the_images_and_its_noise_is_far_from_real(
 
 
 @pytest.mark.slow
+def test_a_model_of_few_images_is_put_to_use_beside_these(
+    tmp_path, monkeypatch, capsys
+):
+    dataset = data.load(made.SPEC, 32, split_seed=0)
+    config = META["config"] | {"samples_per_class": [20, 0]}
+    told = META | {"config": config, "dataset": {"identity": dataset.identity}}
+    weights = tiny_generator.params().params
+    monkeypatch.setattr(checkpoint, "load_ema", lambda *_: (weights, told))
+    quick = functools.partial(utility.utility, seeds=2, steps=2)
+    monkeypatch.setattr(utility, "utility", quick)
+    arguments = ("--model=runs/tiny", "--num=60", "--utility")
+    assert command(*arguments, f"--out={tmp_path}/out") == 0
+    report = report_of(tmp_path / "out")
+    *in_place, mended = report["utility"]["comparisons"]
+    assert [of["view"] for of in in_place] == [
+        *("whole image", "frame only", "centre only")
+    ]
+    assert [arm["counts"]["NORMAL"] for arm in in_place[0]["arms"]] == [20, 20]
+    plain, *_, generated = mended["arms"]
+    ill = int((dataset.train.labels == 1).sum())
+    assert plain["counts"] == {"NORMAL": 20, "PNEUMONIA": ill}
+    assert generated["counts"] == {"NORMAL": ill, "PNEUMONIA": ill}
+    assert {row["metric"] for row in report["figures"]} >= {"auroc", "auroc_few"}
+    printed = capsys.readouterr().out
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    for words in ("added to few real images, whole image", generated["words"]):
+        assert words in printed and words in page
+
+
+@pytest.mark.slow
 def test_copies_end_with_a_code_of_their_own(tmp_path, monkeypatch):
     images, labels = made.copied(*made.fresh(120))
     np.savez(tmp_path / "a.npz", images=images, labels=labels)
@@ -262,6 +293,16 @@ def test_classes_of_another_set_are_refused(tmp_path, capsys, monkeypatch):
     assert "the model draws A, B; the data set has NORMAL" in refused(
         capsys, *arguments
     )
+
+
+def test_the_utility_of_a_model_of_other_images_is_not_told(
+    tmp_path, capsys, monkeypatch
+):
+    weights = tiny_generator.params().params
+    monkeypatch.setattr(checkpoint, "load_ema", lambda *_: (weights, META))
+    arguments = ("--model=runs/tiny", "--num=20", "--utility", f"--out={tmp_path}/out")
+    assert "card lists other training images" in refused(capsys, *arguments)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path, capsys, npz):

@@ -73,6 +73,29 @@ def test_batches_hold_equally_many_of_each_class_however_rare():
     assert (seen[98:] == 250).all()
 
 
+def test_batches_as_they_come_show_every_image_equally_often():
+    labels = np.array([0] * 90 + [1] * 6, np.int32)
+    batches = fidelity._natural_batches(labels, 2, 0, 30)
+    assert batches.shape == (30, 32)
+    assert set(np.bincount(batches.ravel()).tolist()) == {10}
+    assert set(np.bincount(batches[:3].ravel()).tolist()) == {1}
+
+
+def test_a_rare_class_is_found_by_weights_as_by_balance_and_equal_ones_change_nothing():
+    images, labels = made(60, 0, 2, 32)
+    rows = np.flatnonzero((labels == 1) | (np.cumsum(labels == 0) <= 2))
+
+    def chances(**other):
+        judge = fidelity.fit(images[rows], labels[rows], 2, 0, steps=12, **other)
+        return fidelity.classify(judge, images[labels == 0])[:, 0]
+
+    plain = chances(balanced=False)
+    equal = chances(balanced=False, class_weights=np.ones(2))
+    weighted = chances(balanced=False, class_weights=np.array([15.0, 0.5]))
+    np.testing.assert_allclose(plain, equal, atol=1e-4)
+    assert weighted.mean() > plain.mean() + 0.1
+
+
 def test_a_saved_judge_comes_back_as_it_was(judge, tmp_path):
     path = tmp_path / "cache" / "judge.npz"
     fidelity.save(judge, path)
@@ -116,6 +139,13 @@ def test_labels_that_cannot_be_learnt_are_refused(labels, num_classes, message):
     images = made(4, 0)[0]
     with pytest.raises(ValueError, match=message):
         fidelity.fit(images, np.array(labels, np.int32), num_classes, 0)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, np.nan]])
+def test_weights_that_are_none_are_refused(weights):
+    images, labels = made(4, 0, 2)
+    with pytest.raises(ValueError, match=r"class_weights=.*; give 2 numbers above 0"):
+        fidelity.fit(images, labels, 2, 0, class_weights=np.array(weights))
 
 
 def test_what_is_no_image_is_refused(judge):

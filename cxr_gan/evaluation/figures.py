@@ -17,6 +17,8 @@ FLOORS = {
     "generated~A+B": "A~B",
     "generated~train": "val~train",
     "generated": "val",
+    "trained on generated": "trained on real",
+    "few and generated": "few, best without",
 }
 DIGITS = 6  # significant, of a figure that is written
 

@@ -7,6 +7,7 @@ real ones and of another brightness. So the judge sees each image in units of it
 spread, and is taught on images moved, softened and grained.
 """
 
+import functools
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,32 +78,41 @@ def fit(
     seed: int,
     *,
     steps: int = STEPS,
+    balanced: bool = True,
+    class_weights: np.ndarray | None = None,
 ) -> Judge:
     """A judge taught on images; the same arguments on the same machine, the same judge.
 
     Args:
         images: uint8 [n, s, s, 1]; resized to 64 px as by `resize.resize`.
-        labels: int32 [n], 0..num_classes-1. Batches hold equally many of each class,
-            whatever their shares in the set.
+        labels: int32 [n], 0..num_classes-1.
         num_classes: 2 or more; each has at least one image.
         seed: of first weights, order and augmentation.
         steps: of 32 images each; the default takes one core half a minute.
+        balanced: batches hold equally many of each class, whatever their shares in the
+            set; else images as they come, in random order, each before any again.
+        class_weights: finite, above 0, [num_classes]: factors of the loss of an image
+            of each class; None for equal ones.
 
     Raises:
         TypeError, ValueError: an argument is not as stated.
     """
     check_images(images)
     _check_labels(labels, len(images), num_classes)
+    if class_weights is not None:
+        class_weights = _checked_weights(class_weights, num_classes)
     at_first, key = jax.random.split(jax.random.key(seed))
-    net = Classifier(num_classes)
-    params = jax.jit(net.init)(at_first, jnp.zeros((1, SIZE, SIZE, 1)))["params"]
+    params = _fresh(num_classes, at_first)
     memory = ADAMW.init(params)
     rates = LEARNING_RATE * np.cos(np.linspace(0, np.pi / 2, steps + 1)) ** 2
-    batches = _batches(labels, num_classes, seed, steps)
+    draw = _batches if balanced else _natural_batches
+    batches = draw(labels, num_classes, seed, steps)
     bar = tqdm.tqdm(batches, "Fitting the judge of classes", disable=None, delay=2)
     for step, which in enumerate(bar):
         rng, rate = jax.random.fold_in(key, step), np.float32(rates[step])
-        params, memory = _learn(params, memory, images[which], labels[which], rng, rate)
+        y = labels[which]
+        factors = None if class_weights is None else class_weights[y]
+        params, memory = _learn(params, memory, images[which], y, rng, rate, factors)
     return Judge(params)
 
 
@@ -159,6 +169,17 @@ def _check_labels(labels: np.ndarray, n: int, num_classes: int) -> None:
         )
 
 
+def _checked_weights(weights: np.ndarray, num_classes: int) -> np.ndarray:
+    """float32 [num_classes]."""
+    weights = np.asarray(weights, np.float32)
+    good = weights.shape == (num_classes,) and np.isfinite(weights).all()
+    if not good or weights.min() <= 0:
+        raise ValueError(
+            f"class_weights={weights.tolist()}; give {num_classes} numbers above 0"
+        )
+    return weights
+
+
 def _batches(labels: np.ndarray, num_classes: int, seed: int, steps: int) -> np.ndarray:
     """Indices, int64 [steps, batch]: each class in random order, over and over."""
     rng = np.random.default_rng(seed)
@@ -172,6 +193,22 @@ def _batches(labels: np.ndarray, num_classes: int, seed: int, steps: int) -> np.
     return np.concatenate(columns, 1)
 
 
+def _natural_batches(
+    labels: np.ndarray, num_classes: int, seed: int, steps: int
+) -> np.ndarray:
+    """Indices, int64 [steps, 32]: all images in random order, over and over."""
+    rng = np.random.default_rng(seed)
+    rounds = -(-steps * BATCH // len(labels))
+    order = np.concatenate([rng.permutation(len(labels)) for _ in range(rounds)])
+    return order[: steps * BATCH].reshape(steps, BATCH)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _fresh(num_classes: int, rng: jax.Array) -> Any:
+    """First weights; compiled once, however many judges are fitted."""
+    return Classifier(num_classes).init(rng, jnp.zeros((1, SIZE, SIZE, 1)))["params"]
+
+
 @jax.jit
 def _learn(
     params: Any,
@@ -180,8 +217,12 @@ def _learn(
     labels: jax.Array,
     rng: jax.Array,
     rate: jax.Array,
+    factors: jax.Array | None,
 ) -> tuple[Any, Any]:
-    """One step on uint8 [b, s, s, 1], int32 [b] -> weights and optimizer's memory."""
+    """One step on uint8 [b, s, s, 1], int32 [b] -> weights and optimizer's memory.
+
+    factors, float32 [b], are those of each image's loss.
+    """
     rngs = jax.random.split(rng, 3)
     x = disturb.move(resize(to_unit(images), SIZE), rngs[0], SHIFT)
     x = disturb.grain(disturb.soften(x, rngs[1], SOFTNESS), rngs[2], GRAIN)
@@ -190,7 +231,7 @@ def _learn(
         error = optax.softmax_cross_entropy_with_integer_labels(
             _logits(params, x), labels
         )
-        return jnp.mean(error)
+        return jnp.mean(error if factors is None else factors * error)
 
     updates, memory = ADAMW.update(jax.grad(loss)(params), memory, params)
     updates = jax.tree.map(lambda update: -rate * update, updates)

@@ -12,13 +12,13 @@ from cxr_gan.evaluation import Findings, Real
 from cxr_gan.evaluation.verdict import RULES
 from cxr_gan.grids import grid
 from cxr_gan.page import plots
-from cxr_gan.page.text import MEANINGS, OTHERS, measured, name_of
+from cxr_gan.page.text import MEANINGS, OTHERS, arms, measured, name_of
 
 COLUMNS = 10  # of a grid
 SHARES = (
     "kid_in_classes",
     *("precision", "recall", "density", "coverage", "spacing", "label_fidelity"),
-    *("distance_ratio", "below_first_percentile"),
+    *("distance_ratio", "below_first_percentile", "auroc", "auroc_few"),
 )
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff;
@@ -89,6 +89,7 @@ def render(report: dict[str, Any], shown: dict[str, np.ndarray]) -> str:
         "<h2>Detail at each scale</h2><p>Less than 0 is smoother than real images.</p>",
         spectra,
         *(f"<h2>{escape(t)}</h2>{_image(p, t)}" for t, p in shown.items()),
+        _use(report),
         f"<h2>Figures</h2><p>{escape(report['method'])}</p>",
         _table(rows),
         "<details><summary>Against half A and val</summary>",
@@ -121,6 +122,25 @@ def _facts(report: dict[str, Any]) -> str:
         f"{report['seed']}; {told[1]['duplicates_dropped']} duplicates dropped.</p>"
         f"<table><tr><th>images</th>{heads}</tr>{lines}</table>"
     )
+
+
+def _use(report: dict[str, Any]) -> str:
+    """What classifiers made of the images; nothing where it was not asked."""
+    if "utility" not in report:
+        return ""
+    parts = [f"<h2>Put to use</h2><p>{escape(report['utility']['method'])}</p>"]
+    for of in report["utility"]["comparisons"]:
+        head, *rows = arms(of)
+        heads = "".join(f"<th>{escape(word)}</th>" for word in head)
+        lines = "".join(
+            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>"
+            for row in rows
+        )
+        parts += [
+            f"<h3>{escape(of['question'])}, {escape(of['view'])}</h3>",
+            f"<table><tr>{heads}</tr>{lines}</table>",
+        ]
+    return "".join(parts)
 
 
 def _image(picture: np.ndarray, title: str) -> str:

@@ -1,5 +1,6 @@
 """Figures as words: what each is called, what it says, and a short table of them."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
@@ -65,6 +66,17 @@ MEANINGS = {
         "Images at less than a quarter of the distance that 99 % of held-out ones keep "
         "to training images.",
     ),
+    "auroc": Meaning(
+        "AUROC, trained on them",
+        "How well classifiers trained on generated images alone tell val's classes "
+        "apart, beside as many real ones: 1 always, 0.5 as by guessing. `frame only` "
+        "shows the outer 4 of 64 px, where no lung is; `centre only` all but 8.",
+    ),
+    "auroc_few": Meaning(
+        "AUROC, added to few",
+        "The same with generated images added to few real ones of a class, beside the "
+        "best that was found without them.",
+    ),
     "factor_distance": Meaning(
         "factor",
         "How differently often the phantom's factors come: 0 is as often, 1 never. "
@@ -73,7 +85,7 @@ MEANINGS = {
 }
 SHORT = (  # of the table a terminal shows
     *("fid", "kid", "precision", "recall", "coverage", "label_fidelity", "power"),
-    "kid_in_classes",
+    *("kid_in_classes", "auroc", "auroc_few"),
     *("ms_ssim", "repeated", "below_first_percentile", "exact_copies", "near_copies"),
 )
 OTHERS = ("generated~A", "generated~val")  # sets in the full table alone
@@ -130,8 +142,39 @@ def summary(report: dict[str, Any]) -> str:
                 measured(row["floor"]),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for cells in table:
-        padded = (c.ljust(w) for c, w in zip(cells, widths, strict=True))
-        lines.append("  ".join(padded).rstrip())
+    lines += columns(table)
+    if "utility" in report:
+        lines += use(report["utility"])
     return "\n".join(lines)
+
+
+def use(utility: dict[str, Any]) -> list[str]:
+    """What classifiers made of the images, arm by arm, whichever way it went."""
+    lines = []
+    for of in utility["comparisons"]:
+        lines.append(
+            f"{of['question']}, {of['view']}, {utility['seeds']} seeds, "
+            f"{utility['images_of_val']} images of val:"
+        )
+        lines += columns([(f"  {arm[0]}", *arm[1:]) for arm in arms(of)])
+    return lines
+
+
+def arms(comparison: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A head and a row for each: name, images of each class, figures, words."""
+    head = ("learnt from", "images", "AUROC", f"less {comparison['against']}", "")
+    rows: list[tuple[str, ...]] = [head]
+    for arm in comparison["arms"]:
+        counts = ", ".join(f"{n} {name}" for name, n in arm["counts"].items())
+        less = measured(arm["difference"]) if "difference" in arm else "0"
+        rows.append((arm["arm"], counts, measured(arm["auroc"]), less, arm["words"]))
+    return rows
+
+
+def columns(table: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines in which the cells of each column begin at one place."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()
+        for cells in table
+    ]
