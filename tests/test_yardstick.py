@@ -1,0 +1,69 @@
+"""The committed table of docs/yardstick.md: each figure reacts to what it is for."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from benchmarks import yardstick
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+CLEAN = "real, other patients"
+UP, DOWN = 1, -1
+
+# fault, the figures that are for it, and where they have to go
+REACTIONS = [
+    ("noise, sd 3", "KID, texture, thousandths", UP),
+    ("noise, sd 8", "finest octave, dB", UP),
+    ("noise, sd 25", "finest octave, dB", UP),
+    ("noise, sd 25", "FID, cxr", UP),
+    ("blur, 0.7 px", "finest octave, dB", DOWN),
+    ("blur, 0.7 px", "KID, texture, thousandths", UP),
+    ("blur, 1.5 px", "finest octave, dB", DOWN),
+    ("blur, 1.5 px", "MS-SSIM above real", UP),
+    ("ten images repeated", "recall, cxr", DOWN),
+    ("ten images repeated", "coverage, cxr", DOWN),
+    ("ten images repeated", "FID, cxr", UP),
+    ("two fifths copied", "exact copies", UP),
+    ("two fifths copied", "below 1st percentile, cxr", UP),
+    ("copies, blurred by 1 px", "below 1st percentile, cxr", UP),
+    ("copies, blurred by 1 px", "near copies, pixels", UP),
+    ("copies, shifted by 2 px", "near copies, pixels", UP),
+    ("labels swapped", "labels given back", DOWN),
+    ("labels swapped", "KID of NORMAL, cxr, millionths", UP),
+    ("mean of two images", "FID, cxr", UP),
+    ("mean of two images", "MS-SSIM above real", UP),
+    ("uniform noise", "precision, cxr", DOWN),
+    ("uniform noise", "FID, cxr", UP),
+    ("phantoms", "FID, cxr", UP),
+    ("phantoms", "precision, cxr", DOWN),
+]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return json.loads((DOCS / "yardstick.json").read_text())
+
+
+def values(rows, fault, heading):
+    return np.array([row["figures"][heading] for row in rows[fault].values()])
+
+
+def test_the_table_is_that_of_the_rows_and_of_three_seeds_each(rows):
+    assert rows.keys() == yardstick.FAULTS.keys()
+    assert all(len(seeds) == 3 for seeds in rows.values())
+    assert (DOCS / "yardstick.md").read_text().endswith(yardstick.table(rows))
+
+
+@pytest.mark.parametrize(("fault", "heading", "where"), REACTIONS)
+def test_a_figure_reacts_by_three_standard_errors(rows, fault, heading, where):
+    clean, spoilt = values(rows, CLEAN, heading), values(rows, fault, heading)
+    error = np.sqrt((clean.var(ddof=1) + spoilt.var(ddof=1)) / len(clean))
+    assert where * (spoilt.mean() - clean.mean()) > 3 * error
+
+
+def test_every_fault_but_none_of_the_clean_is_named(rows):
+    for fault, seeds in rows.items():
+        for row in seeds.values():
+            assert ("no fault found" in row["verdict"]) == (fault == CLEAN), fault
