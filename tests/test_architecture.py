@@ -26,6 +26,7 @@ FLOORS = {
     **dict.fromkeys(("images", "grids", "request", "terminal", "version"), 1),
     "checksums": 1,
     **dict.fromkeys(("data", "metrics"), 1),
+    "damage": 0,
 }
 COMMANDS = {"main", "evaluate", "generate"}  # they alone speak to a terminal
 ONLY_IN = {"tensorflow": "data", "tensorflow_datasets": "data", "orbax": "checkpoint"}

@@ -3,8 +3,6 @@
 import hashlib
 import os
 import uuid
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,19 +10,10 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from cxr_gan.damage import DAMAGE
 from cxr_gan.data.sets import ImageSet, Splits
 
 FORMAT = 1  # raise it when decoding changes, so that older files are not used
-# All that NumPy and zipfile raise on flipped, missing or foreign bytes.
-DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def directory(cache_dir: str | os.PathLike[str] | None) -> Path:

@@ -35,20 +35,24 @@ def power(evidence: Evidence) -> Figures:
             both = np.concatenate([known[name][rows[name]] for name in names])
             groups = [evidence.sides[name].patients[rows[name]] for name in names]
 
-            def difference(i: np.ndarray, both: np.ndarray = both, n: int = n):  # type: ignore[no-untyped-def]
-                first, second = both[i[i < n]].mean(0), both[i[i >= n]].mean(0)
-                return spectrum.octaves(first, size) - spectrum.octaves(second, size)
-
             interval = functools.partial(
                 intervals.bootstrap,
                 groups=np.concatenate(groups),
                 draws=DRAWS,
                 seed=evidence.seed,
             )
+            difference = functools.partial(_less, both, n, size)
             ends = together(difference, 2 * n, interval)
             for octave, of in zip(octaves(size), ends, strict=True):
                 found[Key("power", octave, group, pair)] = Figure(*of, n, evidence.seed)
     return found
+
+
+def _less(both: np.ndarray, n: int, size: int, drawn: np.ndarray) -> list[float]:
+    """dB in each octave of the drawn among the first n less those of the others."""
+    first, second = both[drawn[drawn < n]].mean(0), both[drawn[drawn >= n]].mean(0)
+    less = spectrum.octaves(first, size) - spectrum.octaves(second, size)
+    return [float(band) for band in less]
 
 
 def octaves(size: int) -> list[str]:

@@ -5,6 +5,7 @@ image of half A, for the floor. What differs from how often B itself has them is
 variation distance: 0 where all come as often as they should, 1 where none does.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -45,15 +46,25 @@ def factor_distances(evidence: Evidence, ids: Sequence[str]) -> Figures:
         for factor, read in FACTORS.items():
             bins = _bins(np.array([read(one) for one in drawn]))
             ((value, low, high),) = together(
-                lambda i, bins=bins, at=nearest: (_distance(bins[at[i]], bins),),  # type: ignore[misc]
+                functools.partial(_distance_of, bins, nearest),
                 len(rows),
-                lambda statistic, patients=side.patients[rows]: intervals.bootstrap(  # type: ignore[misc]
-                    statistic, patients, draws=DRAWS, seed=evidence.seed
+                functools.partial(
+                    intervals.bootstrap,
+                    groups=side.patients[rows],
+                    draws=DRAWS,
+                    seed=evidence.seed,
                 ),
             )
             figure = Figure(value, low, high, len(rows), evidence.seed)
             found[Key("factor_distance", factor, POOLED, pair)] = figure
     return found
+
+
+def _distance_of(
+    bins: np.ndarray, nearest: np.ndarray, drawn: np.ndarray
+) -> tuple[float]:
+    """Of the drawn images' nearest phantoms to all."""
+    return (_distance(bins[nearest[drawn]], bins),)
 
 
 def _factors(name: str) -> phantom.Factors:

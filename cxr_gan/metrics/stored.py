@@ -4,8 +4,6 @@ import hashlib
 import io
 import os
 import uuid
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +12,9 @@ import numpy as np
 from flax import traverse_util
 from numpy.typing import DTypeLike
 
+from cxr_gan.damage import DAMAGE
+
 CHECKSUM = "sha256"  # name of the array that holds it; no weight is called so
-# All that NumPy and zipfile raise on flipped, missing or foreign bytes.
-DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def pack(params: Any, dtype: DTypeLike = np.float32) -> bytes:
