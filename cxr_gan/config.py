@@ -17,7 +17,7 @@ from cxr_gan.losses import ADVERSARIAL
 # A run may go on with other values of these; any other change makes it another run.
 FREE_TO_CHANGE = frozenset(
     {
-        *("total_kimg", "max_minutes"),
+        *("total_kimg", "max_minutes", "microbatches"),
         *("report_kimg", "draw_kimg", "evaluate_kimg", "save_kimg"),
     }
 )
@@ -131,14 +131,15 @@ def check_fit(config: ConfigDict, class_names: Sequence[str], devices: int) -> N
             f"{classes} ({', '.join(class_names)}); give one number for all, as "
             f"(100,), or {classes}"
         )
-    share = config.group_per_class * classes * devices
+    share = config.group_per_class * classes * devices * config.microbatches
     if config.batch_size % share:
         nearest = max(share, round(config.batch_size / share) * share)
+        parts = f" in {config.microbatches} parts" if config.microbatches > 1 else ""
         raise ValueError(
             f"batch_size={config.batch_size} cannot give each of {devices} devices "
             f"whole groups of {config.group_per_class} images of each of {classes} "
-            f"classes; use a multiple of {share}, as --config.batch_size={nearest}, "
-            f"or a smaller group_per_class"
+            f"classes{parts}; use a multiple of {share}, as "
+            f"--config.batch_size={nearest}, or a smaller group_per_class"
         )
 
 
@@ -215,6 +216,7 @@ RULES: dict[str, Rule] = {
     "ema_halflife_kimg": POSITIVE,
     "ema_rampup": POSITIVE,
     "batch_size": POSITIVE,
+    "microbatches": POSITIVE,
     "total_kimg": POSITIVE,
     "max_minutes": NOT_NEGATIVE,
     "report_kimg": POSITIVE,

@@ -51,6 +51,7 @@ class Gan:
     resolution: int
     latent_size: int
     group: int  # consecutive images, equally many of each class
+    microbatches: int  # parts of a device's share, whole groups each
     policies: tuple[tuple[str, float], ...]  # augmentation: names and strengths
     loss: Any  # frozen config: weights, see configs/acgan.py
     balance: Any  # frozen config
@@ -95,6 +96,7 @@ def build(config: "ConfigDict", class_names: tuple[str, ...]) -> Gan:
         resolution=config.resolution,
         latent_size=config.latent_size,
         group=group,
+        microbatches=config.microbatches,
         policies=tuple((k, config.augment[k]) for k in sorted(config.augment)),
         loss=FrozenConfigDict(config.loss),
         balance=FrozenConfigDict(config.balance),

@@ -13,6 +13,7 @@ from cxr_gan import balance, images
 from cxr_gan.augment import augment
 from cxr_gan.gan import Gan
 from cxr_gan.losses import cross_entropy
+from cxr_gan.microbatches import in_parts
 from cxr_gan.state import Player, TrainState
 from cxr_gan.terms import judge, lazy_penalty, matching, repetition
 
@@ -26,14 +27,14 @@ class Round(NamedTuple):
     real: jax.Array  # float32 [n, s, s, 1] in [-1, 1]
     label: jax.Array  # int32 [n]; of the real image, and asked of the generated one
     z: jax.Array  # float32 [n, latent]
-    keys: jax.Array  # [3, n]: augmentation of real, of generated for D, for G
+    keys: jax.Array  # [n, 3]: augmentation of real, of generated for D, for G
 
 
 class Drawn(NamedTuple):
     """G's answer to a round, and the way back to its weights."""
 
     fake: jax.Array  # float32 [n, s, s, 1] in [-1, 1]
-    pull: Callable[[jax.Array], tuple[optax.Params]]  # d loss / d fake -> d params
+    pull: Callable[[jax.Array], optax.Params]  # d loss / d fake -> d loss / d params
 
 
 def deal(gan: Gan, batch: dict[str, jax.Array], rng: jax.Array) -> Round:
@@ -43,47 +44,69 @@ def deal(gan: Gan, batch: dict[str, jax.Array], rng: jax.Array) -> Round:
     place = lax.axis_index(AXIS) * n + jnp.arange(n)
     keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(rng, i), 4))(place)
     z = jax.vmap(lambda key: jax.random.normal(key, (gan.latent_size,)))(keys[:, 0])
-    return Round(images.from_uint8(batch["image"]), batch["label"], z, keys[:, 1:].T)
+    return Round(images.from_uint8(batch["image"]), batch["label"], z, keys[:, 1:])
 
 
 def generate(gan: Gan, params: optax.Params, dealt: Round) -> Drawn:
     """G's images of this round.
 
-    Both turns use them: G does not change between the two, so it runs forward once.
+    Both turns use them: G does not change between the two, so it runs forward once;
+    of a batch in parts it keeps none of the way back, and runs forward again.
     """
 
-    def draw(params: optax.Params) -> jax.Array:
-        fake = gan.generator.apply({"params": params}, dealt.z, dealt.label)
+    def draw(params: optax.Params, z: jax.Array, label: jax.Array) -> jax.Array:
+        fake = gan.generator.apply({"params": params}, z, label)
         return cast(jax.Array, fake)
 
-    return Drawn(*jax.vjp(draw, params))
+    def pull_part(
+        z: jax.Array, label: jax.Array, toward: jax.Array
+    ) -> tuple[optax.Params, None]:
+        _, pull = jax.vjp(lambda params: draw(params, z, label), params)
+        return pull(toward)[0], None
+
+    noise = dealt.z, dealt.label
+    if gan.microbatches == 1:
+        fake, pull = jax.vjp(lambda params: draw(params, *noise), params)
+        return Drawn(fake, lambda toward: pull(toward)[0])
+    _, fake = in_parts(
+        gan.microbatches, lambda *part: (None, draw(params, *part)), *noise
+    )
+    return Drawn(
+        fake, lambda toward: in_parts(gan.microbatches, pull_part, *noise, toward)[0]
+    )
 
 
 def update_discriminator(
     gan: Gan, state: TrainState, dealt: Round, drawn: Drawn, speed: jax.Array
 ) -> tuple[TrainState, Metrics]:
     """D's turn: real images towards real and their class, generated ones away."""
-    real = augment(dealt.real, dealt.keys[0], gan.policies)
-    both = jnp.concatenate([real, augment(drawn.fake, dealt.keys[1], gan.policies)])
-
-    def loss(params: optax.Params) -> tuple[jax.Array, Metrics]:
-        seen = judge(gan, params, both)
-        on_real, on_fake = jnp.split(seen.realness, 2)
-        logits, _ = jnp.split(seen.pathology, 2)
-        adversarial = gan.adversarial.discriminator(on_real, on_fake).mean()
-        classes = cross_entropy(logits, dealt.label).mean()
-        return adversarial + gan.loss.class_weight_d * classes, {
-            "d/adversarial": adversarial,
-            "d/class": classes,
-            **signs_of_balance(gan, on_real, on_fake, logits, dealt.label),
-        }
-
     player = state.discriminator
-    slope, metrics = jax.grad(loss, has_aux=True)(player.params)
-    penalty, uphill = lazy_penalty(gan, player.params, real, state.step)
-    slope = jax.tree.map(jnp.add, slope, uphill)
-    metrics = {**metrics, "d/penalty": penalty}
-    slope, metrics = lax.pmean((slope, metrics), AXIS)
+
+    def uphill(
+        dealt: Round, fake: jax.Array
+    ) -> tuple[tuple[optax.Params, Metrics], None]:
+        real = augment(dealt.real, dealt.keys[:, 0], gan.policies)
+        both = jnp.concatenate([real, augment(fake, dealt.keys[:, 1], gan.policies)])
+
+        def loss(params: optax.Params) -> tuple[jax.Array, Metrics]:
+            seen = judge(gan, params, both)
+            on_real, on_fake = jnp.split(seen.realness, 2)
+            logits, _ = jnp.split(seen.pathology, 2)
+            adversarial = gan.adversarial.discriminator(on_real, on_fake).mean()
+            classes = cross_entropy(logits, dealt.label).mean()
+            return adversarial + gan.loss.class_weight_d * classes, {
+                "d/adversarial": adversarial,
+                "d/class": classes,
+                **signs_of_balance(gan, on_real, on_fake, logits, dealt.label),
+            }
+
+        slope, metrics = jax.grad(loss, has_aux=True)(player.params)
+        penalty, more = lazy_penalty(gan, player.params, real, state.step)
+        slope = jax.tree.map(jnp.add, slope, more)
+        return (slope, {**metrics, "d/penalty": penalty}), None
+
+    means, _ = in_parts(gan.microbatches, uphill, dealt, drawn.fake)
+    slope, metrics = lax.pmean(means, AXIS)
     player = learn(player, gan.optimizer_d, slope, speed)
     return state.replace(discriminator=player), metrics
 
@@ -93,26 +116,31 @@ def update_generator(
 ) -> tuple[TrainState, Metrics]:
     """G's turn: towards images that the new D calls real and of the class asked for."""
     referee = state.discriminator.params
-    real = augment(dealt.real, dealt.keys[0], gan.policies)
 
-    def loss(fake: jax.Array) -> tuple[jax.Array, Metrics]:
-        shown = augment(fake, dealt.keys[2], gan.policies)
-        seen = judge(gan, referee, shown)
-        adversarial = gan.adversarial.generator(seen.realness).mean()
-        classes = cross_entropy(seen.pathology, dealt.label).mean()
-        match = matching(gan, referee, real, seen.features, dealt.label)
-        repeat = repetition(gan, dealt.real, fake)
-        total = adversarial + gan.loss.class_weight_g * classes + match + repeat
-        return total, {
-            "g/adversarial": adversarial,
-            "g/class": classes,
-            "g/matching": match,
-            "g/repetition": repeat,
-        }
+    def uphill(dealt: Round, fake: jax.Array) -> tuple[Metrics, jax.Array]:
+        real = augment(dealt.real, dealt.keys[:, 0], gan.policies)
+
+        def loss(fake: jax.Array) -> tuple[jax.Array, Metrics]:
+            shown = augment(fake, dealt.keys[:, 2], gan.policies)
+            seen = judge(gan, referee, shown)
+            adversarial = gan.adversarial.generator(seen.realness).mean()
+            classes = cross_entropy(seen.pathology, dealt.label).mean()
+            match = matching(gan, referee, real, seen.features, dealt.label)
+            repeat = repetition(gan, dealt.real, fake)
+            total = adversarial + gan.loss.class_weight_g * classes + match + repeat
+            return total, {
+                "g/adversarial": adversarial,
+                "g/class": classes,
+                "g/matching": match,
+                "g/repetition": repeat,
+            }
+
+        toward, metrics = jax.grad(loss, has_aux=True)(fake)
+        return metrics, toward
 
     player = state.generator
-    toward, metrics = jax.grad(loss, has_aux=True)(drawn.fake)
-    slope, metrics = lax.pmean((drawn.pull(toward)[0], metrics), AXIS)
+    metrics, toward = in_parts(gan.microbatches, uphill, dealt, drawn.fake)
+    slope, metrics = lax.pmean((drawn.pull(toward), metrics), AXIS)
     player = learn(player, gan.optimizer_g, slope, speed)
     return state.replace(generator=player), metrics
 

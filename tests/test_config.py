@@ -58,6 +58,7 @@ WRONG = [
     ("ema_halflife_kimg", 0.0, "above 0"),
     ("ema_rampup", 0.0, "above 0"),
     ("batch_size", 0, "above 0"),
+    ("microbatches", 0, "above 0"),
     ("total_kimg", 0.0, "above 0"),
     ("max_minutes", -1.0, "0 or more"),
     ("report_kimg", 0.0, "above 0"),
@@ -215,6 +216,13 @@ def test_a_batch_that_does_not_divide_is_answered_with_one_that_does():
     assert "--config.batch_size=64" in str(e.value)
     config.batch_size = 64
     configs.check_fit(config, NAMES, devices=4)
+
+
+def test_a_batch_that_does_not_part_is_refused_with_one_that_does():
+    config = changed("batch_size", 32)
+    config.group_per_class, config.microbatches = 4, 3
+    with pytest.raises(ValueError, match=r"in 3 parts; .* --config.batch_size=24,"):
+        configs.check_fit(config, NAMES, devices=1)
 
 
 def test_the_batch_advised_is_never_zero():

@@ -270,7 +270,7 @@ def test_noise_follows_an_example_s_place_in_the_global_batch(toy):
         share = {k: v.reshape(devices, -1, *v.shape[1:]) for k, v in BATCH.items()}
         deal = functools.partial(step.deal, toy, rng=tiny.key(1))
         dealt = jax.jit(jax.vmap(deal, axis_name=step.AXIS))(share)
-        keys = jax.random.key_data(dealt.keys).swapaxes(1, 2).reshape(8, 3, -1)
+        keys = jax.random.key_data(dealt.keys).reshape(8, 3, -1)
         return dealt.z.reshape(8, -1), keys
 
     z, keys = all_dealt(1)
@@ -308,6 +308,14 @@ def test_real_and_generated_images_are_augmented_by_the_same_policies(
 def test_several_devices_play_the_round_of_one(toy, start):
     alone, together = (round_of(toy, start, devices) for devices in (1, 2))
     chex.assert_trees_all_close(alone, together, rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_in_parts_plays_the_round_of_a_whole_one(toy, start):
+    whole = ruled(toy, "loss", sameness_weight=0.5)
+    parts = dataclasses.replace(whole, microbatches=2)  # a group of 4 each
+    chex.assert_trees_all_close(
+        round_of(whole, start), round_of(parts, start), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_numbers_that_are_none_are_counted(start):
