@@ -22,6 +22,7 @@ FREE_TO_CHANGE = frozenset(
     }
 )
 RESOLUTIONS = (32, 64, 128, 256)
+PRECISIONS = ("float32", "bfloat16")
 
 
 def shipped(name: str) -> pathlib.Path:
@@ -193,6 +194,7 @@ RULES: dict[str, Rule] = {
     "discriminator.name": _one_of([*DISCRIMINATORS]),
     "discriminator.features_at_32": (lambda x: x >= 8, "give 8 or more"),
     "discriminator.max_features": POSITIVE,
+    "precision": _one_of(PRECISIONS),
     "group_per_class": (lambda x: x >= 2, "give 2 or more: images are compared in it"),
     "loss.adversarial": _one_of([*ADVERSARIAL]),
     "loss.class_weight_d": NOT_NEGATIVE,

@@ -29,12 +29,13 @@ class GeneratorSpec:
     max_features: int
     embedding: int
 
-    def build(self) -> nn.Module:
+    def build(self, precision: str = "float32") -> nn.Module:
         """The module: apply({"params": params}, z [n, latent], label [n])."""
         return GENERATORS[self.name](
             num_classes=len(self.class_names),
             widths=widths(self.resolution, self.features_at_32, self.max_features),
             embedding=self.embedding,
+            dtype=jnp.dtype(precision),
         )
 
 
@@ -87,8 +88,10 @@ def build(config: "ConfigDict", class_names: tuple[str, ...]) -> Gan:
     group = config.group_per_class * len(class_names)
     narrowing = widths(config.resolution, d.features_at_32, d.max_features)[::-1]
     return Gan(
-        generator=spec_of(config, class_names).build(),
-        discriminator=DISCRIMINATORS[d.name](len(class_names), narrowing, group),
+        generator=spec_of(config, class_names).build(config.precision),
+        discriminator=DISCRIMINATORS[d.name](
+            len(class_names), narrowing, group, jnp.dtype(config.precision)
+        ),
         optimizer_d=optimizer(config.optimizer_d),
         optimizer_g=optimizer(config.optimizer_g),
         adversarial=ADVERSARIAL[config.loss.adversarial],

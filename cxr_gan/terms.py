@@ -1,5 +1,6 @@
 """The terms of both players' losses that take more than a line, weights included."""
 
+import dataclasses
 from typing import cast
 
 import jax
@@ -25,8 +26,9 @@ def lazy_penalty(
 ) -> tuple[jax.Array, optax.Params]:
     """R1 on real images every few steps, as many times as strong, and its slope.
 
-    Both are 0 in between. The slope is taken within the branch: taken of the branch,
-    every step would write out, in zeros, all that the penalty keeps for its way back.
+    Both are 0 in between, and float32 at any precision. The slope is taken within the
+    branch: taken of the branch, every step would write out, in zeros, all that the
+    penalty keeps for its way back.
 
     Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of
     StyleGAN", section 3.1 (lazy regularization).
@@ -39,8 +41,11 @@ def lazy_penalty(
     if not weight:
         return none(params)
 
+    exact = gan.discriminator.clone(dtype=jnp.float32)
+    exactly = dataclasses.replace(gan, discriminator=exact)
+
     def penalty(params: optax.Params) -> jax.Array:
-        per_image = gradient_penalty(lambda x: judge(gan, params, x).realness, real)
+        per_image = gradient_penalty(lambda x: judge(exactly, params, x).realness, real)
         return weight * every * per_image.mean()
 
     return lax.cond(step % every == 0, jax.value_and_grad(penalty), none, params)

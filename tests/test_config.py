@@ -33,6 +33,7 @@ WRONG = [
     ("discriminator.name", "", "residual"),
     ("discriminator.features_at_32", 4, "8 or more"),
     ("discriminator.max_features", 0, "above 0"),
+    ("precision", "float16", "float32, bfloat16"),
     ("group_per_class", 1, "give 2 or more"),
     ("loss.adversarial", "wasserstein", "least_squares"),
     ("loss.class_weight_d", -0.1, "0 or more"),

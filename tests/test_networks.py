@@ -10,6 +10,7 @@ from cxr_gan.losses import gradient_penalty
 from cxr_gan.models.discriminator import DownBlock
 from cxr_gan.models.generator import UpBlock
 from cxr_gan.models.layers import upsample
+from cxr_gan.terms import lazy_penalty
 
 LABEL = jnp.array([0, 1, 0, 1])
 
@@ -154,6 +155,54 @@ def test_d_sees_other_images_through_class_mates_of_their_group_alone(small, ima
 def test_d_tells_a_collapsed_group_from_a_varied_one(small, image):
     equal = jnp.broadcast_to(image[:1], image.shape)
     assert small[3](equal).realness[0] != small[3](image).realness[0]
+
+
+@pytest.fixture(scope="module")
+def coarse():
+    """The game of `small` in bfloat16 arithmetic."""
+    config = tiny.tiny_config(16)
+    config.precision = "bfloat16"
+    return build(config, tiny.CLASS_NAMES)
+
+
+def test_coarse_arithmetic_gives_nearly_the_same_in_float32(small, coarse, z, image):
+    _, state, generate, judge = small
+    label = jnp.array([0, 1, 0, 1])
+    g, d = {"params": state.generator.params}, {"params": state.discriminator.params}
+    fake = coarse.generator.apply(g, z, label)
+    judgement = coarse.discriminator.apply(d, image)
+    pairs = ((fake, generate(z, label)), (judgement, judge(image)))
+    for ours, exact in pairs:
+        chex.assert_trees_all_equal_dtypes(ours, exact)
+        chex.assert_trees_all_close(ours, exact, atol=0.05)
+        assert any((a != b).any() for a, b in zip(ours, exact, strict=True))
+
+
+def test_weights_and_their_slopes_are_float32_in_coarse_arithmetic(coarse, small):
+    params = small[1].discriminator.params
+    image = jnp.linspace(-1, 1, 4 * 16 * 16).reshape(4, 16, 16, 1)
+
+    def realness(game, params):
+        return game.discriminator.apply({"params": params}, image).realness.sum()
+
+    exact, ours = (jax.grad(realness, 1)(game, params) for game in (small[0], coarse))
+    fresh = tiny.fresh_state(coarse).discriminator.params
+    for tree in (ours, fresh):
+        assert {x.dtype for x in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
+    flat = [
+        jnp.concatenate([x.ravel() for x in jax.tree.leaves(t)]) for t in (exact, ours)
+    ]
+    cosine = flat[0] @ flat[1] / jnp.linalg.norm(flat[0]) / jnp.linalg.norm(flat[1])
+    assert cosine > 0.99
+
+
+def test_the_penalty_is_exact_in_coarse_arithmetic(coarse, small, image):
+    params = small[1].discriminator.params
+    exact, ours = (
+        lazy_penalty(game, params, image, jnp.zeros((), jnp.int32))
+        for game in (small[0], coarse)
+    )
+    chex.assert_trees_all_equal(exact, ours)
 
 
 def test_slopes_of_the_penalty_are_finite_even_for_blank_images(small):

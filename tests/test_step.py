@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import chex
 import jax
@@ -39,6 +40,8 @@ class Grey(nn.Module):
 
 class Sum(nn.Module):
     """Judges an image by the sum of its pixels alone."""
+
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, image):

@@ -48,12 +48,12 @@ def _of_weights(x: jax.Array, dy: jax.Array, pad: int) -> jax.Array:
         return _correlate(x, dy, pad)
     pairs = [a.reshape(n // 2, 2, *a.shape[1:]) for a in (x, dy)]
     k = side + 2 * pad + 1 - dy.shape[1]
-    none = jnp.zeros((k, k, x.shape[-1], dy.shape[-1]))
+    none = jnp.zeros((k, k, x.shape[-1], dy.shape[-1]))  # float32, whatever x is
 
     def add(total: jax.Array, pair: list[jax.Array]) -> tuple[jax.Array, None]:
         return total + _correlate(pair[0], pair[1], pad), None
 
-    return lax.scan(add, none, pairs)[0]
+    return lax.scan(add, none, pairs)[0].astype(x.dtype)
 
 
 def _correlate(x: jax.Array, dy: jax.Array, pad: int) -> jax.Array:
@@ -82,14 +82,16 @@ class Conv3x3(nn.Module):
     """A 3 x 3 convolution with bias, as large as its input, zeros around."""
 
     features: int
+    dtype: Any = jnp.float32  # of the arithmetic; weights stay float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """x [n, h, w, c] -> [n, h, w, features]."""
+        """x [n, h, w, c] -> [n, h, w, features], of dtype."""
         canonical = _same if jax.default_backend() == "cpu" else None
         return nn.Conv(
             self.features,
             (3, 3),
+            dtype=self.dtype,
             kernel_init=nn.initializers.he_normal(),
             conv_general_dilated=canonical,
             name="conv",

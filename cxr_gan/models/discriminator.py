@@ -1,8 +1,9 @@
 """The discriminator: is a radiograph real, and which pathology does it show?"""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from cxr_gan.models.convolution import Conv3x3
@@ -27,16 +28,18 @@ class DownBlock(nn.Module):
 
     features: int
     norm: bool
+    dtype: Any = jnp.float32  # of the arithmetic; weights and norms stay float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, h, w, c] -> [n, h / 2, w / 2, features]."""
-        skip = nn.Dense(self.features, use_bias=False, name="skip")(downsample(x))
+        wide = {"features": self.features, "dtype": self.dtype}
+        skip = nn.Dense(**wide, use_bias=False, name="skip")(downsample(x))
         h = LayerNorm(name="norm_in")(x) if self.norm else x
-        h = Conv3x3(x.shape[-1], name="conv_in")(nn.leaky_relu(h, 0.2))
+        h = Conv3x3(x.shape[-1], self.dtype, name="conv_in")(nn.leaky_relu(h, 0.2))
         h = LayerNorm(name="norm_out")(h) if self.norm else h
         h = downsample(nn.leaky_relu(h, 0.2))
-        return (skip + Conv3x3(self.features, name="conv_out")(h)) * 0.5**0.5
+        return (skip + Conv3x3(**wide, name="conv_out")(h)) * 0.5**0.5
 
 
 class Discriminator(nn.Module):
@@ -49,18 +52,19 @@ class Discriminator(nn.Module):
     num_classes: int
     widths: tuple[int, ...]
     group: int  # consecutive examples, classes interleaved, that D sees together
+    dtype: Any = jnp.float32  # of the arithmetic; weights, norms, answers stay float32
 
     @nn.compact
     def __call__(self, image: jax.Array) -> Judgement:
         """image float32 [n, s, s, 1] in [-1, 1] -> Judgement of n."""
-        x = Conv3x3(self.widths[0], name="stem")(pixel_unshuffle(image))
+        x = Conv3x3(self.widths[0], self.dtype, name="stem")(pixel_unshuffle(image))
         for i, width in enumerate(self.widths[1:]):
-            x = DownBlock(width, norm=i > 0)(x)
+            x = DownBlock(width, i > 0, self.dtype)(x)
         x = LayerNorm(name="norm")(x)
-        x = Conv3x3(self.widths[-1], name="mix")(
+        x = Conv3x3(self.widths[-1], self.dtype, name="mix")(
             group_deviation(x, self.group, self.num_classes)
         )
-        features = nn.leaky_relu(x, 0.2).mean((1, 2))
+        features = nn.leaky_relu(x, 0.2).astype(jnp.float32).mean((1, 2))
         realness = nn.Dense(1, name="realness")(features)[:, 0]
         pathology = nn.Dense(self.num_classes, name="pathology")(features)
         return Judgement(realness, pathology, features)

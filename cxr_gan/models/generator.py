@@ -1,5 +1,7 @@
 """The conditional generator: noise and pathology in, a radiograph out."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,15 +14,17 @@ class UpBlock(nn.Module):
     """Doubles height and width, steered by noise and label in two adaptive norms."""
 
     features: int
+    dtype: Any = jnp.float32  # of the arithmetic; weights and norms stay float32
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
         """x [n, h, w, c], condition [n, d] -> [n, 2h, 2w, features]."""
-        skip = nn.Dense(self.features, use_bias=False, name="skip")(x)
+        wide = {"features": self.features, "dtype": self.dtype}
+        skip = nn.Dense(**wide, use_bias=False, name="skip")(x)
         h = nn.relu(AdaptiveLayerNorm(name="norm_in")(x, condition))
-        h = upsample(Conv3x3(self.features, name="conv_in")(h))
+        h = upsample(Conv3x3(**wide, name="conv_in")(h))
         h = nn.relu(AdaptiveLayerNorm(name="norm_out")(h, condition))
-        h = Conv3x3(self.features, name="conv_out")(h)
+        h = Conv3x3(**wide, name="conv_out")(h)
         return upsample(skip) + h
 
 
@@ -34,6 +38,7 @@ class Generator(nn.Module):
     num_classes: int
     widths: tuple[int, ...]
     embedding: int  # numbers that stand for one class
+    dtype: Any = jnp.float32  # of the arithmetic; weights and norms stay float32
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array) -> jax.Array:
@@ -45,8 +50,9 @@ class Generator(nn.Module):
         pathology = nn.Embed(self.num_classes, self.embedding, embedding_init=scale)
         condition = jnp.concatenate([z, pathology(label)], -1)
         x = nn.Dense(16 * self.widths[0], name="stem")(condition)
-        x = x.reshape(-1, 4, 4, self.widths[0])
+        x = x.reshape(-1, 4, 4, self.widths[0]).astype(self.dtype)
         for features in self.widths[1:]:
-            x = UpBlock(features)(x, condition)
+            x = UpBlock(features, self.dtype)(x, condition)
         x = nn.relu(AdaptiveLayerNorm(name="norm")(x, condition))
-        return jnp.tanh(blur(pixel_shuffle(Conv3x3(4, name="head")(x))))
+        x = Conv3x3(4, self.dtype, name="head")(x).astype(jnp.float32)
+        return jnp.tanh(blur(pixel_shuffle(x)))

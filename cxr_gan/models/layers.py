@@ -77,8 +77,11 @@ def pixel_unshuffle(x: jax.Array) -> jax.Array:
 def normalize(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
     """x [n, ...] -> the same shape, mean 0 and variance 1 over each whole example.
 
+    float32, whatever x is: sums over whole images need it.
+
     Source: Ba et al. 2016, "Layer Normalization", eq. 3, over height, width, channels.
     """
+    x = x.astype(jnp.float32)
     axes = tuple(range(1, x.ndim))
     mean = x.mean(axes, keepdims=True)
     variance = (x * x).mean(axes, keepdims=True) - mean * mean
@@ -90,10 +93,10 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """x [n, h, w, c] -> [n, h, w, c]."""
+        """x [n, h, w, c] -> [n, h, w, c], of x's dtype."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        return normalize(x) * scale + bias
+        return (normalize(x) * scale + bias).astype(x.dtype)
 
 
 class AdaptiveLayerNorm(nn.Module):
@@ -105,11 +108,11 @@ class AdaptiveLayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
-        """x [n, h, w, c], condition [n, d] -> [n, h, w, c]."""
+        """x [n, h, w, c], condition float32 [n, d] -> [n, h, w, c], of x's dtype."""
         init = nn.initializers.normal(0.02)
         gains = nn.Dense(2 * x.shape[-1], kernel_init=init, name="gains")(condition)
         scale, bias = jnp.split(gains[:, None, None, :], 2, axis=-1)
-        return normalize(x) * (1 + scale) + bias
+        return (normalize(x) * (1 + scale) + bias).astype(x.dtype)
 
 
 def group_deviation(x: jax.Array, group: int, num_classes: int) -> jax.Array:
@@ -127,7 +130,8 @@ def group_deviation(x: jax.Array, group: int, num_classes: int) -> jax.Array:
     """
     n, h, w, c = x.shape
     mates = x.reshape(n // group, group // num_classes, num_classes, h, w, c)
+    mates = mates.astype(jnp.float32)
     deviation = jnp.sqrt(mates.var(1, keepdims=True) + 1e-8).mean((3, 4, 5))
     each = jnp.broadcast_to(jnp.log(deviation + 1e-3), mates.shape[:3])
-    channel = each.reshape(n, 1, 1, 1)
+    channel = each.reshape(n, 1, 1, 1).astype(x.dtype)
     return jnp.concatenate([x, jnp.broadcast_to(channel, (n, h, w, 1))], -1)
