@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
     config.loss.class_weight_g = 0.4  # of G's cross-entropy on its own images
     config.loss.feature_matching = 0.0  # weight of G's distance to D's class means
     config.loss.sameness_weight = 1.0  # of G's images differing less than real ones
-    config.loss.r1_weight = 0.5  # of the gradient penalty on real images
+    config.loss.r1_weight = 0.1  # of the gradient penalty on real images
     config.loss.r1_every = 8  # steps; the weight is multiplied by as many
 
     # Augmentation of all that D sees, real and generated alike
@@ -65,10 +65,11 @@ def get_config() -> ConfigDict:
 
     # Optimizers (Adam), one for each player
     config.optimizer_d = ConfigDict()
-    config.optimizer_d.learning_rate = 2e-3  # of a weight of fan-in 1
+    config.optimizer_d.learning_rate = 3e-3  # of a weight of fan-in 1
     config.optimizer_d.beta1 = 0.0
     config.optimizer_d.beta2 = 0.99
     config.optimizer_g = config.optimizer_d.copy_and_resolve_references()
+    config.optimizer_g.learning_rate = 5e-3
     config.ema_halflife_kimg = 10.0  # of the averaged generator that is sampled
     config.ema_rampup = 0.05  # the half-life is at most this share of kimg seen so far
 
@@ -76,7 +77,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 16  # over all devices, equally many of each class
     config.microbatches = 1  # parts of a device's share, one after the other; the same
     #                          step in less memory, and a tenth slower
-    config.total_kimg = 200.0  # thousands of real images shown to D
+    config.total_kimg = 250.0  # thousands of real images shown to D
     config.max_minutes = 0.0  # wall time of one call, then it saves and ends; 0 = none
     config.report_kimg = 1.0  # between lines of figures
     config.draw_kimg = 10.0  # between grids of samples

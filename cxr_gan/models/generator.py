@@ -28,6 +28,26 @@ class UpBlock(nn.Module):
         return upsample(skip) + h
 
 
+class Head(nn.Module):
+    """Two readings of the same features, added: a smooth image, and its fine detail.
+
+    The smooth one is blurred, so that no checkerboard is there to be unlearnt; but a
+    blur also takes the grain of a radiograph. The detail is not, and it starts at zero.
+    """
+
+    dtype: Any = jnp.float32  # of the arithmetic; weights stay float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [n, h, w, c] -> float32 [n, 2h, 2w, 1]."""
+        smooth = Conv3x3(4, self.dtype, name="smooth")(x)
+        fine = nn.leaky_relu(Conv3x3(16, self.dtype, name="fine")(x), 0.2)
+        fine = Conv3x3(4, self.dtype, name="detail")(fine)
+        gain = self.param("gain", nn.initializers.zeros, (1,))
+        smooth, fine = (pixel_shuffle(y.astype(jnp.float32)) for y in (smooth, fine))
+        return blur(smooth) + gain * fine
+
+
 class Generator(nn.Module):
     """A residual generator with nothing but a pixel shuffle at full resolution.
 
@@ -54,5 +74,4 @@ class Generator(nn.Module):
         for features in self.widths[1:]:
             x = UpBlock(features, self.dtype)(x, condition)
         x = nn.relu(AdaptiveLayerNorm(name="norm")(x, condition))
-        x = Conv3x3(4, self.dtype, name="head")(x).astype(jnp.float32)
-        return jnp.tanh(blur(pixel_shuffle(x)))
+        return jnp.tanh(Head(self.dtype, name="head")(x))
