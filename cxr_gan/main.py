@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> None:
     try:
         from cxr_gan import parallel, run
 
+        parallel.share_heap()
         parallel.keep_compilations()
         opened = run.open_run(flags.FLAGS.config, folder)
     except (ValueError, OSError) as error:
