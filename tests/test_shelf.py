@@ -46,17 +46,17 @@ def test_a_shipped_model_is_loaded_by_its_name_and_any_by_its_path(folder):
 
 
 def test_loading_one_takes_under_three_seconds_and_no_orbax(kept):
+    """Of the processor's time, so that other processes do not count."""
     code = (
-        "import sys, time; start = time.time(); import cxr_gan; "
-        f"cxr_gan.load({str(kept / 'tiny.npz')!r}); seconds = time.time() - start; "
-        "assert not {'tensorflow', 'orbax', 'optax'} & {*sys.modules}; print(seconds)"
+        "import sys, time, cxr_gan; "
+        f"cxr_gan.load({str(kept / 'tiny.npz')!r}); "
+        "assert not {'tensorflow', 'orbax', 'optax'} & {*sys.modules}; "
+        "print(time.process_time())"
     )
     command = [sys.executable, "-c", code]
-    times = [
-        float(subprocess.run(command, capture_output=True, check=True).stdout)
-        for _ in range(3)
-    ]
-    assert min(times) < 3
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 3
 
 
 def test_a_folder_of_its_name_is_a_run_and_comes_first(folder, monkeypatch, tmp_path):
