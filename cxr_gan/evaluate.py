@@ -178,7 +178,9 @@ def describe(
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """In a function, since another command may call its flags the same."""
     own: dict[str, Any] = {"flag_values": values}
-    flags.DEFINE_string("model", None, "Workdir of a training to draw from.", **own)
+    flags.DEFINE_string(
+        "model", None, "Workdir of a training, or a published model.", **own
+    )
     flags.DEFINE_string("images", None, f"Images: {given.LAYOUTS}.", **own)
     flags.DEFINE_string(
         "dataset", None, "Real images: as config.dataset of a training.", **own

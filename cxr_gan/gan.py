@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,22 @@ class GeneratorSpec:
     features_at_32: int
     max_features: int
     embedding: int
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any], where: str) -> Self:
+        """What `dataclasses.asdict` and JSON made of a spec -> the spec.
+
+        Raises:
+            ValueError: naming `where`: it is of another version of cxr_gan.
+        """
+        fields = {field.name for field in dataclasses.fields(cls)}
+        if set(told) != fields or told["name"] not in GENERATORS:
+            raise ValueError(
+                f"{where} describes its generator by {told}; this version of cxr_gan "
+                f"reads {sorted(fields)}, name one of {sorted(GENERATORS)}: use the "
+                "version it was trained with"
+            )
+        return cls(**{**told, "class_names": tuple(told["class_names"])})
 
     def build(self, precision: str = "float32") -> nn.Module:
         """The module: apply({"params": params}, z [n, latent], label [n])."""

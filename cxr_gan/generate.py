@@ -220,7 +220,9 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """In a function, since another command may call its flags the same."""
     own: dict[str, Any] = {"flag_values": values}
     last = request.WORDS - 1
-    flags.DEFINE_string("model", None, "Workdir of a training.", **own)
+    flags.DEFINE_string(
+        "model", None, "Workdir of a training, or a published model.", **own
+    )
     flags.DEFINE_string("label", ALL, "Name of a class, or all in turn.", **own)
     flags.DEFINE_integer("num", 64, "Images to draw.", 1, last, **own)
     flags.DEFINE_integer("seed", 0, "Of the noise behind the images.", 0, last, **own)

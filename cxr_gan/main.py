@@ -1,7 +1,8 @@
 """Trains: python -m cxr_gan.main --config=configs/acgan.py --workdir=runs/acgan.
 
 The same command goes on where it stopped. Any key of the configuration can be given,
-as --config.dataset=path/to/chest_xray.
+as --config.dataset=path/to/chest_xray. configs/acgan_128.py and acgan_256.py draw
+larger images; quick.py is a first look.
 """
 
 import pathlib

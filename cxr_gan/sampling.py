@@ -1,4 +1,4 @@
-"""From a trained generator to images: `load` a run, then `sample` from it."""
+"""From a trained generator to images: `load` it, then `sample` from it."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from cxr_gan import images, request
+from cxr_gan import images, request, shelf
 from cxr_gan.gan import GeneratorSpec
 from cxr_gan.request import Labels, Rng
 
@@ -85,17 +85,19 @@ def sample(
 
 
 def load(model: str | os.PathLike[str]) -> GeneratorParams:
-    """The averaged (EMA) generator of a run.
+    """The averaged (EMA) generator of a run, or of a published model.
 
     Args:
         model: the --workdir of a training, for its newest checkpoint. With "@best"
             after it, that which was nearest to val (lowest `eval/kid`) when the run
             looked; with "@STEP", as "@12500", that of a step; "@latest" is the newest.
+            Or a published model: the path of its .npz, or the name of one that came
+            with the package. A folder of that very name is a run, and comes first.
 
     Raises:
-        FileNotFoundError: no such run, or no such checkpoint in it.
-        ValueError: the checkpoint is damaged, or of another version of cxr_gan; what
-            follows the @ is none of these.
+        FileNotFoundError: no such run or model, or no such checkpoint in it.
+        ValueError: it is damaged, or of another version of cxr_gan; what follows the @
+            is none of these; a published model is asked for its checkpoint.
     """
     return load_with_meta(model)[0]
 
@@ -106,21 +108,18 @@ def load_with_meta(
     """As `load`, and what is known of it.
 
     {"step", "kimg", "config", "dataset", "figures", "score"}: figures are those of val
-    at that step, none where the run did not look, and score is the one of @best.
+    at that step, none where the run did not look, and score is the one of @best. Of a
+    published model, its card (see `cxr_gan.publish`), which has these as well.
     """
-    from cxr_gan import checkpoint  # Orbax takes a while; sampling does not need it
+    name = os.fspath(model)
+    published = shelf.find(name)
+    if published is not None:
+        params, meta = shelf.read(published)
+    else:
+        from cxr_gan import checkpoint  # Orbax takes a while; sampling needs it not
 
-    workdir, which = _split(os.fspath(model))
-    params, meta = checkpoint.load_ema(workdir, which)
-    fields = {field.name for field in dataclasses.fields(GeneratorSpec)}
-    if set(meta["spec"]) != fields:
-        raise ValueError(
-            f"{workdir} describes its generator by {sorted(meta['spec'])}; "
-            f"this version of cxr_gan reads {sorted(fields)}: use the version it was "
-            "trained with"
-        )
-    names = tuple(meta["spec"]["class_names"])  # JSON knows lists alone
-    spec = GeneratorSpec(**{**meta["spec"], "class_names": names})
+        params, meta = checkpoint.load_ema(*_split(name))
+    spec = GeneratorSpec.from_json(meta["spec"], name)
     return GeneratorParams(jax.tree.map(jnp.asarray, params), spec), meta
 
 

@@ -14,10 +14,10 @@ MODULES = sorted(p.relative_to(ROOT) for p in (ROOT / "cxr_gan").rglob("*.py"))
 # A room is a module or a package of cxr_gan; it may import only rooms of lower floors.
 FLOORS = {
     "cxr_gan": 9,  # cxr_gan/__init__.py
-    **dict.fromkeys(("main", "evaluate", "generate"), 8),
+    **dict.fromkeys(("main", "evaluate", "generate", "publish", "panel"), 8),
     **dict.fromkeys(("train", "page", "subject"), 7),
     **dict.fromkeys(("sampling", "run", "evaluation"), 6),
-    **dict.fromkeys(("checkpoint", "parallel", "report"), 5),
+    **dict.fromkeys(("checkpoint", "parallel", "report", "shelf"), 5),
     "step": 4,
     **dict.fromkeys(("state", "config", "terms"), 3),
     "monitor": 3,
@@ -29,7 +29,8 @@ FLOORS = {
     **dict.fromkeys(("data", "metrics"), 1),
     "damage": 0,
 }
-COMMANDS = {"main", "evaluate", "generate"}  # they alone speak to a terminal
+# They alone speak to a terminal.
+COMMANDS = {"main", "evaluate", "generate", "publish", "panel"}
 ONLY_IN = {"tensorflow": "data", "tensorflow_datasets": "data", "orbax": "checkpoint"}
 UNSAFE = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 

@@ -2,13 +2,15 @@ import ast
 import pathlib
 import re
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import tiny
 from ml_collections import ConfigDict
 
 from cxr_gan import config as configs
 from cxr_gan.gan import DISCRIMINATORS, GENERATORS
-from cxr_gan.losses import ADVERSARIAL
+from cxr_gan.losses import ADVERSARIAL, gradient_penalty
 
 KEYS = [*configs.flatten(configs.published())]
 NAMES = ("NORMAL", "PNEUMONIA")
@@ -95,7 +97,10 @@ def test_every_key_has_a_rule_or_a_wrong_type_only():
     assert set(KEYS) - ruled == {"balance.enabled"}
 
 
-@pytest.mark.parametrize("name", ["acgan", "quick"])
+SHIPPED = sorted(file.stem for file in tiny.CONFIGS.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_the_shipped_configurations_pass(name):
     configs.check(tiny.load_config(name))
 
@@ -187,6 +192,37 @@ def test_every_published_key_is_read_by_the_library():
     read |= {*configs.published().augment} if "augment" in read else set()
     unread = [key for key in KEYS if not {*key.split(".")} <= read]
     assert not unread
+
+
+@pytest.mark.parametrize("side", [128, 256])
+def test_a_larger_run_differs_in_what_its_size_asks_for_alone(side):
+    published, larger = (
+        configs.flatten(tiny.load_config(n)) for n in ("acgan", f"acgan_{side}")
+    )
+    changed = {key for key in published if published[key] != larger[key]}
+    assert published.keys() == larger.keys()
+    assert changed == {"resolution", "loss.r1_weight", "total_kimg"}
+    assert larger["resolution"] == side
+
+
+@pytest.mark.parametrize("side", [128, 256])
+def test_r1_weighs_the_same_judgement_alike_at_any_size(side):
+    published, larger = (tiny.load_config(n) for n in ("acgan", f"acgan_{side}"))
+    factor = side // published.resolution
+    small = np.random.default_rng(0).random((2, 4, 4, 1), np.float32)
+    large = small.repeat(factor, 1).repeat(factor, 2)
+
+    def judge(x):
+        return jnp.sin(3 * x).sum((1, 2, 3))
+
+    def judge_shrunk(x):
+        return judge(x.reshape(-1, 4, factor, 4, factor, 1).mean((2, 4)))
+
+    np.testing.assert_allclose(
+        larger.loss.r1_weight * gradient_penalty(judge_shrunk, large),
+        published.loss.r1_weight * gradient_penalty(judge, small),
+        rtol=1e-5,
+    )
 
 
 def test_quick_derives_from_the_published_run():

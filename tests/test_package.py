@@ -67,7 +67,13 @@ def test_wheel_holds_the_library_its_types_and_its_configs_and_no_tests(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     library = {str(p.relative_to(ROOT)) for p in (ROOT / "cxr_gan").rglob("*.py")}
     configs = {f"cxr_gan/configs/{p.name}" for p in (ROOT / "configs").glob("*.py")}
-    assert library | configs | {"cxr_gan/py.typed"} <= names
+    weights = {
+        str(p.relative_to(ROOT))
+        for kind in ("npz", "json")
+        for p in (ROOT / "cxr_gan").rglob(f"weights/*.{kind}")
+    }
+    assert weights
+    assert library | configs | weights | {"cxr_gan/py.typed"} <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"cxr_gan"}
     assert not [name for name in names if "test" in name or "/__pycache__/" in name]
 

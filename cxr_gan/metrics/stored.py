@@ -1,4 +1,4 @@
-"""Weights of a judge on disk: one npz that knows when it was damaged."""
+"""A network's weights on disk: one npz that knows when it was damaged."""
 
 import hashlib
 import io
@@ -21,11 +21,18 @@ def pack(params: Any, dtype: DTypeLike = np.float32) -> bytes:
     """A nested dict of arrays -> the bytes of an npz, the same for the same weights.
 
     Names are paths such as `stem/kernel`; `dtype` is how they are stored.
+
+    Raises:
+        ValueError: a weight is not finite, or not in `dtype`.
     """
-    flat: dict[str, Any] = {
-        name: np.asarray(leaf).astype(dtype)
-        for name, leaf in traverse_util.flatten_dict(params, sep="/").items()
-    }
+    with np.errstate(over="ignore"):  # it is told below
+        flat: dict[str, Any] = {
+            name: np.asarray(leaf).astype(dtype)
+            for name, leaf in traverse_util.flatten_dict(params, sep="/").items()
+        }
+    for name, array in flat.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name}: not finite, or too large for {array.dtype}")
     stream = io.BytesIO()
     arrays = flat | {CHECKSUM: np.array(_checksum(flat))}
     np.savez_compressed(stream, **arrays)
