@@ -25,6 +25,7 @@ FLOORS = {
     **dict.fromkeys(("models", "losses", "augment", "balance"), 1),
     **dict.fromkeys(("images", "grids", "request", "terminal", "version"), 1),
     "checksums": 1,
+    "hosts": 1,
     **dict.fromkeys(("data", "metrics"), 1),
     "damage": 0,
 }
