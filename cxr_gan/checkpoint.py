@@ -46,9 +46,16 @@ class Checkpoints:
                 ),
             ]
         )
+        if not read_only:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        own = jax.process_index()  # of several processes only this one comes here
         # Orbax's own read_only would warn of itself at each opening.
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=None if read_only else keep, create=not read_only
+            preservation_policy=None if read_only else keep,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=own, active_processes={own}
+            ),
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from cxr_gan import data, evaluation, given, judges, page, terminal
+from cxr_gan import data, evaluation, given, hosts, judges, page, terminal
 from cxr_gan.evaluation import utility
 from cxr_gan.evaluation.figures import POOLED
 from cxr_gan.evaluation.sides import Side
@@ -211,6 +211,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         "num", 2000, "Images to draw from a model, all classes equally.", 1, **own
     )
     flags.DEFINE_integer("seed", 0, "Of all that is drawn.", 0, 2**32 - 1, **own)
+    flags.DEFINE_boolean("multihost", False, hosts.FLAG, **own)
     flags.mark_flags_as_required(["dataset", "out"], **own)
 
 
@@ -218,7 +219,8 @@ def cli() -> None:
     """The command as typed in a terminal."""
     define_flags()
     app.call_after_init(terminal.hush)
-    app.run(main)
+    with hosts.ending():
+        app.run(lambda argv: hosts.by_first(lambda: main(argv), flags.FLAGS.multihost))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import tqdm
 from absl import app, flags
 from PIL import Image, PngImagePlugin
 
-from cxr_gan import images, request, sampling, terminal
+from cxr_gan import hosts, images, request, sampling, terminal
 from cxr_gan.grids import grid
 from cxr_gan.version import __version__
 
@@ -230,6 +230,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_float("truncation", 1.0, less, 0.0, **own)
     flags.register_validator("truncation", math.isfinite, "must be finite", **own)
     flags.DEFINE_string("out", None, "New folder to write to.", **own)
+    flags.DEFINE_boolean("multihost", False, hosts.FLAG, **own)
     flags.mark_flags_as_required(["model", "out"], **own)
 
 
@@ -237,7 +238,8 @@ def cli() -> None:
     """The command as typed in a terminal."""
     define_flags()
     app.call_after_init(terminal.hush)
-    app.run(main)
+    with hosts.ending():
+        app.run(lambda argv: hosts.by_first(lambda: main(argv), flags.FLAGS.multihost))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from cxr_gan import config as configs
+from cxr_gan import hosts
 
 _WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -21,6 +22,7 @@ _WORKDIR = flags.DEFINE_string(
     "Folder of the run: checkpoints, metrics.jsonl, tensorboard, grids. Without it, "
     "runs/ and the name of the configuration file.",
 )
+_MULTIHOST = flags.DEFINE_boolean("multihost", False, hosts.FLAG)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -34,6 +36,8 @@ def main(argv: Sequence[str]) -> None:
         from cxr_gan import parallel, run
 
         parallel.share_heap()
+        if _MULTIHOST.value:
+            hosts.join()
         parallel.keep_compilations()
         opened = run.open_run(flags.FLAGS.config, folder)
     except (ValueError, OSError) as error:
@@ -42,14 +46,15 @@ def main(argv: Sequence[str]) -> None:
 
     try:
         message = train.train(opened)
-    except checkpoint.CheckpointError as error:
+    except (checkpoint.CheckpointError, hosts.PeerError) as error:
         fail(str(error))
     except report.NonFiniteError as error:
         fail(
             f"{error}; the checkpoints before it are whole. Try a smaller "
             "--config.optimizer_d.learning_rate in another --workdir"
         )
-    report.ProgressLine().say(message)
+    if hosts.first():
+        report.ProgressLine().say(message)
 
 
 def fail(message: str) -> NoReturn:
@@ -142,10 +147,11 @@ def example(complaint: str, config: ConfigDict) -> str:
 
 def cli() -> None:
     """The command cxr-gan."""
-    try:
-        app.run(main, flags_parser=parse)
-    except KeyboardInterrupt:  # before the loop listens, or for the second time
-        fail("stopped at once; the same command goes on from the last checkpoint")
+    with hosts.ending():
+        try:
+            app.run(main, flags_parser=parse)
+        except KeyboardInterrupt:  # before the loop listens, or for the second time
+            fail("stopped at once; the same command goes on from the last checkpoint")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import jax_utils
+from jax import lax
 
 from cxr_gan.gan import Gan
 from cxr_gan.state import TrainState
@@ -24,10 +25,12 @@ def use_cores(shares: int) -> None:
     """Makes a device of each CPU core, as far as `shares` can be dealt out evenly.
 
     To be called before JAX is used; does nothing where devices were already asked for,
-    and nothing to TPUs and GPUs.
+    or several processes share the cores, and nothing to TPUs and GPUs.
     """
     asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if asked or jax.config.values["jax_num_cpu_devices"] > 0:
+        return
+    if jax.distributed.is_initialized():
         return
     known = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
@@ -97,3 +100,36 @@ def shard(batch: Batch) -> Batch:
     """This host's batch [b, ...] -> [local devices, b / devices, ...], in order."""
     devices = jax.local_device_count()
     return {k: v.reshape(devices, -1, *v.shape[1:]) for k, v in batch.items()}
+
+
+class Vote:
+    """The highest wish of all processes, which all learn in the same round.
+
+    It is asked for with one round and fetched with the next, so nobody waits for it.
+    The first time is at once: Gloo, which joins CPUs, gives all their devices 30 s to
+    meet, and after that any time, as to compile the step in.
+    """
+
+    def __init__(self) -> None:
+        self._asked = _ask(0)
+
+    def __call__(self, wish: int) -> int:
+        """This process's wish of this round -> the highest of all in the round before.
+
+        Where there is but one process, its own wish of this round. To be called once a
+        round by all of them.
+        """
+        if jax.process_count() == 1:
+            return wish
+        last, self._asked = self._asked, _ask(wish)
+        return int(unreplicate(last))
+
+
+def _ask(wish: int) -> jax.Array | None:
+    """Begins to find the highest wish of several processes; on each local device."""
+    if jax.process_count() == 1:
+        return None
+    return _highest(np.full(jax.local_device_count(), wish, np.int32))
+
+
+_highest = jax.pmap(lambda wish: lax.pmax(wish, AXIS), AXIS)

@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from cxr_gan import config as configs
-from cxr_gan import data, parallel
+from cxr_gan import data, hosts, parallel
 from cxr_gan.data import Dataset
 from cxr_gan.gan import Gan, GeneratorSpec, build, spec_of
 
@@ -73,14 +73,24 @@ def open_run(config: ConfigDict, folder: pathlib.Path) -> Run:
     Raises:
         ValueError, OSError: what was given, what is wrong, what to type.
     """
+    with hosts.together():
+        run = _checked(config, folder)
+    record = run.record()
+    hosts.require_same(configuration=record["config"], dataset=record["dataset"])
+    with hosts.together():
+        if hosts.first():
+            claim(folder, record)
+    return run
+
+
+def _checked(config: ConfigDict, folder: pathlib.Path) -> Run:
     configs.check(config)
-    dataset = data.load(config.dataset, config.resolution, split_seed=config.split_seed)
+    seed = config.split_seed
+    dataset = data.load(config.dataset, config.resolution, split_seed=seed)
     group = config.group_per_class * len(dataset.class_names)
     parallel.use_cores(shares=config.batch_size // group)
     configs.check_fit(config, dataset.class_names, jax.device_count())
-    run = Run(config, folder, dataset, build(config, dataset.class_names))
-    claim(folder, run.record())
-    return run
+    return Run(config, folder, dataset, build(config, dataset.class_names))
 
 
 def claim(folder: pathlib.Path, record: dict[str, Any]) -> None:

@@ -1,5 +1,9 @@
-"""The loop: restore, step, report, draw, save. No maths."""
+"""The loop: restore, step, report, draw, save. No maths.
 
+Of several processes all play, and end with the same round; the first writes.
+"""
+
+import contextlib
 import functools
 import signal
 import threading
@@ -12,7 +16,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from cxr_gan import grids, monitor, parallel, report, sampling
+from cxr_gan import grids, hosts, monitor, parallel, report, sampling
 from cxr_gan.checkpoint import Checkpoints
 from cxr_gan.images import to_uint8
 from cxr_gan.run import Run
@@ -21,6 +25,7 @@ from cxr_gan.step import Metrics
 
 GRID_COLUMNS = 8
 GRID_ROWS = 2  # of each class
+LATE, HURRY = 1, 2  # wishes to end: time is up; a signal, which leaves no time to look
 Batch = dict[str, np.ndarray]
 
 
@@ -30,34 +35,36 @@ def train(run: Run) -> str:
     Raises:
         report.NonFiniteError: a figure became NaN; the last good checkpoint stays.
         ValueError: every checkpoint is damaged.
+        hosts.PeerError: another process cannot go on.
     """
     begun = time.monotonic()
     config = run.config
-    with StopSignals() as stop, Checkpoints(run.folder) as checkpoints:
+    opened = Checkpoints(run.folder) if hosts.first() else contextlib.nullcontext()
+    with StopSignals() as stop, opened as checkpoints:
         key_init, key = jax.random.split(jax.random.key(config.seed))
-        state = fresh_state(run, key_init)
-        restored = checkpoints.restore(state)
-        state = state if restored is None else restored[0]
+        state = begin(run, checkpoints, key_init)
         first = int(state.step)
         if first >= run.total_steps:
             return f"{run.folder} is finished; to go on, raise --config.total_kimg"
+        vote = parallel.Vote()
         step, feed = open_step_and_feed(run, state, first)
         state, key = parallel.replicate((state, key))
-        with report.Reporter(run.folder, first) as reporter:
+        with open_report(run, first) as reporter:
             window, exam = Window(run, reporter, first), Exam(run)
             for done in range(first + 1, run.total_steps + 1):
                 state, metrics = step(state, window.wait_for(feed), key)
                 window.add(metrics)
                 late = 0 < config.max_minutes < (time.monotonic() - begun) / 60
-                last = stop.asked or late or done == run.total_steps
-                look = exam.due(done, last) and not stop.asked
+                wish = vote(HURRY if stop.asked else LATE * late)
+                last = wish > 0 or done == run.total_steps
+                look = exam.due(done, last) and wish < HURRY
                 save = last or look or run.due(done, config.save_kimg)
                 draw = last or run.due(done, config.draw_kimg)
                 if save or draw or run.due(done, config.report_kimg):
                     window.report(done)  # nothing is kept that was not looked at
-                if draw:
+                if draw and reporter:
                     draw_grid(run, parallel.unreplicate(state.ema), done)
-                if save:
+                if save and checkpoints and reporter:
                     host: TrainState = parallel.unreplicate(state)
                     figures = exam.figures(host.ema) if look else {}
                     if figures:
@@ -66,8 +73,28 @@ def train(run: Run) -> str:
                     checkpoints.save(host, run.meta(done, figures), score)
                 if last:
                     break
-        checkpoints.wait()
+        with hosts.together():
+            if checkpoints:
+                checkpoints.wait()
     return farewell(run, done, early=done < run.total_steps)
+
+
+def begin(run: Run, checkpoints: Checkpoints | None, key: jax.Array) -> TrainState:
+    """The newest state on the first process's disk, else a fresh one; on the host."""
+    state = fresh_state(run, key)
+    with hosts.together():
+        restored = checkpoints.restore(state) if checkpoints else None
+    found: TrainState = hosts.from_first(state if restored is None else restored[0])
+    return found
+
+
+def open_report(
+    run: Run, first: int
+) -> contextlib.AbstractContextManager[report.Reporter | None]:
+    """For the first process; none for the others."""
+    if not hosts.first():
+        return contextlib.nullcontext()
+    return report.Reporter(run.folder, first)
 
 
 def fresh_state(run: Run, key: jax.Array) -> TrainState:
@@ -125,15 +152,16 @@ def open_feed(run: Run, first: int) -> Iterator[Batch]:
 class Window:
     """The rounds since the last report: their figures, still on the devices."""
 
-    def __init__(self, run: Run, reporter: report.Reporter, first: int):
+    def __init__(self, run: Run, reporter: report.Reporter | None, first: int):
         self._run, self._reporter = run, reporter
         self._progress = report.ProgressLine()
         self._pending: list[Metrics] = []
         self._waited, self._begun = 0.0, time.monotonic()
-        self._progress.say(
-            f"{run.folder}: round {first + 1} of {run.total_steps}, "
-            f"{jax.device_count()} devices, {len(run.dataset.train)} images"
-        )
+        if reporter:
+            self._progress.say(
+                f"{run.folder}: round {first + 1} of {run.total_steps}, "
+                f"{jax.device_count()} devices, {len(run.dataset.train)} images"
+            )
 
     def wait_for(self, feed: Iterator[Batch]) -> Batch:
         """The next batch, sharded; what it took counts as time/data_wait."""
@@ -167,8 +195,9 @@ class Window:
         figures["time/img_per_sec"] = shown / seconds
         figures["time/data_wait"] = self._waited / seconds
         kimg = self._run.kimg(done)
-        self._reporter.write(done, kimg, figures)
-        self._progress.show(kimg, self._run.config.total_kimg, figures)
+        if self._reporter:
+            self._reporter.write(done, kimg, figures)
+            self._progress.show(kimg, self._run.config.total_kimg, figures)
         self._pending, self._waited, self._begun = [], 0.0, time.monotonic()
 
 

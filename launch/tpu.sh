@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on one Cloud TPU host with nothing but gcloud, one step a call:
+# Trains on a Cloud TPU slice with nothing but gcloud, one step a call:
 #   bash launch/tpu.sh create         asks for a spot slice, for six hours at most
 #   bash launch/tpu.sh wait           until it is there, or says why it never will be
 #   bash launch/tpu.sh setup          this checkout, and a Python of its own, onto it
@@ -13,7 +13,7 @@
 # the recommended way, does that by itself. Environment variables say what is meant:
 #   CXR_PROJECT      Google Cloud project: my-project
 #   CXR_ZONE         where the slice is: us-west4-a
-#   CXR_ACCELERATOR  of one host: v5litepod-{1,4,8} v6e-{1,4,8} v5p-8 v4-8 v3-8 v2-8
+#   CXR_ACCELERATOR  type and size: v5litepod-8, or v5litepod-16, which has several hosts
 #   CXR_RUNTIME      software of the VM: v2-alpha-tpuv5-lite for v5litepod
 #   CXR_BUCKET       Cloud Storage bucket; it keeps the run in gs://BUCKET/runs/NAME
 #   CXR_NAME         of slice and run [cxr-gan]
@@ -88,19 +88,10 @@ need() { # VARIABLE...: says what to type where one, or gcloud itself, will not 
       "login, and try again (--dry_run shows the commands without it)"
 }
 
-need_one_host() { # cxr_gan trains on all chips of one host, not yet on several hosts
-  case $CXR_ACCELERATOR in
-    v2-8 | v3-8 | v4-8 | v5p-8 | v5litepod-[148] | v6e-[148]) ;;
-    v[2345]-* | v5p-* | v5litepod-* | v6e-*)
-      die "CXR_ACCELERATOR=$CXR_ACCELERATOR is not a slice of one host, and training" \
-        "on several hosts is not there yet; type one of v5litepod-1, v5litepod-4," \
-        "v5litepod-8, v6e-1, v6e-4, v6e-8, v5p-8, v4-8, v3-8, v2-8"
-      ;;
-    *)
-      die "CXR_ACCELERATOR=$CXR_ACCELERATOR is no accelerator type known here; type" \
-        "one such as v5litepod-8 (as gcloud writes it, without tpu- in front)"
-      ;;
-  esac
+need_known_type() {
+  [[ $CXR_ACCELERATOR =~ ^(v[234]|v5p|v5litepod|v6e)-[1-9][0-9]*$ ]] ||
+    die "CXR_ACCELERATOR=$CXR_ACCELERATOR is no accelerator type known here; type" \
+      "one such as v5litepod-8 (as gcloud writes it, without tpu- in front)"
 }
 
 tpus() { # GROUP COMMAND ARGUMENT...
@@ -133,7 +124,7 @@ explain() { # WORDS: of the cloud's refusal; adds what to do
 
 create() {
   need CXR_PROJECT CXR_ZONE CXR_ACCELERATOR CXR_RUNTIME CXR_BUCKET
-  need_one_host
+  need_known_type
   local words
   call gcloud storage ls "gs://$CXR_BUCKET" --quiet >/dev/null ||
     die "gs://$CXR_BUCKET cannot be listed (gcloud's words are above); make it with" \
@@ -208,7 +199,7 @@ fi" || die "setup failed (the words are above); the same command goes on from th
   say "next: bash launch/tpu.sh run"
 }
 
-run() { # FLAG...: worker 0 is the only one
+run() { # FLAG...: on every host of the slice; that of worker 0 keeps the run
   need CXR_PROJECT CXR_ZONE CXR_BUCKET
   local flag train start
   for flag in "$@"; do
@@ -219,7 +210,7 @@ run() { # FLAG...: worker 0 is the only one
     CXR_DATA="${CXR_DATA:-}" CXR_SYNC="${CXR_SYNC:-300}" \
     bash cxr_gan/launch/vm.sh train "$@"
   printf -v start '%q ' tmux new-session -d -s "$session" "${train% }"
-  on_vm 0 "if tmux has-session -t $session 2>/dev/null; then
+  on_vm all "if tmux has-session -t $session 2>/dev/null; then
   echo 'launch: a training runs here already; nothing is started'
 else
   ${start% }

@@ -5,6 +5,7 @@
 # cxr_gan.main cannot write to gs:// yet. So the run is a local folder: fetched from
 # gs://BUCKET/runs/NAME before the start where there is none, copied there every
 # CXR_SYNC seconds and at the end. CXR_BUCKET, CXR_NAME, CXR_DATA as launch/tpu.sh says.
+# On a slice of several hosts all train; the run is in the folder of worker 0 alone.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -17,11 +18,27 @@ every=${CXR_SYNC:-300}
 started=$(date -u +%Y%m%dT%H%M%SZ)
 stopping=
 
+worker= # number of this host in its slice, 0 for the first
+hosts= # how many there are
+
 say() { printf 'launch: %s\n' "$@"; }
 
 die() {
   say "$@" >&2
   exit 1
+}
+
+metadata() { # ATTRIBUTE: what Google tells this VM of itself
+  local server=http://metadata.google.internal/computeMetadata/v1
+  curl --silent --show-error --fail --retry 5 --header 'Metadata-Flavor: Google' \
+    "$server/instance/attributes/$1"
+}
+
+look_around() { # -> worker, hosts
+  local endpoints why="this is no TPU VM: its metadata are above, as curl found them"
+  worker=$(metadata agent-worker-number) || die "$why"
+  endpoints=$(metadata worker-network-endpoints) || die "$why"
+  hosts=$(tr , '\n' <<<"$endpoints" | wc -l)
 }
 
 setup() { # what is there already is left alone
@@ -35,7 +52,9 @@ setup() { # what is there already is left alone
   # shellcheck source=launch/install.sh
   source "$root/launch/install.sh"
   "$python" -m pip --disable-pip-version-check install --quiet "jax[tpu]"
-  "$python" -c 'import jax; print("launch:", *jax.devices("tpu"))' ||
+  look_around
+  [ "$hosts" -gt 1 ] || # several have to look at once, as they do when they train
+    "$python" -c 'import jax; print("launch:", *jax.devices("tpu"))' ||
     die "JAX finds no TPU here; is CXR_RUNTIME the one for this type of accelerator?"
 }
 
@@ -46,12 +65,14 @@ copy() { # FROM TO OPTION...
 keep_log() { gcloud storage cp "$log" "$remote/launch-$started.log" --quiet; }
 
 push() { # nothing in the bucket is deleted before all that is here is there
+  [ "$worker" = 0 ] || return 0
   local skip='--exclude=launch-.*\.log$,.*orbax-checkpoint-tmp.*'
   keep_log && copy "$workdir" "$remote" "$skip" &&
     copy "$workdir" "$remote" "$skip" --delete-unmatched-destination-objects
 }
 
 fetch() { # the run as the bucket has it; whole or not at all
+  [ "$worker" = 0 ] || return 0
   keep_log || return # comes first: shows that we may write, makes a folder to read
   [ ! -d "$workdir" ] || return 0 # what is here is newer
   mkdir -p "$workdir.part"
@@ -82,9 +103,11 @@ train() { # FLAG...: until it ends well, is asked to stop, or three times fails 
   [ -n "${CXR_BUCKET:-}" ] ||
     die "CXR_BUCKET is not set; type its bare name, as CXR_BUCKET=my-bucket"
   cd "$root"
+  look_around
+  [ "$hosts" = 1 ] || flags+=(--multihost)
   mkdir -p runs
   exec > >(tee -i -a "$log") 2>&1
-  say "$started: the run is kept in $remote"
+  say "$started: worker $worker of $hosts; the run is kept in $remote"
   fetch ||
     die "$remote cannot be written and read (the words are above); nothing is" \
       "trained. Give the VM's service account the role Storage Object Admin on it"

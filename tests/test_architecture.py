@@ -26,6 +26,7 @@ FLOORS = {
     **dict.fromkeys(("images", "grids", "microbatches", "request", "terminal"), 1),
     "version": 1,
     "checksums": 1,
+    "hosts": 1,
     **dict.fromkeys(("data", "metrics"), 1),
     "damage": 0,
 }

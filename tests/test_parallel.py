@@ -102,7 +102,9 @@ def asked(monkeypatch):
     config = types.SimpleNamespace(
         values={"jax_num_cpu_devices": -1}, update=asked.__setitem__
     )
-    monkeypatch.setattr(parallel, "jax", types.SimpleNamespace(config=config))
+    alone = types.SimpleNamespace(is_initialized=lambda: False)
+    fake = types.SimpleNamespace(config=config, distributed=alone)
+    monkeypatch.setattr(parallel, "jax", fake)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(6), raising=False)
     monkeypatch.setenv("XLA_FLAGS", "")
     return asked
@@ -147,3 +149,20 @@ def test_threads_share_one_heap():
         return done.stderr.count("Arena ")
 
     assert heaps("shared") == 1 < heaps()
+
+
+def test_processes_that_share_the_cores_are_not_given_all_of_them(asked):
+    parallel.jax.distributed.is_initialized = lambda: True
+    parallel.use_cores(6)
+    assert asked == {}
+
+
+def test_the_wish_of_one_process_counts_at_once():
+    vote = parallel.Vote()
+    assert [vote(wish) for wish in (0, 2, 1)] == [0, 2, 1]
+
+
+def test_of_several_processes_the_highest_wish_counts_a_round_later(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    vote = parallel.Vote()
+    assert [vote(wish) for wish in (0, 2, 1, 0)] == [0, 0, 2, 1]
