@@ -56,7 +56,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, ascending."""

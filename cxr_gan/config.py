@@ -19,9 +19,11 @@ FREE_TO_CHANGE = frozenset(
     {
         *("total_kimg", "max_minutes"),
         *("report_kimg", "draw_kimg", "evaluate_kimg", "save_kimg"),
+        *("on_nan", "rollbacks"),
     }
 )
 RESOLUTIONS = (32, 64, 128, 256)
+ON_NAN = ("stop", "rollback")
 
 
 def shipped(name: str) -> pathlib.Path:
@@ -221,4 +223,6 @@ RULES: dict[str, Rule] = {
     "draw_kimg": POSITIVE,
     "evaluate_kimg": NOT_NEGATIVE,
     "save_kimg": POSITIVE,
+    "on_nan": _one_of(ON_NAN),
+    "rollbacks": NOT_NEGATIVE,
 }

@@ -64,18 +64,18 @@ def test_the_record_survives_json_and_names_config_and_data(small, images):
 
 
 def test_a_checkpoint_says_all_it_takes_to_build_its_generator(small):
-    meta = small.meta(10, {"eval/kid": 0.25})
+    meta = small.meta(10, 2, {"eval/kid": 0.25})
     assert json.loads(json.dumps(meta)) == meta
     assert {*meta["spec"]} == {f.name for f in dataclasses.fields(small.spec)}
     assert meta["kimg"] == small.kimg(10)
-    assert meta["figures"] == {"eval/kid": 0.25}
+    assert (meta["rollbacks"], meta["figures"]) == (2, {"eval/kid": 0.25})
 
 
 def test_a_new_folder_is_claimed_with_a_record(tmp_path):
     folder = tmp_path / "runs" / "a"
     run.claim(folder, RECORD)
     assert json.loads((folder / "run.json").read_text()) == RECORD
-    assert [path.name for path in folder.iterdir()] == ["run.json"]
+    assert {path.name for path in folder.iterdir()} == {"run.json", "run.lock"}
 
 
 def test_an_empty_folder_is_claimed(tmp_path):
