@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+import chex
+
 from cxr_gan import checkpoint
 from cxr_gan.run import Run
 
@@ -33,3 +35,17 @@ def without_time(lines: list[dict]) -> list[dict]:
         {key: value for key, value in line.items() if not key.startswith("time/")}
         for line in lines
     ]
+
+
+def assert_same_end(folder: pathlib.Path, other: pathlib.Path, last: int) -> None:
+    """Parameters, memories and mean, bit for bit, and every figure on the way."""
+    ends = []
+    for workdir in (folder, other):
+        restore = checkpoint.ocp.args.StandardRestore()
+        items = checkpoint.ocp.args.Composite(state=restore, ema=restore)
+        with checkpoint.ocp.CheckpointManager(workdir / "checkpoints") as manager:
+            ends.append(manager.restore(last, args=items))
+    for item in ("state", "ema"):
+        chex.assert_trees_all_equal(ends[0][item], ends[1][item])
+    of_both = [without_time(lines(workdir)) for workdir in (folder, other)]
+    assert of_both[0] == of_both[1]

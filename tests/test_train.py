@@ -12,7 +12,7 @@ import chex
 import numpy as np
 import pytest
 from PIL import Image
-from rounds import ROUND, lines, steps_of, without_time
+from rounds import ROUND, assert_same_end, lines, steps_of, without_time
 
 from cxr_gan import checkpoint, lock, monitor, report, sampling, train
 
@@ -383,20 +383,6 @@ def until(workdir, step, process):
         time.sleep(0.002)
 
 
-def assert_same_end(workdir, whole):
-    """Parameters, memories and mean, bit for bit, and every figure on the way."""
-    ends = []
-    for folder in (workdir, whole):
-        restore = checkpoint.ocp.args.StandardRestore()
-        items = checkpoint.ocp.args.Composite(state=restore, ema=restore)
-        with checkpoint.ocp.CheckpointManager(folder / "checkpoints") as manager:
-            ends.append(manager.restore(ROUNDS, args=items))
-    for item in ("state", "ema"):
-        chex.assert_trees_all_equal(ends[0][item], ends[1][item])
-    of_both = [without_time(lines(folder)) for folder in (workdir, whole)]
-    assert of_both[0] == of_both[1]
-
-
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 7))]
 )
@@ -408,7 +394,7 @@ def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(begin, whole, tmp_path
     process.kill()
     assert "finished" not in process.communicate()[1]
     assert "finished" in finish(begin(tmp_path / "run"))
-    assert_same_end(tmp_path / "run", whole)
+    assert_same_end(tmp_path / "run", whole, ROUNDS)
 
 
 def test_stopped_by_a_person_and_by_a_machine_a_run_goes_on(begin, whole, tmp_path):
