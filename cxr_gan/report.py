@@ -79,26 +79,27 @@ class Reporter:
         folder = workdir / "tensorboard"
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
         self._events = folder / name
-        self._open = contextlib.ExitStack()
         cut_back(self._lines, step)
-        with disk.writing(self._lines):
-            self._jsonl = self._lines.open("a", encoding="utf-8")
-        self._open.enter_context(_closing(self._jsonl, self._lines))
-        with disk.writing(self._events):
-            folder.mkdir(exist_ok=True)
-            stream = self._events.open("wb")
-        self._open.enter_context(_closing(stream, self._events))
-        self._records = RecordWriter(stream)
-        self._record(file_version="brain.Event:2")
-        # TensorBoard forgets what an earlier start wrote of this step and later ones.
-        start = SessionLog(status=SessionLog.START)
-        self._record(step=step + 1, session_log=start)
+        with contextlib.ExitStack() as files:
+            with disk.writing(self._lines):
+                self._jsonl = self._lines.open("a", encoding="utf-8")
+            files.enter_context(_closing(self._jsonl, self._lines))
+            with disk.writing(self._events):
+                folder.mkdir(exist_ok=True)
+                stream = self._events.open("wb")
+            files.enter_context(_closing(stream, self._events))
+            self._records = RecordWriter(stream)
+            self._record(file_version="brain.Event:2")
+            # TensorBoard forgets what an earlier start wrote of this step and later.
+            start = SessionLog(status=SessionLog.START)
+            self._record(step=step + 1, session_log=start)
+            self._files = files.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open.close()
+        self._files.close()
 
     def _record(self, **fields: Any) -> None:
         event = Event(wall_time=time.time(), **fields)

@@ -95,7 +95,7 @@ def test_a_batch_that_lacks_a_class_ends_the_run_and_is_named_by_its_round(
 
     monkeypatch.setattr(train, "open_feed", open_feed)
     run = open_run(tmp_path / "run", report_kimg=6 * ROUND)
-    with pytest.raises(report.NonFiniteError, match=r"PNEUMONIA .* step 5$"):
+    with pytest.raises(report.NonFiniteError, match=r"PNEUMONIA.* step 5$"):
         train.train(run)
     assert steps_of(run) == [2, 4]
 
