@@ -83,4 +83,8 @@ def get_config() -> ConfigDict:
     config.draw_kimg = 10.0  # between grids of samples
     config.evaluate_kimg = 10.0  # between looks at val, which are saved; 0 = none
     config.save_kimg = 10.0  # between checkpoints
+
+    # Faults
+    config.on_nan = "stop"  # or "rollback": to the last checkpoint, with other noise
+    config.rollbacks = 3  # in a whole run, at most
     return config

@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from cxr_gan import disk
 from cxr_gan.checksums import crc_of_json, crcs
 from cxr_gan.state import TrainState
 
@@ -63,7 +64,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
 
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, ascending."""
@@ -126,6 +128,7 @@ class Checkpoints:
 
         Raises:
             CheckpointError: there are checkpoints, but each is damaged.
+            disk.DiskError: a damaged one cannot be moved.
         """
         expected = target.replace(ema=None)
         found, damaged = self._newest_whole(
@@ -227,10 +230,11 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         """Moves a damaged step out of the way of the one that will be trained anew."""
         shelf = self.folder.parent / DAMAGED
-        shelf.mkdir(exist_ok=True)
         names = (shelf / f"{step}-{i}" for i in range(1_000))
         free = next(name for name in names if not name.exists())
-        (self.folder / str(step)).rename(free)
+        with disk.writing(free):
+            shelf.mkdir(exist_ok=True)
+            (self.folder / str(step)).rename(free)
         logging.warning("moved it to %s", free)
         self._manager.reload()
 

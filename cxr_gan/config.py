@@ -19,10 +19,12 @@ FREE_TO_CHANGE = frozenset(
     {
         *("total_kimg", "max_minutes", "microbatches"),
         *("report_kimg", "draw_kimg", "evaluate_kimg", "save_kimg"),
+        *("on_nan", "rollbacks"),
     }
 )
 RESOLUTIONS = (32, 64, 128, 256)
 PRECISIONS = ("float32", "bfloat16")
+ON_NAN = ("stop", "rollback")
 
 
 def shipped(name: str) -> pathlib.Path:
@@ -225,4 +227,6 @@ RULES: dict[str, Rule] = {
     "draw_kimg": POSITIVE,
     "evaluate_kimg": NOT_NEGATIVE,
     "save_kimg": POSITIVE,
+    "on_nan": _one_of(ON_NAN),
+    "rollbacks": NOT_NEGATIVE,
 }

@@ -25,7 +25,7 @@ import tqdm
 from absl import app, flags
 from PIL import Image, PngImagePlugin
 
-from cxr_gan import hosts, images, request, sampling, terminal
+from cxr_gan import disk, hosts, images, request, sampling, terminal
 from cxr_gan.grids import grid
 from cxr_gan.version import __version__
 
@@ -70,7 +70,8 @@ class Order:
         marks.add_text("Seed", str(self.seed))
         marks.add_text("Truncation", str(self.truncation))
         marks.add_text("Software", f"cxr_gan {__version__}")
-        Image.fromarray(image).save(path, pnginfo=marks)
+        with disk.whole(path) as unfinished:
+            Image.fromarray(image).save(unfinished, format="PNG", pnginfo=marks)
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
@@ -114,24 +115,36 @@ def write(order: Order) -> int:
 
     Returns:
         How many images were written.
+
+    Raises:
+        disk.DiskError: naming the file that could not be written, and how many were.
     """
     written = 0
-    with (
-        (order.out / "labels.csv").open("w", newline="", encoding="utf-8") as file,
-        tqdm.tqdm(total=len(order.labels), unit="img", disable=None) as bar,
-        deferred_interrupt() as interrupted,
-    ):
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("file", "label", "class_name", "index", "seed"))
-        for index, image in enumerate(draw(order)):
-            if interrupted:
-                break
-            path, name = order.path(index), order.class_name(index)
-            order.save(image, path, name)
-            table.writerow((path.name, order.labels[index], name, index, order.seed))
-            file.flush()
-            written += 1
-            bar.update()
+    listing = order.out / "labels.csv"
+    try:
+        with (
+            disk.writing(listing),
+            listing.open("w", newline="", encoding="utf-8") as file,
+            tqdm.tqdm(total=len(order.labels), unit="img", disable=None) as bar,
+            deferred_interrupt() as interrupted,
+        ):
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(("file", "label", "class_name", "index", "seed"))
+            for index, image in enumerate(draw(order)):
+                if interrupted:
+                    break
+                path, name = order.path(index), order.class_name(index)
+                order.save(image, path, name)
+                row = (path.name, order.labels[index], name, index, order.seed)
+                table.writerow(row)
+                file.flush()
+                written += 1
+                bar.update()
+    except disk.DiskError as error:
+        raise disk.DiskError(
+            f"{error}, and draw again into another --out; the {written} images before "
+            f"it are whole, and listed in {listing}"
+        ) from error
     if written:
         draw_grid(order, written)
     return written
@@ -192,7 +205,8 @@ def describe(order: Order, written: int, model: dict[str, Any]) -> None:
         "backend": jax.default_backend(),
     }
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    (order.out / "generation.json").write_text(text, encoding="utf-8")
+    with disk.whole(order.out / "generation.json") as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -42,16 +42,19 @@ def main(argv: Sequence[str]) -> None:
         opened = run.open_run(flags.FLAGS.config, folder)
     except (ValueError, OSError) as error:
         fail(str(error))
-    from cxr_gan import checkpoint, report, train
+    from cxr_gan import checkpoint, disk, lock, report, train
 
     try:
         message = train.train(opened)
-    except (checkpoint.CheckpointError, hosts.PeerError) as error:
+    except (checkpoint.CheckpointError, hosts.PeerError, lock.InUseError) as error:
         fail(str(error))
+    except disk.DiskError as error:
+        fail(f"{error}, and the same command goes on from the last checkpoint")
     except report.NonFiniteError as error:
         fail(
-            f"{error}; the checkpoints before it are whole. Try a smaller "
-            "--config.optimizer_d.learning_rate in another --workdir"
+            f"{error}; the checkpoints before it are whole. Go on from them with other "
+            "noise, by --config.on_nan=rollback and --config.rollbacks, or try a "
+            "smaller --config.optimizer_d.learning_rate in another --workdir"
         )
     if hosts.first():
         report.ProgressLine().say(message)

@@ -1,5 +1,6 @@
 """What a run tells while it runs: one line, metrics.jsonl, TensorBoard event files."""
 
+import contextlib
 import json
 import math
 import pathlib
@@ -7,12 +8,15 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import IO, Any, Self
 
+import jax
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
+
+from cxr_gan import disk
 
 Figures = dict[str, float]
 
@@ -38,6 +42,19 @@ def summarize(
     return {key: float(np.mean([f[key] for f in named])) for key in named[0]}
 
 
+def require_finite(tree: Any, step: int) -> None:
+    """Looks at all that is to be saved, on the host: also at what no figure shows.
+
+    Adam's memory can overflow while weights and losses stay finite; what it belongs to
+    would never learn again.
+
+    Raises:
+        NonFiniteError: naming the step.
+    """
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)):
+        raise NonFiniteError(f"a number of the state is non-finite by step {step}")
+
+
 def _by_class(
     metrics: dict[str, np.ndarray], class_names: Sequence[str]
 ) -> Iterator[tuple[str, float]]:
@@ -51,44 +68,65 @@ def _by_class(
 
 
 class Reporter:
-    """Writes the figures of one run; going on at a step, it first cuts back to it."""
+    """Writes the figures of one run; going on at a step, it first cuts back to it.
+
+    Raises, whenever it writes:
+        disk.DiskError: naming the file, and what to do.
+    """
 
     def __init__(self, workdir: pathlib.Path, step: int):
-        self._path = workdir / "metrics.jsonl"
-        cut_back(self._path, step)
-        self._jsonl = self._path.open("a", encoding="utf-8")
+        self._lines = workdir / "metrics.jsonl"
         folder = workdir / "tensorboard"
-        folder.mkdir(exist_ok=True)
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
-        self._events = (folder / name).open("wb")
-        self._records = RecordWriter(self._events)
-        self._record(file_version="brain.Event:2")
-        # TensorBoard forgets what an earlier start wrote of this step and later ones.
-        start = SessionLog(status=SessionLog.START)
-        self._record(step=step + 1, session_log=start)
+        self._events = folder / name
+        cut_back(self._lines, step)
+        with contextlib.ExitStack() as files:
+            with disk.writing(self._lines):
+                self._jsonl = self._lines.open("a", encoding="utf-8")
+            files.enter_context(_closing(self._jsonl, self._lines))
+            with disk.writing(self._events):
+                folder.mkdir(exist_ok=True)
+                stream = self._events.open("wb")
+            files.enter_context(_closing(stream, self._events))
+            self._records = RecordWriter(stream)
+            self._record(file_version="brain.Event:2")
+            # TensorBoard forgets what an earlier start wrote of this step and later.
+            start = SessionLog(status=SessionLog.START)
+            self._record(step=step + 1, session_log=start)
+            self._files = files.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._jsonl.close()
-        self._records.close()
-        self._events.close()
+        self._files.close()
 
     def _record(self, **fields: Any) -> None:
         event = Event(wall_time=time.time(), **fields)
-        self._records.write(event.SerializeToString())
-        self._records.flush()
+        with disk.writing(self._events):
+            self._records.write(event.SerializeToString())
+            self._records.flush()
 
     def write(self, step: int, kimg: float, figures: Figures) -> None:
         """One line of JSON, and one event with a scalar for each figure."""
         line = {"step": step, "kimg": round(kimg, 3), **figures}
-        self._jsonl.write(json.dumps(line) + "\n")
-        self._jsonl.flush()
+        with disk.writing(self._lines):
+            self._jsonl.write(json.dumps(line) + "\n")
+            self._jsonl.flush()
         scalars = [
             Summary.Value(tag=tag, simple_value=value) for tag, value in figures.items()
         ]
         self._record(step=step, summary=Summary(value=scalars))
+
+
+@contextlib.contextmanager
+def _closing(file: IO[Any], path: pathlib.Path) -> Iterator[None]:
+    """Closes a file; what it still holds back, a full disk refuses once more."""
+    try:
+        yield
+    finally:
+        with disk.writing(path):
+            file.close()
 
 
 def cut_back(path: pathlib.Path, step: int) -> None:
@@ -102,9 +140,8 @@ def cut_back(path: pathlib.Path, step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, TypeError, KeyError):  # a kill cut this one short
             continue
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text("".join(kept), encoding="utf-8")
-    unfinished.replace(path)
+    with disk.whole(path) as unfinished:
+        unfinished.write_text("".join(kept), encoding="utf-8")
 
 
 class ProgressLine:

@@ -10,12 +10,11 @@ import jax
 from ml_collections import ConfigDict
 
 from cxr_gan import config as configs
-from cxr_gan import data, hosts, parallel
+from cxr_gan import data, disk, hosts, lock, parallel
 from cxr_gan.data import Dataset
 from cxr_gan.gan import Gan, GeneratorSpec, build, spec_of
 
 RECORD = "run.json"
-UNFINISHED = ".unfinished"  # in place of a file's suffix while it is written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +58,22 @@ class Run:
             },
         }
 
-    def meta(self, step: int, figures: dict[str, float]) -> dict[str, Any]:
-        """What a checkpoint says of itself, as JSON: `figures` are those of val."""
+    def meta(
+        self, step: int, rollbacks: int, figures: dict[str, float]
+    ) -> dict[str, Any]:
+        """What a checkpoint says of itself, as JSON.
+
+        `rollbacks` are those before it, `figures` those of val.
+        """
         spec = dataclasses.asdict(self.spec)
         spec["class_names"] = list(self.spec.class_names)
-        kimg = self.kimg(step)
-        return {**self.record(), "spec": spec, "kimg": kimg, "figures": figures}
+        return {
+            **self.record(),
+            "spec": spec,
+            "kimg": self.kimg(step),
+            "rollbacks": rollbacks,
+            "figures": figures,
+        }
 
 
 def open_run(config: ConfigDict, folder: pathlib.Path) -> Run:
@@ -97,47 +106,59 @@ def claim(folder: pathlib.Path, record: dict[str, Any]) -> None:
     """Makes the folder of a run, or makes sure that it belongs to this very run.
 
     Raises:
-        ValueError: the folder is another run's, or no run's; says what to type.
+        ValueError: the folder is another run's, or no run's, or in use; says what to
+            type.
+        DiskError: it cannot be written to.
     """
     path = folder / RECORD
     if not path.exists():
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file; give another --workdir")
-        unfinished = path.with_suffix(UNFINISHED)  # of a start that was killed
-        if folder.exists() and any(p != unfinished for p in folder.iterdir()):
+        ours = (path.with_suffix(disk.UNFINISHED), folder / lock.NAME)
+        if folder.exists() and any(p not in ours for p in folder.iterdir()):
             raise ValueError(
                 f"{folder} is not empty, and no run of ours: it has no {RECORD}; give "
                 "another --workdir"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        write(path, record)
-        return
-    try:
-        other = json.loads(path.read_text(encoding="utf-8"))
-        changed = configs.differences(other["config"], record["config"])
-        old = other["dataset"]
-        theirs = f"classes {old['class_names']}, sha256 {old['identity'][:12]}"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is damaged ({error!r}); bring it back, or give another --workdir"
-        ) from error
+        with disk.writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    with lock.held(folder):
+        if not path.exists():
+            write(path, record)
+            return
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+            complaint = difference(old, record)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error!r}); bring it back, or give another "
+                "--workdir"
+            ) from error
+    if complaint:
+        raise ValueError(f"{folder} {complaint}")
+
+
+def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Why one record's run cannot go on as the other's; "" where it can."""
+    changed = configs.differences(old["config"], new["config"])
+    was, now = old["dataset"], new["dataset"]
+    sums = was["identity"][:12], now["identity"][:12]
     if changed:
-        raise ValueError(
-            f"{folder} holds a run with another configuration (old -> new):\n  "
+        return (
+            "was trained with another configuration (old -> new):\n  "
             + "\n  ".join(changed)
             + "\ngive another --workdir to train anew, or the old values to go on"
         )
-    new = record["dataset"]
-    if (old["identity"], old["class_names"]) != (new["identity"], new["class_names"]):
-        raise ValueError(
-            f"{folder} was trained on other images than {new['name']} holds now "
-            f"({theirs}; now {new['class_names']}, {new['identity'][:12]}); bring the "
-            "old data back to go on, or give another --workdir"
+    if (was["identity"], was["class_names"]) != (now["identity"], now["class_names"]):
+        return (
+            f"was trained on other images than {now['name']} holds now (classes "
+            f"{was['class_names']}, sha256 {sums[0]}; now {now['class_names']}, "
+            f"{sums[1]}); bring the old data back to go on, or give another --workdir"
         )
+    return ""
 
 
 def write(path: pathlib.Path, content: dict[str, Any]) -> None:
     """JSON, whole or not at all."""
-    unfinished = path.with_suffix(UNFINISHED)
-    unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    with disk.whole(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

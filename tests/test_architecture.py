@@ -13,9 +13,10 @@ MODULES = sorted(p.relative_to(ROOT) for p in (ROOT / "cxr_gan").rglob("*.py"))
 
 # A room is a module or a package of cxr_gan; it may import only rooms of lower floors.
 FLOORS = {
-    "cxr_gan": 9,  # cxr_gan/__init__.py
-    **dict.fromkeys(("main", "evaluate", "generate", "publish", "panel"), 8),
-    **dict.fromkeys(("train", "page", "subject"), 7),
+    "cxr_gan": 10,  # cxr_gan/__init__.py
+    **dict.fromkeys(("main", "evaluate", "generate", "publish", "panel"), 9),
+    "train": 8,
+    **dict.fromkeys(("looks", "resume", "page", "subject"), 7),
     **dict.fromkeys(("sampling", "run", "evaluation"), 6),
     **dict.fromkeys(("checkpoint", "parallel", "report", "shelf"), 5),
     "step": 4,
@@ -24,11 +25,9 @@ FLOORS = {
     **dict.fromkeys(("gan", "judges", "given"), 2),
     **dict.fromkeys(("models", "losses", "augment", "balance"), 1),
     **dict.fromkeys(("images", "grids", "microbatches", "request", "terminal"), 1),
-    "version": 1,
-    "checksums": 1,
-    "hosts": 1,
+    **dict.fromkeys(("checksums", "health", "hosts", "lock", "stop", "version"), 1),
     **dict.fromkeys(("data", "metrics"), 1),
-    "damage": 0,
+    **dict.fromkeys(("damage", "disk"), 0),
 }
 # They alone speak to a terminal.
 COMMANDS = {"main", "evaluate", "generate", "publish", "panel"}

@@ -1,6 +1,9 @@
 import json
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import chex
 import jax
@@ -269,6 +272,25 @@ def test_an_error_of_the_background_comes_to_the_surface(two, monkeypatch):
         monkeypatch.undo()
     state, _ = restore(two)
     chex.assert_trees_all_equal(state, small_state(20))
+
+
+def test_on_a_disk_that_is_really_full_the_checkpoint_before_is_kept(tmp_path):
+    """A file system of 4 MB in a mount namespace: the kernel's own answers."""
+    script = pathlib.Path(__file__).with_name("full_disk.py")
+    inside = ["unshare", "--mount", "--map-root-user"]
+    if shutil.which("unshare") is None or subprocess.run([*inside, "true"]).returncode:
+        pytest.skip("no mount namespaces here")
+    done = subprocess.run(
+        [*inside, sys.executable, script, tmp_path],
+        env={**os.environ, "PYTHONPATH": str(script.parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    full, kept, anew = done.stdout.splitlines()
+    assert "checkpoints could not be written: " in full
+    assert "make room or mend it, and the same command goes on" in full
+    assert (kept, anew) == ("whole: 10", "whole: 20")
 
 
 def test_the_averaged_generator_is_read_alone(written):

@@ -68,6 +68,8 @@ WRONG = [
     ("draw_kimg", 0.0, "above 0"),
     ("evaluate_kimg", -1.0, "0 or more"),
     ("save_kimg", 0.0, "above 0"),
+    ("on_nan", "ignore", "one of stop, rollback"),
+    ("rollbacks", -1, "0 or more"),
 ]
 
 
@@ -294,7 +296,7 @@ def test_a_tuple_is_no_different_from_what_json_makes_of_it():
 
 
 @pytest.mark.parametrize("key", sorted(configs.FREE_TO_CHANGE))
-def test_length_and_reports_of_a_run_may_change(key):
+def test_length_reports_and_rollbacks_of_a_run_may_change(key):
     assert key in KEYS
     old, new = configs.to_json(configs.published()), configs.to_json(changed(key, 7.0))
     assert configs.differences(old, new) == []

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import pathlib
 import signal
 import subprocess
 import sys
@@ -218,14 +219,27 @@ def test_a_number_out_of_range_is_refused_by_its_flag(command, tmp_path, flag):
         command(flag, f"--out={tmp_path}/out")
 
 
-def test_a_full_disk_is_told_in_one_line(command, tmp_path, capsys, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="not on Linux")
+def test_a_full_disk_is_told_in_one_line_and_what_was_written_is_listed(
+    command, tmp_path, capsys, monkeypatch
+):
+    whole = generate.draw
 
-    monkeypatch.setattr(Image.Image, "save", full)
-    assert command("--num=2", f"--out={tmp_path}") == 1
-    assert "No space left on device" in capsys.readouterr().err
-    assert rows(tmp_path) == []
+    def fill_up(order):
+        for index, image in enumerate(whole(order)):
+            if index == 3:
+                (tmp_path / "PNEUMONIA_00003.unfinished").symlink_to("/dev/full")
+            yield image
+
+    monkeypatch.setattr(generate, "draw", fill_up)
+    assert command("--num=8", f"--out={tmp_path}") == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "PNEUMONIA_00003.png cannot be written (No space left on device)" in said
+    assert "the 3 images before it are whole" in said
+    listed = {row["file"] for row in rows(tmp_path)}
+    assert {path.name for path in tmp_path.iterdir()} == {*listed, "labels.csv"}
+    assert len(listed) == 3 and all(pixels(tmp_path / name).any() for name in listed)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -235,7 +249,7 @@ def test_an_interrupt_leaves_exactly_what_is_listed(
     save = Image.Image.save
 
     def interrupted(image, path, **rest):
-        if path.name.endswith("_00004.png"):
+        if path.stem.endswith("_00004"):
             signal.raise_signal(number)
         save(image, path, **rest)
 

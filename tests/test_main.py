@@ -6,7 +6,7 @@ import sys
 import pytest
 from absl import flags
 
-from cxr_gan import checkpoint, data, main, report, run, train
+from cxr_gan import checkpoint, data, disk, lock, main, report, run, train
 from cxr_gan import config as configs
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -254,7 +254,13 @@ def test_a_workdir_that_is_a_file_is_left_alone(capsys):
             report.NonFiniteError("d/class became non-finite in step 3"),
             "in step 3; the",
         ),
+        (report.NonFiniteError("x"), "--config.on_nan=rollback"),
         (checkpoint.CheckpointError("every one is damaged"), "every one is damaged"),
+        (lock.InUseError("a is in use by process 7"), "in use by process 7"),
+        (
+            disk.DiskError("a cannot be written (b); make room or mend it"),
+            "mend it, and the same command goes on from the last checkpoint",
+        ),
     ],
 )
 def test_what_ends_a_training_is_said_without_a_traceback(

@@ -1,13 +1,16 @@
 import dataclasses
+import errno
 import json
 import pathlib
 
+import numpy as np
 import pytest
 import tiny
 from ml_collections import ConfigDict
+from PIL import Image
 
 from cxr_gan import config as configs
-from cxr_gan import data, run
+from cxr_gan import data, disk, lock, run
 from cxr_gan.gan import build
 
 RECORD = {
@@ -64,18 +67,18 @@ def test_the_record_survives_json_and_names_config_and_data(small, images):
 
 
 def test_a_checkpoint_says_all_it_takes_to_build_its_generator(small):
-    meta = small.meta(10, {"eval/kid": 0.25})
+    meta = small.meta(10, 2, {"eval/kid": 0.25})
     assert json.loads(json.dumps(meta)) == meta
     assert {*meta["spec"]} == {f.name for f in dataclasses.fields(small.spec)}
     assert meta["kimg"] == small.kimg(10)
-    assert meta["figures"] == {"eval/kid": 0.25}
+    assert (meta["rollbacks"], meta["figures"]) == (2, {"eval/kid": 0.25})
 
 
 def test_a_new_folder_is_claimed_with_a_record(tmp_path):
     folder = tmp_path / "runs" / "a"
     run.claim(folder, RECORD)
     assert json.loads((folder / "run.json").read_text()) == RECORD
-    assert [path.name for path in folder.iterdir()] == ["run.json"]
+    assert {path.name for path in folder.iterdir()} == {"run.json", "run.lock"}
 
 
 def test_an_empty_folder_is_claimed(tmp_path):
@@ -204,6 +207,68 @@ def test_what_is_wrong_is_said_before_a_folder_is_made(
     with pytest.raises(error, match=words):
         run.open_run(quick, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def radiographs(tmp_path):
+    """A folder of ten noisy pictures of each class."""
+    draw = np.random.default_rng(0)
+    for name in ("NORMAL", "PNEUMONIA"):
+        (tmp_path / "chest_xray" / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = draw.integers(0, 256, (32, 32), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "chest_xray" / name / f"{i}.png")
+    return tmp_path / "chest_xray"
+
+
+def darken(picture):
+    with Image.open(picture) as image:
+        pixels = np.array(image)
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(picture)
+
+
+@pytest.mark.parametrize("change", [darken, pathlib.Path.unlink])
+def test_a_dataset_that_changed_under_a_run_is_refused_until_it_is_back(
+    quick, tmp_path, radiographs, change
+):
+    quick.dataset = str(radiographs)
+    run.open_run(quick, tmp_path / "run")
+    picture = radiographs / "NORMAL" / "3.png"
+    before = picture.read_bytes()
+    change(picture)
+    with pytest.raises(ValueError, match=r"trained on other images.*old data back"):
+        run.open_run(quick, tmp_path / "run")
+    picture.write_bytes(before)
+    run.open_run(quick, tmp_path / "run")
+
+
+def test_a_run_that_another_process_trains_is_refused_on_opening(quick, tmp_path):
+    run.open_run(quick, tmp_path / "run")
+    with (
+        lock.held(tmp_path / "run"),
+        pytest.raises(lock.InUseError, match="is in use by process"),
+    ):
+        run.open_run(quick, tmp_path / "run")
+
+
+def test_a_read_only_folder_is_said_at_the_door_and_left_as_it_is(
+    tmp_path, monkeypatch
+):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    run.claim(tmp_path / "old", RECORD)
+    before = (tmp_path / "old" / "run.json").read_bytes()
+    monkeypatch.setattr(pathlib.Path, "mkdir", read_only)
+    with pytest.raises(disk.DiskError, match=r"new cannot be written \(Read-only"):
+        run.claim(tmp_path / "new", RECORD)
+    monkeypatch.undo()
+    monkeypatch.setattr(pathlib.Path, "open", read_only)
+    with pytest.raises(disk.DiskError, match=r"run.lock cannot be written \(Read-o"):
+        run.claim(tmp_path / "old", RECORD)
+    monkeypatch.undo()
+    assert (tmp_path / "old" / "run.json").read_bytes() == before
 
 
 def test_other_images_than_before_are_refused_on_opening(quick, tmp_path):

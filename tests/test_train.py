@@ -1,5 +1,3 @@
-import dataclasses
-import json
 import os
 import pathlib
 import random
@@ -11,52 +9,12 @@ import threading
 import time
 
 import chex
-import jax
 import numpy as np
 import pytest
-import tiny
 from PIL import Image
+from rounds import ROUND, assert_same_end, lines, steps_of, without_time
 
-from cxr_gan import checkpoint, data, monitor, report, sampling, train
-from cxr_gan.run import Run
-
-ROUND = 64 / 1000  # kimg: the batches of tests/tiny.py
-SCHEDULE = {  # in rounds
-    "total_kimg": 6 * ROUND,
-    "report_kimg": 2 * ROUND,
-    "draw_kimg": 3 * ROUND,
-    "save_kimg": 2 * ROUND,
-}
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    cache = tmp_path_factory.mktemp("cache")
-    whole = data.load("phantom:60", 32, split_seed=0, cache_dir=cache)
-    halved = dataclasses.replace(whole.train, images=whole.train.images[:, ::2, ::2])
-    return dataclasses.replace(whole, train=halved)
-
-
-@pytest.fixture(scope="module")
-def open_run(images, table, compiled_once):
-    """open_run(folder, **schedule): a run of `tiny.either_gan()` on 60 phantoms."""
-
-    def open_run(folder, **schedule):
-        config = tiny.tiny_config(16)
-        config.update({**SCHEDULE, **schedule})
-        folder.mkdir(exist_ok=True)
-        return Run(config, folder, images, table.game)
-
-    return open_run
-
-
-@pytest.fixture(scope="module")
-def compiled_once(table):
-    with pytest.MonkeyPatch.context() as patch:
-        step = table.step(jax.local_device_count())
-        patch.setattr(train.parallel, "compile_step", lambda *_: step)
-        patch.setattr(train, "fresh_state", lambda *_: table.start)
-        yield
+from cxr_gan import checkpoint, lock, monitor, report, sampling, train
 
 
 @pytest.fixture(scope="module")
@@ -65,50 +23,6 @@ def unbroken(open_run, tmp_path_factory):
     run = open_run(tmp_path_factory.mktemp("unbroken") / "run")
     message = train.train(run)
     return run, message
-
-
-@pytest.fixture
-def feed(monkeypatch):
-    """feed(action): action(round) is called before that round's batch is handed out."""
-    whole = train.open_feed
-
-    def install(action):
-        def open_feed(run, first):
-            for done, batch in enumerate(whole(run, first), start=first + 1):
-                action(done)
-                yield batch
-
-        monkeypatch.setattr(train, "open_feed", open_feed)
-
-    return install
-
-
-def steps_of(run):
-    with checkpoint.Checkpoints(run.folder, read_only=True) as checkpoints:
-        return checkpoints.steps()
-
-
-@pytest.fixture(scope="module")
-def end_of(table):
-    """end_of(run): the newest state on disk, and what is said of it."""
-
-    def end_of(run):
-        with checkpoint.Checkpoints(run.folder) as checkpoints:
-            return checkpoints.restore(table.start)
-
-    return end_of
-
-
-def lines(folder):
-    text = (folder / "metrics.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def without_time(lines):
-    return [
-        {key: value for key, value in line.items() if not key.startswith("time/")}
-        for line in lines
-    ]
 
 
 @pytest.fixture
@@ -161,7 +75,7 @@ def test_the_end_says_what_to_type_next(unbroken):
 def test_a_checkpoint_says_what_it_is(unbroken, end_of):
     run, _ = unbroken
     _, meta = end_of(run)
-    assert meta == {**run.meta(6, {}), "step": 6, "score": None}
+    assert meta == {**run.meta(6, 0, {}), "step": 6, "score": None}
 
 
 def test_a_run_that_looks_at_val_keeps_the_checkpoint_nearest_to_it(
@@ -198,10 +112,14 @@ def test_a_run_whose_val_says_nothing_trains_all_the_same(open_run, tmp_path, ca
 
 def test_a_finished_run_says_so_and_changes_nothing(unbroken):
     run, _ = unbroken
-    before = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.is_file()}
+
+    def written():
+        files = [path for path in run.folder.rglob("*") if path.is_file()]
+        return {p: p.stat().st_mtime_ns for p in files if p.name != lock.NAME}
+
+    before = written()
     assert "is finished; to go on, raise --config.total_kimg" in train.train(run)
-    after = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.is_file()}
-    assert after == before
+    assert written() == before
 
 
 def test_the_last_round_is_saved_wherever_it_falls(open_run, tmp_path):
@@ -465,20 +383,6 @@ def until(workdir, step, process):
         time.sleep(0.002)
 
 
-def assert_same_end(workdir, whole):
-    """Parameters, memories and mean, bit for bit, and every figure on the way."""
-    ends = []
-    for folder in (workdir, whole):
-        restore = checkpoint.ocp.args.StandardRestore()
-        items = checkpoint.ocp.args.Composite(state=restore, ema=restore)
-        with checkpoint.ocp.CheckpointManager(folder / "checkpoints") as manager:
-            ends.append(manager.restore(ROUNDS, args=items))
-    for item in ("state", "ema"):
-        chex.assert_trees_all_equal(ends[0][item], ends[1][item])
-    of_both = [without_time(lines(folder)) for folder in (workdir, whole)]
-    assert of_both[0] == of_both[1]
-
-
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 7))]
 )
@@ -490,7 +394,7 @@ def test_killed_anywhere_a_run_ends_as_if_it_had_not_been(begin, whole, tmp_path
     process.kill()
     assert "finished" not in process.communicate()[1]
     assert "finished" in finish(begin(tmp_path / "run"))
-    assert_same_end(tmp_path / "run", whole)
+    assert_same_end(tmp_path / "run", whole, ROUNDS)
 
 
 def test_stopped_by_a_person_and_by_a_machine_a_run_goes_on(begin, whole, tmp_path):
