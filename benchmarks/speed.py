@@ -1,0 +1,126 @@
+"""How fast cxr_gan trains and samples, beside the same networks written elsewhere.
+
+    pip install -e ".[bench]"
+    python -m benchmarks.speed --out=docs/performance.md
+
+Everyone plays in turn, A B A B, each in a process of its own on the same cores. A turn
+is as many steps as there are between two R1 penalties. The page gets the tables, a
+JSON file beside it every turn; contests that are not asked for stay as they are:
+
+    python -m benchmarks.speed --out=docs/performance.md --batches=16 --cores=1
+
+--quick takes one contest of few turns, with PyTorch where it is installed, and prints.
+"""
+
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import tqdm
+from absl import app, flags
+
+from benchmarks import pages, standings
+from benchmarks.contest import Contest
+from benchmarks.rivals import OURS, RIVALS
+
+MARK = "speed"
+LIBRARIES = {"jax": "jax", "torch": "torch", "keras": "tensorflow-cpu"}
+
+
+def contests(values: flags.FlagValues) -> dict[str, Contest]:
+    """Those asked for, by the name they have in the JSON file.
+
+    Raises:
+        ValueError: a core, a library or a contestant is not there.
+    """
+    from benchmarks.rivals import ours
+
+    names = tuple(values.rival) if values.rival else tuple(RIVALS)
+    if values.quick and not values.rival:
+        names = tuple(n for n in (OURS, "PyTorch") if RIVALS[n].installed)
+    for name in names:
+        if not RIVALS[name].installed:
+            raise ValueError(
+                f"{name} needs {RIVALS[name].needs}, which is not installed: "
+                "pip install -e '.[bench]', or leave it out with --rival"
+            )
+    own = sorted(os.sched_getaffinity(0))
+    asked = {}
+    for cores in [1] if values.quick else map(int, values.cores):
+        if cores > len(own):
+            raise ValueError(f"--cores={cores}: this process may use {len(own)}")
+        for batch in [16] if values.quick else map(int, values.batches):
+            asked[f"batch {batch}, {cores} {'core' if cores == 1 else 'cores'}"] = (
+                Contest(
+                    names=names,
+                    rules=ours.rules_of(ours.measured(batch)),
+                    cores=tuple(own[:cores]),
+                    rounds=3 if values.quick else values.rounds,
+                    sampling=batch == 16 and not values.quick,
+                )
+            )
+    return asked
+
+
+def hold(asked: dict[str, Contest], kept: pathlib.Path | None) -> dict[str, Any]:
+    """Holds them one after the other; into the file, beside what it already has."""
+    held = json.loads(kept.read_text()) if kept and kept.exists() else {}
+    new = {}
+    with tqdm.tqdm(total=sum(c.work for c in asked.values()), disable=None) as bar:
+        for name, contest in asked.items():
+
+            def done(what: str, name: str = name) -> None:
+                bar.set_description(f"{name}: {what}")
+                bar.update()
+
+            needs = {RIVALS[rival].needs for rival in contest.names}
+            new[name] = {
+                "about": pages.circumstances([LIBRARIES[n] for n in sorted(needs)]),
+                "images": contest.rules.r1_every * contest.rules.batch_size,
+                "found": contest.hold(done),
+            }
+            held[name] = new[name]
+            if kept:
+                kept.write_text(json.dumps(held, indent=1) + "\n")
+    return held if kept else new
+
+
+def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
+    """The command."""
+    if len(argv) > 1:
+        raise app.UsageError(f"{argv[1]!r} is no flag; see --help")
+    if not values.out and not values.quick:
+        raise app.UsageError("give a page to write to, --out=docs/performance.md")
+    try:
+        if values.out:
+            pages.check(pathlib.Path(values.out), MARK)
+        asked = contests(values)
+    except (ValueError, FileNotFoundError) as error:
+        raise app.UsageError(str(error)) from error
+    if not values.out:
+        print(standings.text(hold(asked, None)))
+        return 0
+    out = pathlib.Path(values.out)
+    pages.write(out, {MARK: standings.text(hold(asked, out.with_suffix(".json")))})
+    print(f"wrote {out} and {out.with_suffix('.json')}")
+    return 0
+
+
+def cli() -> None:
+    """The command as typed in a terminal."""
+    flags.DEFINE_string("out", None, "Page with the marks; figures beside it, JSON.")
+    flags.DEFINE_list("batches", "16,64", "Images a step, a contest each.")
+    flags.DEFINE_list("cores", "1,2", "Cores all contestants are pinned to.")
+    flags.DEFINE_multi_enum(
+        "rival", None, list(RIVALS), "A contestant; may be repeated. Default: all."
+    )
+    flags.DEFINE_integer("rounds", 5, "Turns of each contestant.", 5)
+    flags.DEFINE_bool("quick", False, "One small contest, to see that all works.")
+    app.run(main)
+
+
+if __name__ == "__main__":
+    sys.exit(cli())
