@@ -7,11 +7,12 @@ Everyone plays in turn, A B A B, each in a process of its own on the same cores.
 is as many steps as there are between two R1 penalties. The page gets the tables, a
 JSON file beside it every turn; contests that are not asked for stay as they are:
 
-    python -m benchmarks.speed --out=docs/performance.md --batches=16 --cores=1
+    python -m benchmarks.speed --out=docs/performance.md --batch=16 --cores=1
 
 --quick takes one contest of few turns, with PyTorch where it is installed, and prints.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -36,11 +37,15 @@ def contests(values: flags.FlagValues) -> dict[str, Contest]:
     Raises:
         ValueError: a core, a library or a contestant is not there.
     """
-    from benchmarks.rivals import ours
+    from benchmarks.rivals import published
 
     names = tuple(values.rival) if values.rival else tuple(RIVALS)
     if values.quick and not values.rival:
         names = tuple(n for n in (OURS, "PyTorch") if RIVALS[n].installed)
+    if not hasattr(os, "sched_setaffinity"):
+        raise ValueError(
+            "processes can be pinned to cores on Linux alone; run it there"
+        )
     for name in names:
         if not RIVALS[name].installed:
             raise ValueError(
@@ -49,19 +54,24 @@ def contests(values: flags.FlagValues) -> dict[str, Contest]:
             )
     own = sorted(os.sched_getaffinity(0))
     asked = {}
-    for cores in [1] if values.quick else map(int, values.cores):
+    for cores, batch in itertools.product(
+        [1] if values.quick else values.cores, [16] if values.quick else values.batch
+    ):
+        rules = published.rules_of(published.measured(batch))
         if cores > len(own):
             raise ValueError(f"--cores={cores}: this process may use {len(own)}")
-        for batch in [16] if values.quick else map(int, values.batches):
-            asked[f"batch {batch}, {cores} {'core' if cores == 1 else 'cores'}"] = (
-                Contest(
-                    names=names,
-                    rules=ours.rules_of(ours.measured(batch)),
-                    cores=tuple(own[:cores]),
-                    rounds=3 if values.quick else values.rounds,
-                    sampling=batch == 16 and not values.quick,
-                )
+        if batch % (rules.group * cores):
+            raise ValueError(
+                f"--batch={batch} on {cores} cores: give a multiple of "
+                f"{rules.group * cores}, whole groups of {rules.group} on each core"
             )
+        asked[f"batch {batch}, {cores} core{'s' * (cores > 1)}"] = Contest(
+            names=names,
+            rules=rules,
+            cores=tuple(own[:cores]),
+            rounds=3 if values.quick else values.rounds,
+            sampling=batch == 16 and not values.quick,
+        )
     return asked
 
 
@@ -92,8 +102,10 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
     """The command."""
     if len(argv) > 1:
         raise app.UsageError(f"{argv[1]!r} is no flag; see --help")
-    if not values.out and not values.quick:
-        raise app.UsageError("give a page to write to, --out=docs/performance.md")
+    if bool(values.out) == values.quick:
+        raise app.UsageError(
+            "give a page to write to, --out=docs/performance.md, or else --quick"
+        )
     try:
         if values.out:
             pages.check(pathlib.Path(values.out), MARK)
@@ -109,16 +121,30 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
     return 0
 
 
+def define(values: flags.FlagValues = flags.FLAGS) -> None:
+    """The flags of the command."""
+    kept = {"flag_values": values}
+    flags.DEFINE_string("out", None, "Page; figures beside it, JSON.", **kept)
+    flags.DEFINE_multi_integer(
+        "batch", [16, 64], "Images a step; may be repeated.", 1, **kept
+    )
+    flags.DEFINE_multi_integer(
+        "cores", [1, 2], "Cores everyone is pinned to; may be repeated.", 1, **kept
+    )
+    flags.DEFINE_multi_enum(
+        "rival",
+        None,
+        list(RIVALS),
+        "Contestant; may be repeated. Default: all.",
+        **kept,
+    )
+    flags.DEFINE_integer("rounds", 5, "Turns of each contestant.", 5, **kept)
+    flags.DEFINE_bool("quick", False, "One small contest, to see it work.", **kept)
+
+
 def cli() -> None:
     """The command as typed in a terminal."""
-    flags.DEFINE_string("out", None, "Page with the marks; figures beside it, JSON.")
-    flags.DEFINE_list("batches", "16,64", "Images a step, a contest each.")
-    flags.DEFINE_list("cores", "1,2", "Cores all contestants are pinned to.")
-    flags.DEFINE_multi_enum(
-        "rival", None, list(RIVALS), "A contestant; may be repeated. Default: all."
-    )
-    flags.DEFINE_integer("rounds", 5, "Turns of each contestant.", 5)
-    flags.DEFINE_bool("quick", False, "One small contest, to see that all works.")
+    define()
     app.run(main)
 
 

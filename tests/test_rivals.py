@@ -11,7 +11,7 @@ import pytest
 from flax import traverse_util
 from tiny import CLASS_NAMES, fresh_state, key, tiny_config
 
-from benchmarks.rivals import ours
+from benchmarks.rivals import published as configs
 from cxr_gan import augment, gan, step
 
 LIBRARIES = ("torch", "keras")
@@ -136,14 +136,14 @@ RIVALS = {"torch": InTorch, "keras": InKeras}
 @pytest.fixture(scope="module")
 def published():
     """The published game and weights, moved off their zeros and ones."""
-    config = ours.measured(8)
+    config = configs.measured(8)
     game = gan.build(config, CLASS_NAMES)
     draw = np.random.default_rng(0)
     start = jax.tree.map(
         lambda x: x + 0.05 * draw.standard_normal(x.shape, np.float32),
         fresh_state(game),
     )
-    return ours.rules_of(config), game, start
+    return configs.rules_of(config), game, start
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -175,7 +175,7 @@ def rounds():
     config.batch_size = 8
     config.balance.enabled = False
     config.augment = dict.fromkeys(config.augment, 0.0)
-    rules = dataclasses.replace(ours.rules_of(config), learning_rate=RATE)
+    rules = dataclasses.replace(configs.rules_of(config), learning_rate=RATE)
     adam = optax.adam(RATE, b1=rules.beta1, b2=rules.beta2)
     game = gan.build(config, CLASS_NAMES)
     game = dataclasses.replace(game, optimizer_d=adam, optimizer_g=adam)

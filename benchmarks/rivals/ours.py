@@ -6,49 +6,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from benchmarks.rivals.published import CLASS_NAMES, measured
 from benchmarks.rivals.rules import Rules
-from cxr_gan import config as configs
 from cxr_gan import parallel, sampling
 from cxr_gan.data import Dataset, ImageSet
 from cxr_gan.gan import build as build_gan
-from cxr_gan.gan import widths
 from cxr_gan.run import Run
 from cxr_gan.train import fresh_state
-
-CLASS_NAMES = ("NORMAL", "PNEUMONIA")
-
-
-def measured(batch_size: int) -> ConfigDict:
-    """configs/acgan.py at this batch; without the balance, which rivals have not."""
-    config = configs.published()
-    config.batch_size = batch_size
-    config.balance.enabled = False
-    return config
-
-
-def rules_of(config: ConfigDict) -> Rules:
-    """What rivals have to know of a config."""
-    g, d, loss = config.generator, config.discriminator, config.loss
-    narrowing = widths(config.resolution, d.features_at_32, d.max_features)[::-1]
-    return Rules(
-        batch_size=config.batch_size,
-        resolution=config.resolution,
-        num_classes=len(CLASS_NAMES),
-        latent_size=config.latent_size,
-        embedding=g.embedding,
-        widths_g=widths(config.resolution, g.features_at_32, g.max_features),
-        widths_d=narrowing,
-        group=config.group_per_class * len(CLASS_NAMES),
-        class_weight_d=loss.class_weight_d,
-        class_weight_g=loss.class_weight_g,
-        sameness_weight=loss.sameness_weight,
-        r1_weight=loss.r1_weight,
-        r1_every=loss.r1_every,
-        **config.augment,
-        beta1=config.optimizer_d.beta1,
-        beta2=config.optimizer_d.beta2,
-        ema_keep=0.5 ** (config.batch_size / 1000 / config.ema_halflife_kimg),
-    )
 
 
 class Ours:
@@ -82,9 +46,5 @@ def build(rules: Rules, cores: int) -> Ours:
     parallel.keep_compilations()
     parallel.use_cores(shares=rules.batch_size // rules.group)
     if jax.local_device_count() != cores:
-        raise ValueError(
-            f"batch {rules.batch_size} is {rules.batch_size // rules.group} groups, "
-            f"which {cores} cores cannot share evenly; give another --cores"
-        )
-    config = measured(rules.batch_size)
-    return Ours(config, *rules.batch())
+        raise ValueError(f"{jax.local_device_count()} devices were made, not {cores}")
+    return Ours(measured(rules.batch_size), *rules.batch())
