@@ -2,13 +2,12 @@
 
     python -m benchmarks.ops --out=docs/performance.md
 
-One core, CPU time. The page gets the tables; operations.json and operations.svg are
-written beside it. An operation by itself writes out what a step would hand on in cache,
-so shares are what it takes at most.
+One core, CPU time; Linux only. The page gets the tables; the figures, as JSON, and a
+drawing of them are written beside it. An operation by itself writes out what a step
+would hand on in cache, so shares are what it takes at most.
 """
 
 import functools
-import json
 import math
 import os
 import pathlib
@@ -29,7 +28,7 @@ from cxr_gan import gan, parallel
 from cxr_gan.models import convolution
 from cxr_gan.state import TrainState, create_state
 
-MARK = "operations"
+MARK, PICTURE = "operations", "operations.svg"
 RESOLUTIONS = (64, 128, 256)
 Figures = dict[str, Any]
 
@@ -188,8 +187,9 @@ def text(figures: Figures) -> str:
             f"Batch {figures['batch']}, one core; {about}. A product of two large "
             f"matrices reaches {figures['peak'] / 1e9:.0f} GFLOP/s.\n",
             share_table(figures),
-            "![Operations of a step](operations.svg)\n",
+            f"![Operations of a step]({PICTURE})\n",
             convolution_table(figures),
+            "Of a whole step, as XLA counts, R1 in one of eight steps included:\n",
             cost_table(figures["costs"]),
         ]
     )
@@ -200,22 +200,24 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"{argv[1]!r} is no flag; see --help")
     out = pathlib.Path(values.out)
+    config = measured(values.batch)
+    group = rules_of(config).group
     try:
-        pages.check(out, MARK)
+        pages.earlier(out, MARK)
+        if values.batch % group:
+            raise ValueError(f"--batch={values.batch}: give a multiple of {group}")
     except (ValueError, FileNotFoundError) as error:
         raise app.UsageError(str(error)) from error
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
     jax.config.update("jax_platforms", "cpu")
-    config = measured(values.batch)
     figures = measure(config, values.rounds)
     figures["costs"] = {}
     for size in tqdm.tqdm(RESOLUTIONS, "counting", disable=None):
         config.resolution = size
         figures["costs"][str(size)] = cost(config)
-    out.with_name("operations.json").write_text(json.dumps(figures, indent=1) + "\n")
-    out.with_name("operations.svg").write_text(figure(figures))
-    pages.write(out, {MARK: text(figures)})
-    print(f"wrote {out}, operations.json and operations.svg beside it")
+    pages.keep(out.with_name(PICTURE), figure(figures))
+    pages.write(out, figures, MARK, text)
+    print(f"wrote {out}, {pages.file_of(out, MARK)} and {out.with_name(PICTURE)}")
     return 0
 
 

@@ -1,10 +1,11 @@
 """Measured tables within pages that people write: between two marks, nowhere else."""
 
+import json
 import os
 import pathlib
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -24,26 +25,47 @@ def put(page: str, mark: str, text: str) -> str:
     return f"{before}{first}\n{text}\n{last}{rest.split(last)[1]}"
 
 
-def check(path: pathlib.Path, *marks: str) -> None:
-    """Looks before anything is measured whether the page has room for it.
+def file_of(page: pathlib.Path, mark: str) -> pathlib.Path:
+    """Where the figures of a page's mark are kept: PAGE.MARK.json beside it."""
+    return page.with_name(f"{page.stem}.{mark}.json")
+
+
+def earlier(page: pathlib.Path, mark: str) -> dict[str, Any]:
+    """What an earlier run left; {} where there was none. Looked at before measuring.
 
     Raises:
         FileNotFoundError: there is no such page.
-        ValueError: it lacks a mark.
+        ValueError: it lacks a mark, or its file of figures is not ours.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"--out={path}: no such page; see docs/performance.md")
-    for mark in marks:
-        put(path.read_text(encoding="utf-8"), mark, "")
+    if not page.is_file():
+        raise FileNotFoundError(f"--out={page}: no such page; see docs/performance.md")
+    put(page.read_text(encoding="utf-8"), mark, "")
+    path = file_of(page, mark)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); move it away") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is not what this command writes; move it away")
+    return found
 
 
-def write(path: pathlib.Path, texts: dict[str, str]) -> None:
-    """Puts {mark: text} into a page, all or nothing."""
-    page = path.read_text(encoding="utf-8")
-    for mark, text in texts.items():
-        page = put(page, mark, text)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(page, encoding="utf-8")
+def write(
+    page: pathlib.Path,
+    figures: dict[str, Any],
+    mark: str,
+    text: Callable[[dict[str, Any]], str],
+) -> None:
+    """Keeps the figures, and puts what `text` makes of them into the page."""
+    told = put(page.read_text(encoding="utf-8"), mark, text(figures))
+    keep(file_of(page, mark), json.dumps(figures, indent=1) + "\n")
+    keep(page, told)
+
+
+def keep(path: pathlib.Path, text: str) -> None:
+    """A file, whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)
 
 

@@ -4,8 +4,8 @@
     python -m benchmarks.speed --out=docs/performance.md
 
 Everyone plays in turn, A B A B, each in a process of its own on the same cores. A turn
-is as many steps as there are between two R1 penalties. The page gets the tables, a
-JSON file beside it every turn; contests that are not asked for stay as they are:
+is as many steps as there are between two R1 penalties. The page gets the tables, a JSON
+file beside it all turns; contests that are not asked for stay as they are:
 
     python -m benchmarks.speed --out=docs/performance.md --batch=16 --cores=1
 
@@ -13,11 +13,10 @@ JSON file beside it every turn; contests that are not asked for stay as they are
 """
 
 import itertools
-import json
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tqdm
@@ -38,6 +37,7 @@ def contests(values: flags.FlagValues) -> dict[str, Contest]:
         ValueError: a core, a library or a contestant is not there.
     """
     from benchmarks.rivals import published
+    from cxr_gan import config as configs
 
     names = tuple(values.rival) if values.rival else tuple(RIVALS)
     if values.quick and not values.rival:
@@ -53,10 +53,10 @@ def contests(values: flags.FlagValues) -> dict[str, Contest]:
                 "pip install -e '.[bench]', or leave it out with --rival"
             )
     own = sorted(os.sched_getaffinity(0))
+    default = configs.published().batch_size
+    wanted = itertools.product(values.cores, values.batch)
     asked = {}
-    for cores, batch in itertools.product(
-        [1] if values.quick else values.cores, [16] if values.quick else values.batch
-    ):
+    for cores, batch in [(1, default)] if values.quick else wanted:
         rules = published.rules_of(published.measured(batch))
         if cores > len(own):
             raise ValueError(f"--cores={cores}: this process may use {len(own)}")
@@ -70,15 +70,14 @@ def contests(values: flags.FlagValues) -> dict[str, Contest]:
             rules=rules,
             cores=tuple(own[:cores]),
             rounds=3 if values.quick else values.rounds,
-            sampling=batch == 16 and not values.quick,
+            sampling=batch == default and not values.quick,
         )
     return asked
 
 
-def hold(asked: dict[str, Contest], kept: pathlib.Path | None) -> dict[str, Any]:
-    """Holds them one after the other; into the file, beside what it already has."""
-    held = json.loads(kept.read_text()) if kept and kept.exists() else {}
-    new = {}
+def hold(asked: dict[str, Contest]) -> Iterator[dict[str, Any]]:
+    """Holds them one after the other; after each, what has come of them so far."""
+    held: dict[str, Any] = {}
     with tqdm.tqdm(total=sum(c.work for c in asked.values()), disable=None) as bar:
         for name, contest in asked.items():
 
@@ -87,15 +86,12 @@ def hold(asked: dict[str, Contest], kept: pathlib.Path | None) -> dict[str, Any]
                 bar.update()
 
             needs = {RIVALS[rival].needs for rival in contest.names}
-            new[name] = {
+            held[name] = {
                 "about": pages.circumstances([LIBRARIES[n] for n in sorted(needs)]),
                 "images": contest.rules.r1_every * contest.rules.batch_size,
                 "found": contest.hold(done),
             }
-            held[name] = new[name]
-            if kept:
-                kept.write_text(json.dumps(held, indent=1) + "\n")
-    return held if kept else new
+            yield held
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
@@ -107,17 +103,17 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
             "give a page to write to, --out=docs/performance.md, or else --quick"
         )
     try:
-        if values.out:
-            pages.check(pathlib.Path(values.out), MARK)
+        out = pathlib.Path(values.out) if values.out else None
+        earlier = pages.earlier(out, MARK) if out else {}
         asked = contests(values)
     except (ValueError, FileNotFoundError) as error:
         raise app.UsageError(str(error)) from error
-    if not values.out:
-        print(standings.text(hold(asked, None)))
-        return 0
-    out = pathlib.Path(values.out)
-    pages.write(out, {MARK: standings.text(hold(asked, out.with_suffix(".json")))})
-    print(f"wrote {out} and {out.with_suffix('.json')}")
+    for held in hold(asked):
+        if out:
+            pages.write(out, {**earlier, **held}, MARK, standings.text)
+            print(f"wrote {out} and {out.with_suffix('.json')}")
+        else:
+            print(standings.text(held))
     return 0
 
 

@@ -1,7 +1,6 @@
 """benchmarks.speed and benchmarks.ops: how they take turns, count and tell."""
 
 import functools
-import json
 import math
 import pathlib
 import subprocess
@@ -40,12 +39,25 @@ def test_a_page_without_both_marks_is_refused_and_told_which(page):
         pages.put(page, "speed", "new")
 
 
-def test_one_missing_mark_leaves_the_page_as_it_was(tmp_path):
-    path = tmp_path / "page.md"
-    path.write_text(PAGE)
-    with pytest.raises(ValueError, match="operations"):
-        pages.write(path, {"speed": "new", "operations": "new"})
-    assert path.read_text() == PAGE
+def test_figures_are_kept_beside_their_page_and_found_again(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    assert pages.earlier(page, "speed") == {}
+    pages.write(page, {"a": 1}, "speed", str)
+    assert pages.earlier(page, "speed") == {"a": 1}
+    assert page.read_text() == PAGE.replace("old", "\n{'a': 1}\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"page.md", "page.speed.json"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("{", "is no JSON"), ("[]", "is not what")]
+)
+def test_figures_of_somebody_else_are_left_alone(tmp_path, text, words):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    pages.file_of(page, "speed").write_text(text)
+    with pytest.raises(ValueError, match=f"page.speed.json {words}.*move it away"):
+        pages.earlier(page, "speed")
 
 
 def turns(*seconds):
@@ -187,13 +199,12 @@ def test_operations_of_a_tiny_step_are_timed_and_told(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kept", "mark", "text"),
-    [("performance", "speed", standings.text), ("operations", "operations", ops.text)],
+    ("mark", "text"), [(speed.MARK, standings.text), (ops.MARK, ops.text)]
 )
-def test_the_page_has_the_tables_of_its_figures(kept, mark, text):
-    figures = ROOT / f"docs/{kept}.json"
-    if not figures.exists():
-        pytest.skip(f"docs/{kept}.json: not measured yet")
-    page = (ROOT / "docs/performance.md").read_text()
-    figures = json.loads(figures.read_text())
-    assert pages.put(page, mark, text(figures)) == page
+def test_the_page_has_the_tables_of_its_figures(mark, text):
+    page = ROOT / "docs/performance.md"
+    figures = pages.earlier(page, mark)
+    if not figures:
+        pytest.skip(f"{pages.file_of(page, mark)}: not measured yet")
+    words = page.read_text()
+    assert pages.put(words, mark, text(figures)) == words
