@@ -22,7 +22,7 @@ PAGE = "Words.\n<!-- speed -->\nold\n<!-- end of speed -->\nMore words.\n"
 
 
 def test_a_table_is_put_between_its_marks_and_nowhere_else():
-    assert pages.put(PAGE, "speed", "new") == PAGE.replace("old", "\nnew\n")
+    assert pages.put(PAGE, "speed", "new\n") == PAGE.replace("old", "\nnew\n")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_figures_are_kept_beside_their_page_and_found_again(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(PAGE)
     assert pages.earlier(page, "speed") == {}
-    pages.write(page, {"a": 1}, "speed", str)
+    pages.write(page, {"a": 1}, "speed", lambda found: f"{found}\n")
     assert pages.earlier(page, "speed") == {"a": 1}
     assert page.read_text() == PAGE.replace("old", "\n{'a': 1}\n")
     assert {path.name for path in tmp_path.iterdir()} == {"page.md", "page.speed.json"}
