@@ -7,8 +7,6 @@ first. The R1 penalty, in one of eight steps, is in none of these.
 
 import dataclasses
 import functools
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,6 +16,7 @@ import optax
 from flax import linen as nn
 from jax import lax
 
+from benchmarks.timing import Operation, noise, ready
 from cxr_gan.augment import augment
 from cxr_gan.gan import Gan
 from cxr_gan.models import convolution
@@ -25,52 +24,9 @@ from cxr_gan.models.convolution import Conv3x3, convolve
 from cxr_gan.models.layers import AdaptiveLayerNorm, LayerNorm, downsample, upsample
 from cxr_gan.state import TrainState
 
-SECONDS = 0.1  # a round of one operation takes at least
-
-
-@dataclasses.dataclass(frozen=True)
-class Operation:
-    """Something to time: calls of `run`, which returns when it has been computed."""
-
-    kind: str  # what it is summed up under
-    name: str
-    per_step: float  # calls a step
-    run: Callable[[], Any]
-    flops: float = 0.0  # multiplications and additions of a call; 0: not counted
-    others: dict[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
-
-
-def timed(run: Callable[[], Any], rounds: int) -> float:
-    """CPU seconds of one call: the median of so many rounds."""
-    run()
-    before = time.process_time()
-    run()
-    calls = max(1, round(SECONDS / max(time.process_time() - before, 1e-6)))
-    took = []
-    for _ in range(rounds):
-        before = time.process_time()
-        for _ in range(calls):
-            run()
-        took.append((time.process_time() - before) / calls)
-    return statistics.median(took)
-
-
-def ready(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    """A call of the compiled function, waited for."""
-    compiled = jax.jit(function)
-    return lambda: jax.block_until_ready(compiled(*arguments))
-
-
-def noise(*shape: int) -> jax.Array:
-    """float32 of N(0, 1)."""
-    return jax.random.normal(jax.random.key(sum(shape)), shape)
-
-
-def peak() -> Operation:
-    """The core's float32 peak, as far as a product of two large matrices reaches it."""
-    size = 1024
-    a, b = noise(size, size), noise(size, size)
-    return Operation("peak", "matmul", 0, ready(jnp.matmul, a, b), 2 * size**3)
+FORWARD, TO_IMAGE, TO_WEIGHTS = (
+    f"convolutions, {way}" for way in ("forward", "to the image", "to the weights")
+)
 
 
 def plain(x: jax.Array, w: jax.Array) -> jax.Array:
@@ -142,13 +98,13 @@ def convolutions(game: Gan, n: int) -> Iterator[Operation]:
             for conv in (ours, plain)
         )
         in_one_go = ready(lambda x, dy: convolution._correlate(x, dy, 1), x, dy)
-        yield make("forward", name, forward, ready(ours, x, w))
+        yield make(FORWARD, name, forward, ready(ours, x, w))
         yield make(
-            *("to the image", name, to_image, slope[of_image]),
+            *(TO_IMAGE, name, to_image, slope[of_image]),
             others={"stock": stock[of_image]},
         )
         yield make(
-            *("to the weights", name, to_weights, slope[of_weights]),
+            *(TO_WEIGHTS, name, to_weights, slope[of_weights]),
             others={"stock": stock[of_weights], "in one go": in_one_go},
         )
 
@@ -194,6 +150,30 @@ def norms(game: Gan, n: int) -> Iterator[Operation]:
         yield from there_and_back(
             "LayerNorm", f"{len(xs)} of {name}", every, weights, xs, worth=worth
         )
+
+
+def skips(game: Gan, n: int) -> Iterator[Operation]:
+    """The 1 x 1 convolutions beside each block, of each network together."""
+    z, label = noise(n, game.latent_size), jnp.zeros(n, jnp.int32)
+    image = noise(2 * n, game.resolution, game.resolution, 1)
+    players = (
+        ("G", 1.0, calls(game.generator, (nn.Dense,), z, label)),
+        ("D", 1.5, calls(game.discriminator, (nn.Dense,), image)),
+    )
+    for name, worth, every in players:
+        found = [(m, shape) for m, shape in every if len(shape) == 4]
+        xs = [noise(*shape) for _, shape in found]
+        ws = [noise(shape[-1], module.features) for module, shape in found]
+        flops = sum(2.0 * x.size * w.shape[1] for x, w in zip(xs, ws, strict=True))
+
+        def multiply(ws: Any, xs: Any) -> Any:
+            return [x @ w for x, w in zip(xs, ws, strict=True)]
+
+        forward, back = there_and_back(
+            "skips", f"{len(xs)} of {name}", multiply, ws, xs, worth=worth
+        )
+        yield dataclasses.replace(forward, flops=flops)
+        yield dataclasses.replace(back, flops=2 * flops)
 
 
 def resamplings(game: Gan, n: int) -> Iterator[Operation]:
@@ -247,6 +227,7 @@ def of_a_step(game: Gan, state: TrainState, n: int) -> Sequence[Operation]:
     """All of them, n images a step."""
     return [
         *convolutions(game, n),
+        *skips(game, n),
         *norms(game, n),
         *resamplings(game, n),
         *bookkeeping(game, state, n),

@@ -22,7 +22,8 @@ import tqdm
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from benchmarks import bars, operations, pages
+from benchmarks import bars, operations, pages, timing
+from benchmarks.operations import FORWARD, TO_IMAGE, TO_WEIGHTS
 from benchmarks.rivals.published import CLASS_NAMES, measured, rules_of
 from cxr_gan import gan, parallel
 from cxr_gan.models import convolution
@@ -46,7 +47,7 @@ def whole_step(config: ConfigDict, rounds: int) -> float:
 
     contestant = Ours(config, *rules_of(config).batch())
     turn = config.loss.r1_every
-    return operations.timed(functools.partial(contestant.play, turn), rounds) / turn
+    return timing.timed(functools.partial(contestant.play, turn), rounds) / turn
 
 
 def measure(config: ConfigDict, rounds: int) -> Figures:
@@ -54,7 +55,7 @@ def measure(config: ConfigDict, rounds: int) -> Figures:
     game, shaped = shapes(config)
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shaped)
     every = operations.of_a_step(game, state, config.batch_size)
-    peak = operations.peak()
+    peak = timing.peak()
     rows = []
     for operation in tqdm.tqdm(every, "operations", disable=None):
         rows.append(
@@ -63,9 +64,9 @@ def measure(config: ConfigDict, rounds: int) -> Figures:
                 "name": operation.name,
                 "per_step": operation.per_step,
                 "flops": operation.flops,
-                "seconds": operations.timed(operation.run, rounds),
+                "seconds": timing.timed(operation.run, rounds),
                 "others": {
-                    name: operations.timed(run, rounds)
+                    name: timing.timed(run, rounds)
                     for name, run in operation.others.items()
                 },
             }
@@ -73,7 +74,7 @@ def measure(config: ConfigDict, rounds: int) -> Figures:
     return {
         "about": pages.circumstances(["jax"]),
         "batch": config.batch_size,
-        "peak": peak.flops / operations.timed(peak.run, rounds),
+        "peak": peak.flops / timing.timed(peak.run, rounds),
         "step": whole_step(config, rounds),
         "operations": rows,
     }
@@ -115,14 +116,14 @@ def convolution_table(figures: Figures) -> str:
     """GFLOP/s of each convolution, three ways to learn from it."""
     named: dict[str, dict[str, Any]] = {}
     for row in figures["operations"]:
-        if row["flops"]:
+        if row["kind"] in (FORWARD, TO_IMAGE, TO_WEIGHTS):
             named.setdefault(row["name"], {})[row["kind"]] = row
     rows = []
     for name, kinds in named.items():
-        image, weights = kinds["to the image"], kinds["to the weights"]
+        image, weights = kinds[TO_IMAGE], kinds[TO_WEIGHTS]
         flops = image["flops"]
         taken = [
-            kinds["forward"]["seconds"],
+            kinds[FORWARD]["seconds"],
             *(image["seconds"], image["others"]["stock"]),
             weights["seconds"],
             *(weights["others"][way] for way in ("in one go", "stock")),
@@ -149,8 +150,7 @@ def share_table(figures: Figures) -> str:
     """Milliseconds and share of a step of each kind of operation."""
     step, rows = figures["step"], []
     for kind, (least, taken) in kinds(figures).items():
-        name = f"convolutions, {kind}" if least else kind
-        rows.append([name, ms(taken), ms(least), f"{100 * taken / step:.0f} %"])
+        rows.append([kind, ms(taken), ms(least), f"{100 * taken / step:.0f} %"])
     head = ["", "ms a step", "ms at the peak", "share of a step"]
     return pages.table([*head], [*rows, ["a whole step", ms(step), "", "100 %"]])
 
@@ -168,7 +168,7 @@ def figure(figures: Figures) -> str:
     """SVG: every operation of a step, the one that leaves most on the table first."""
     rows = [
         (
-            f"{row['name']}, {row['kind']}",
+            f"{row['name']}, {row['kind'].removeprefix('convolutions, ')}",
             1e3 * row["per_step"] * row["flops"] / figures["peak"],
             1e3 * row["per_step"] * row["seconds"],
         )
