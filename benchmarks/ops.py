@@ -1,0 +1,234 @@
+"""Where the time of a training step goes, and how near each part is to the core's peak.
+
+    python -m benchmarks.ops --out=docs/performance.md
+
+One core, CPU time; Linux only. The page gets the tables; the figures, as JSON, and a
+drawing of them are written beside it. An operation by itself writes out what a step
+would hand on in cache, so shares are what it takes at most.
+"""
+
+import functools
+import math
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import tqdm
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from benchmarks import bars, operations, pages, timing
+from benchmarks.operations import FORWARD, TO_IMAGE, TO_WEIGHTS
+from benchmarks.rivals.published import CLASS_NAMES, measured, rules_of
+from cxr_gan import gan, parallel
+from cxr_gan.models import convolution
+from cxr_gan.state import TrainState, create_state
+
+MARK, PICTURE = "operations", "operations.svg"
+RESOLUTIONS = (64, 128, 256)
+Figures = dict[str, Any]
+
+
+def shapes(config: ConfigDict) -> tuple[gan.Gan, TrainState]:
+    """A game, and the shapes of its state."""
+    game = gan.build(config, CLASS_NAMES)
+    create = functools.partial(create_state, game)
+    return game, jax.eval_shape(create, jax.random.key(0))
+
+
+def whole_step(config: ConfigDict, rounds: int) -> float:
+    """CPU seconds of a training step, a share of the R1 penalty included."""
+    from benchmarks.rivals.ours import Ours  # which imports all of a run
+
+    contestant = Ours(config, *rules_of(config).batch())
+    turn = config.loss.r1_every
+    return timing.timed(functools.partial(contestant.play, turn), rounds) / turn
+
+
+def measure(config: ConfigDict, rounds: int) -> Figures:
+    """All operations of a step of this batch, the step itself, and the peak."""
+    game, shaped = shapes(config)
+    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shaped)
+    every = operations.of_a_step(game, state, config.batch_size)
+    peak = timing.peak()
+    rows = []
+    for operation in tqdm.tqdm(every, "operations", disable=None):
+        rows.append(
+            {
+                "kind": operation.kind,
+                "name": operation.name,
+                "per_step": operation.per_step,
+                "flops": operation.flops,
+                "seconds": timing.timed(operation.run, rounds),
+                "others": {
+                    name: timing.timed(run, rounds)
+                    for name, run in operation.others.items()
+                },
+            }
+        )
+    return {
+        "about": pages.circumstances(["jax"]),
+        "batch": config.batch_size,
+        "peak": peak.flops / timing.timed(peak.run, rounds),
+        "step": whole_step(config, rounds),
+        "operations": rows,
+    }
+
+
+def cost(config: ConfigDict) -> dict[str, float]:
+    """What XLA counts in a compiled step, per image of the batch.
+
+    XLA counts a loop's body once, so the weights are summed in one go here; and of a
+    branch the dearer side, so a step with R1 and one without are counted apart.
+    """
+    counted = {}
+    for weight in (config.loss.r1_weight, 0.0):
+        asked = config.copy_and_resolve_references()
+        asked.loss.r1_weight = weight
+        game, state = shapes(asked)
+        with mock.patch.object(convolution, "LARGE", math.inf):
+            step = parallel.compile_step(game, state, config.batch_size)
+        counted[bool(weight)] = step.cost_analysis()
+    every = config.loss.r1_every
+    return {
+        key: (counted[True][key] + (every - 1) * counted[False][key])
+        / (every * config.batch_size)
+        for key in ("flops", "bytes accessed")
+    }
+
+
+def ms(seconds: float) -> str:
+    """Three digits."""
+    return f"{1e3 * seconds:.3g}"
+
+
+def per_second(flops: float, seconds: float) -> str:
+    """GFLOP/s."""
+    return f"{flops / seconds / 1e9:.0f}"
+
+
+def convolution_table(figures: Figures) -> str:
+    """GFLOP/s of each convolution, three ways to learn from it."""
+    named: dict[str, dict[str, Any]] = {}
+    for row in figures["operations"]:
+        if row["kind"] in (FORWARD, TO_IMAGE, TO_WEIGHTS):
+            named.setdefault(row["name"], {})[row["kind"]] = row
+    rows = []
+    for name, kinds in named.items():
+        image, weights = kinds[TO_IMAGE], kinds[TO_WEIGHTS]
+        flops = image["flops"]
+        taken = [
+            kinds[FORWARD]["seconds"],
+            *(image["seconds"], image["others"]["stock"]),
+            weights["seconds"],
+            *(weights["others"][way] for way in ("in one go", "stock")),
+        ]
+        rows.append([name, *(per_second(flops, seconds) for seconds in taken)])
+    head = ["GFLOP/s", "forward", "to the image: ours", "stock"]
+    return pages.table([*head, "to the weights: ours", "in one go", "stock"], rows)
+
+
+def kinds(figures: Figures) -> dict[str, tuple[float, float]]:
+    """Seconds a step of each kind of operation: at the peak, and as measured."""
+    found: dict[str, tuple[float, float]] = {}
+    for row in figures["operations"]:
+        least, taken = found.get(row["kind"], (0.0, 0.0))
+        often = row["per_step"]
+        found[row["kind"]] = (
+            least + often * row["flops"] / figures["peak"],
+            taken + often * row["seconds"],
+        )
+    return found
+
+
+def share_table(figures: Figures) -> str:
+    """Milliseconds and share of a step of each kind of operation."""
+    step, rows = figures["step"], []
+    for kind, (least, taken) in kinds(figures).items():
+        rows.append([kind, ms(taken), ms(least), f"{100 * taken / step:.0f} %"])
+    head = ["", "ms a step", "ms at the peak", "share of a step"]
+    return pages.table([*head], [*rows, ["a whole step", ms(step), "", "100 %"]])
+
+
+def cost_table(costs: dict[str, dict[str, float]]) -> str:
+    """{resolution: per image}."""
+    rows = [
+        [f"{size} px", f"{c['flops'] / 1e9:.2f}", f"{c['bytes accessed'] / 1e6:.0f}"]
+        for size, c in costs.items()
+    ]
+    return pages.table(["", "GFLOP an image", "MB read and written an image"], rows)
+
+
+def figure(figures: Figures) -> str:
+    """SVG: every operation of a step, the one that leaves most on the table first."""
+    rows = [
+        (
+            f"{row['name']}, {row['kind'].removeprefix('convolutions, ')}",
+            1e3 * row["per_step"] * row["flops"] / figures["peak"],
+            1e3 * row["per_step"] * row["seconds"],
+        )
+        for row in figures["operations"]
+    ]
+    rows.sort(key=lambda row: row[1] - row[2])
+    title = f"A step of {figures['batch']} images: at the core's peak, and beyond"
+    return bars.draw(rows, title, "ms")
+
+
+def text(figures: Figures) -> str:
+    """Markdown."""
+    about = ", ".join(f"{k} {v}" for k, v in figures["about"].items())
+    return "\n".join(
+        [
+            f"Batch {figures['batch']}, one core; {about}. A product of two large "
+            f"matrices reaches {figures['peak'] / 1e9:.0f} GFLOP/s.\n",
+            share_table(figures),
+            f"![Operations of a step]({PICTURE})\n",
+            convolution_table(figures),
+            "Of a whole step, as XLA counts, R1 in one of eight steps included:\n",
+            cost_table(figures["costs"]),
+        ]
+    )
+
+
+def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
+    """The command."""
+    if len(argv) > 1:
+        raise app.UsageError(f"{argv[1]!r} is no flag; see --help")
+    out = pathlib.Path(values.out)
+    config = measured(values.batch)
+    group = rules_of(config).group
+    try:
+        pages.earlier(out, MARK)
+        if values.batch % group:
+            raise ValueError(f"--batch={values.batch}: give a multiple of {group}")
+    except (ValueError, FileNotFoundError) as error:
+        raise app.UsageError(str(error)) from error
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    jax.config.update("jax_platforms", "cpu")
+    figures = measure(config, values.rounds)
+    figures["costs"] = {}
+    for size in tqdm.tqdm(RESOLUTIONS, "counting", disable=None):
+        config.resolution = size
+        figures["costs"][str(size)] = cost(config)
+    pages.keep(out.with_name(PICTURE), figure(figures))
+    pages.write(out, figures, MARK, text)
+    print(f"wrote {out}, {pages.file_of(out, MARK)} and {out.with_name(PICTURE)}")
+    return 0
+
+
+def cli() -> None:
+    """The command as typed in a terminal."""
+    flags.DEFINE_string("out", None, "Page with the marks, Markdown.")
+    flags.DEFINE_integer("batch", 16, "Images a step.", 8)
+    flags.DEFINE_integer("rounds", 5, "Of which the median is taken.", 3)
+    flags.mark_flag_as_required("out")
+    app.run(main)
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

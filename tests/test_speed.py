@@ -1,0 +1,217 @@
+"""benchmarks.speed and benchmarks.ops: how they take turns, count and tell."""
+
+import functools
+import math
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from absl import flags
+
+from benchmarks import contest, operations, ops, pages, speed, standings, timing
+from benchmarks.rivals import OURS, Entry, published
+from cxr_gan import step
+from cxr_gan.models import convolution
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGE = "Words.\n<!-- speed -->\nold\n<!-- end of speed -->\nMore words.\n"
+
+
+def test_a_table_is_put_between_its_marks_and_nowhere_else():
+    assert pages.put(PAGE, "speed", "new\n") == PAGE.replace("old", "\nnew\n")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "no marks",
+        PAGE.replace("<!-- end of speed -->\n", ""),
+        PAGE + PAGE,
+        "<!-- end of speed -->\n<!-- speed -->\n",
+    ],
+)
+def test_a_page_without_both_marks_is_refused_and_told_which(page):
+    with pytest.raises(ValueError, match="<!-- speed -->"):
+        pages.put(page, "speed", "new")
+
+
+def test_figures_are_kept_beside_their_page_and_found_again(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    assert pages.earlier(page, "speed") == {}
+    pages.write(page, {"a": 1}, "speed", lambda found: f"{found}\n")
+    assert pages.earlier(page, "speed") == {"a": 1}
+    assert page.read_text() == PAGE.replace("old", "\n{'a': 1}\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"page.md", "page.speed.json"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("{", "is no JSON"), ("[]", "is not what")]
+)
+def test_figures_of_somebody_else_are_left_alone(tmp_path, text, words):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    pages.file_of(page, "speed").write_text(text)
+    with pytest.raises(ValueError, match=f"page.speed.json {words}.*move it away"):
+        pages.earlier(page, "speed")
+
+
+def turns(*seconds):
+    return [{"cpu": cpu, "wall": 2 * cpu, "rss": 5e8} for cpu in seconds]
+
+
+def test_rates_are_of_the_median_turn_and_ratios_turn_by_turn():
+    found = {
+        OURS: {"turns": turns(1, 2, 4)},
+        "other": {"turns": turns(1, 3, 8)},
+    }
+    table = standings.training(100, found).splitlines()
+    assert table[2].startswith("| cxr_gan | 50.0 | 25.0 | 1.00 (1.00 to 1.00) |")
+    other = "| other | 33.3 | 16.7 | 1.50 (1.00 to 2.00) | 1.50 (1.00 to 2.00) | 500 |"
+    assert table[3] == other
+
+
+def test_a_contest_without_us_has_no_ratio():
+    assert OURS not in standings.training(100, {"other": {"turns": turns(1)}})
+
+
+class Fake:
+    """A worker that takes no time."""
+
+    def __init__(self, name, orders):
+        self.name, self._orders = name, orders
+
+    def do(self, **order):
+        self._orders.append((self.name, order))
+        return {}
+
+
+def test_contestants_play_in_turn():
+    orders = []
+    workers = [Fake("a", orders), Fake("b", orders)]
+    answers = list(contest.in_turn(workers, 2, play=8))
+    assert orders == [(name, {"play": 8}) for name in "abab"]
+    assert [worker.name for worker, _ in answers] == list("abab")
+
+
+def test_what_a_worker_died_of_is_told(tmp_path):
+    rules = published.rules_of(published.measured(16))
+    with (
+        contest.Worker("nobody", rules, [0], tmp_path) as worker,
+        pytest.raises(RuntimeError, match=r"nobody ended(?s:.)*KeyError: 'nobody'"),
+    ):
+        worker.first_step()
+
+
+def asked(*words):
+    """The flags of the command as parsed."""
+    values = flags.FlagValues()
+    speed.define(values)
+    values(["speed", *words])
+    return values
+
+
+def test_a_contest_is_of_every_batch_on_every_number_of_cores(monkeypatch):
+    monkeypatch.setattr(speed.os, "sched_getaffinity", lambda _: {3, 5})
+    monkeypatch.setattr(Entry, "installed", True)
+    held = speed.contests(asked("--out=x"))
+    assert list(held) == [
+        *("batch 16, 1 core", "batch 64, 1 core"),
+        *("batch 16, 2 cores", "batch 64, 2 cores"),
+    ]
+    assert held["batch 64, 1 core"].cores == (3,)
+    assert held["batch 64, 2 cores"].rules.batch_size == 64
+    assert held["batch 16, 2 cores"].sampling and not held["batch 64, 1 core"].sampling
+
+
+def test_what_is_not_installed_is_told_before_anything_starts(monkeypatch):
+    monkeypatch.setattr(
+        Entry, "installed", property(lambda self: self.needs != "torch")
+    )
+    with pytest.raises(ValueError, match=r"PyTorch needs torch.*pip install"):
+        speed.contests(asked("--out=x"))
+    assert speed.contests(asked("--quick"))["batch 16, 1 core"].names == (OURS,)
+
+
+@pytest.mark.parametrize("batch", [12, 24])
+def test_a_batch_that_cores_cannot_share_is_refused(batch, monkeypatch):
+    monkeypatch.setattr(speed.os, "sched_getaffinity", lambda _: {3, 5})
+    with pytest.raises(
+        ValueError, match=f"--batch={batch} on 2 cores: .*multiple of 16"
+    ):
+        speed.contests(asked("--cores=2", f"--batch={batch}", f"--rival={OURS}"))
+
+
+def test_more_cores_than_there_are_are_refused(monkeypatch):
+    monkeypatch.setattr(speed.os, "sched_getaffinity", lambda _: {3, 5})
+    with pytest.raises(ValueError, match="--cores=3: this process may use 2"):
+        speed.contests(asked("--out=x", "--cores=3", f"--rival={OURS}"))
+
+
+@pytest.mark.slow
+def test_the_quick_contest_prints_a_table():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.speed", "--quick", f"--rival={OURS}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = (line for line in done.stdout.splitlines() if line.startswith("| cxr_gan"))
+    assert "1.00 (1.00 to 1.00)" in row
+
+
+def test_the_convolutions_of_the_table_are_those_of_a_step(monkeypatch):
+    """Their FLOPs are nearly all that XLA counts in a step without R1."""
+    monkeypatch.setattr(convolution, "LARGE", math.inf)  # XLA counts a loop's body once
+    monkeypatch.setattr(operations, "noise", lambda *s: np.zeros(s, np.float32))
+    config = published.measured(16)
+    config.loss.r1_weight = 0.0
+    game, state = ops.shapes(config)
+    image, label = published.rules_of(config).batch()
+    play = functools.partial(step.train_step, game)
+    play = jax.vmap(play, axis_name=step.AXIS, in_axes=(None, 0, None))
+    share = {"image": image[None], "label": label[None]}
+    counted = jax.jit(play).lower(state, share, tiny.key(0)).cost_analysis()["flops"]
+    listed = sum(x.per_step * x.flops for x in operations.convolutions(game, 16))
+    assert 0.85 * counted < listed < counted
+
+
+@pytest.mark.slow
+def test_operations_of_a_tiny_step_are_timed_and_told(monkeypatch):
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
+    config = tiny.tiny_config(16)
+    figures = ops.measure(config, rounds=1)
+    kinds = ops.kinds(figures)
+    assert all(taken > 0 for _, taken in kinds.values())
+    assert {
+        operations.TO_WEIGHTS,
+        "skips",
+        "LayerNorm",
+        "upsample",
+        "Adam",
+        "EMA",
+    } < kinds.keys()
+    figures["costs"] = {"16": ops.cost(config)}
+    assert figures["costs"]["16"]["flops"] > 0
+    words = ops.text(figures)
+    for row in figures["operations"]:
+        assert "convolutions" not in row["kind"] or row["name"] in words
+        assert row["name"] in ops.figure(figures)
+
+
+@pytest.mark.parametrize(
+    ("mark", "text"), [(speed.MARK, standings.text), (ops.MARK, ops.text)]
+)
+def test_the_page_has_the_tables_of_its_figures(mark, text):
+    page = ROOT / "docs/performance.md"
+    figures = pages.earlier(page, mark)
+    if not figures:
+        pytest.skip(f"{pages.file_of(page, mark)}: not measured yet")
+    words = page.read_text()
+    assert pages.put(words, mark, text(figures)) == words
