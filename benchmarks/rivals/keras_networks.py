@@ -68,6 +68,25 @@ class Unshuffle(layers.Layer):
         return tf.nn.space_to_depth(x, 2)
 
 
+class Gain(layers.Layer):
+    """A factor that is learnt, from 0 on."""
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Of any shape."""
+        self.gain = self.add_weight(shape=(1,), initializer="zeros", name="gain")
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """x times it."""
+        return self.gain * x
+
+
+def head(x: Tensor) -> Tensor:
+    """A smooth reading of the features, and their fine detail, added."""
+    smooth = Blur()(Shuffle()(conv(x, 4, "head_smooth")))
+    fine = layers.LeakyReLU(0.2)(conv(x, 16, "head_fine"))
+    return smooth + Gain(name="head")(Shuffle()(conv(fine, 4, "head_detail")))
+
+
 def generator(rules: Rules) -> keras.Model:
     """[z [n, latent], label int32 [n]] -> [n, s, s, 1] in [-1, 1]."""
     z = keras.Input((rules.latent_size,))
@@ -78,8 +97,8 @@ def generator(rules: Rules) -> keras.Model:
     x = layers.Reshape((4, 4, rules.widths_g[0]))(x)
     for i, features in enumerate(rules.widths_g[1:]):
         x = up_block(x, condition, features, f"block{i}")
-    x = conv(layers.ReLU()(adaptive(x, condition, "norm")), 4, "head")
-    return keras.Model([z, label], layers.Activation("tanh")(Blur()(Shuffle()(x))))
+    x = head(layers.ReLU()(adaptive(x, condition, "norm")))
+    return keras.Model([z, label], layers.Activation("tanh")(x))
 
 
 def down_block(x: Tensor, features: int, norm: bool, name: str) -> Tensor:

@@ -42,6 +42,25 @@ class UpBlock(nn.Module):
         return upsample(self.skip(x)) + h
 
 
+class Head(nn.Module):
+    """A smooth reading of the features, and their fine detail, added."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.smooth = nn.Conv2d(features, 4, 3, padding=1)
+        self.fine = nn.Conv2d(features, 16, 3, padding=1)
+        self.detail = nn.Conv2d(16, 4, 3, padding=1)
+        self.gain = nn.Parameter(torch.zeros(1))
+        taps = torch.tensor([-1.0, 4.0, 10.0, 4.0, -1.0]) / 16
+        self.register_buffer("blur", torch.outer(taps, taps)[None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [n, features, h, w] -> [n, 1, 2h, 2w]."""
+        smooth = F.pad(F.pixel_shuffle(self.smooth(x), 2), (2,) * 4, mode="replicate")
+        detail = F.pixel_shuffle(self.detail(F.leaky_relu(self.fine(x), 0.2)), 2)
+        return F.conv2d(smooth, self.blur) + self.gain * detail
+
+
 class Generator(nn.Module):
     """As cxr_gan.models.generator."""
 
@@ -53,9 +72,7 @@ class Generator(nn.Module):
         pairs = itertools.pairwise(widths)
         self.blocks = nn.ModuleList(UpBlock(a, b, condition) for a, b in pairs)
         self.norm = AdaptiveNorm(widths[-1], condition)
-        self.head = nn.Conv2d(widths[-1], 4, 3, padding=1)
-        taps = torch.tensor([-1.0, 4.0, 10.0, 4.0, -1.0]) / 16
-        self.register_buffer("blur", torch.outer(taps, taps)[None, None])
+        self.head = Head(widths[-1])
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         """z [n, latent], label int64 [n] -> [n, 1, s, s] in [-1, 1]."""
@@ -63,8 +80,7 @@ class Generator(nn.Module):
         x = self.stem(condition).view(len(z), 4, 4, -1).permute(0, 3, 1, 2)
         for block in self.blocks:
             x = block(x, condition)
-        x = F.pixel_shuffle(self.head(F.relu(self.norm(x, condition))), 2)
-        return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), self.blur).tanh()
+        return self.head(F.relu(self.norm(x, condition))).tanh()
 
 
 class DownBlock(nn.Module):
