@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from absl import flags
+from absl import app, flags
 
 from benchmarks import contest, operations, ops, pages, speed, standings, timing
 from benchmarks.rivals import OURS, Entry, published
@@ -150,6 +150,58 @@ def test_more_cores_than_there_are_are_refused(monkeypatch):
     monkeypatch.setattr(speed.os, "sched_getaffinity", lambda _: {3, 5})
     with pytest.raises(ValueError, match="--cores=3: this process may use 2"):
         speed.contests(asked("--out=x", "--cores=3", f"--rival={OURS}"))
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Contests that are held in no time: us and another, one turn each."""
+
+    def hold(contest, done):
+        done("all of it")
+        start = turns(3)[0]
+        took = {"cold": start, "warm": start, "turns": turns(1)}
+        if contest.sampling:
+            took["sampling"] = {"1": turns(1), "16": turns(1), "256": turns(1)}
+        return {OURS: took, "other": took}
+
+    monkeypatch.setattr(contest.Contest, "hold", hold)
+
+
+def test_contests_are_added_to_those_of_the_page(held, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    for batch in (64, 16):
+        words = (f"--batch={batch}", "--cores=1", f"--rival={OURS}")
+        assert speed.main([""], asked(f"--out={page}", *words)) == 0
+    figures = pages.earlier(page, speed.MARK)
+    assert set(figures) == {"batch 64, 1 core", "batch 16, 1 core"}
+    told = page.read_text()
+    assert told == pages.put(PAGE, speed.MARK, standings.text(figures))
+    assert told.index("### Batch 16, 1 core") < told.index("### Batch 64, 1 core")
+    assert "| cxr_gan | 128.0 | 64.0 | 1.00 (1.00 to 1.00) |" in told
+    assert "| other | 32, 16 | 128, 64 | 256, 128 |" in told  # sampling
+
+
+def test_quick_prints_and_writes_nothing(held, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert speed.main([""], asked("--quick", f"--rival={OURS}")) == 0
+    assert "### Batch 16, 1 core" in capsys.readouterr().out
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ([], "give a page"),
+        (["--quick", "--out=x.md"], "give a page"),
+        (["--out=nowhere.md"], "nowhere.md: no such page"),
+        (["--quick", "more"], "'more' is no flag"),
+    ],
+)
+def test_a_command_that_cannot_be_followed_is_refused(words, complaint):
+    values = asked(*words)
+    with pytest.raises(app.UsageError, match=complaint):
+        speed.main(["", *(w for w in words if not w.startswith("-"))], values)
 
 
 @pytest.mark.slow
