@@ -93,11 +93,11 @@ def test_the_model_card_shows_figures_copies_limits_and_licence(folder):
         assert words in text
 
 
-def test_a_bar_in_a_class_name_does_not_break_the_tables(folder):
+def test_a_bar_in_the_name_of_a_space_does_not_break_the_tables(folder):
     assert published.command(folder) == 0
     card = shelf.read_card(folder / "tiny.json")
-    card["report"]["figures"][0]["group"] = "a|b"
-    assert r"| FID | cxr | a\|b |" in page.model_card(card)
+    card["report"]["figures"][0]["space"] = "a|b"
+    assert r"| FID | a\|b | all classes |" in page.model_card(card)
 
 
 @pytest.mark.parametrize(
