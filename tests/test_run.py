@@ -100,6 +100,7 @@ def test_a_longer_run_is_the_same_run(tmp_path):
 
 def test_a_start_that_was_killed_while_claiming_can_be_repeated(tmp_path):
     (tmp_path / "run.unfinished").write_text('{"conf')
+    (tmp_path / "run.lock").write_text("process 7 on a host since yesterday")
     run.claim(tmp_path, RECORD)
     assert json.loads((tmp_path / "run.json").read_text()) == RECORD
 
