@@ -83,23 +83,6 @@ def unbroken(open_run, tmp_path_factory):
 # Numbers
 
 
-def test_a_batch_that_lacks_a_class_ends_the_run_and_is_named_by_its_round(
-    open_run, tmp_path, monkeypatch
-):
-    whole = train.open_feed
-
-    def open_feed(run, first):
-        for done, batch in enumerate(whole(run, first), start=first + 1):
-            label = batch["label"] * 0 if done == 5 else batch["label"]
-            yield {**batch, "label": label}
-
-    monkeypatch.setattr(train, "open_feed", open_feed)
-    run = open_run(tmp_path / "run", report_kimg=6 * ROUND)
-    with pytest.raises(report.NonFiniteError, match=r"PNEUMONIA.* step 5$"):
-        train.train(run)
-    assert steps_of(run) == [2, 4]
-
-
 def test_weights_that_explode_end_the_run_within_the_interval(
     open_run, tmp_path, spoil
 ):
