@@ -35,7 +35,6 @@ def main(argv: Sequence[str]) -> None:
     try:
         from cxr_gan import parallel, run
 
-        parallel.share_heap()
         if _MULTIHOST.value:
             hosts.join()
         parallel.keep_compilations()

@@ -1,10 +1,8 @@
 """The only file with pmap: one program on every device, one share of the batch each."""
 
-import ctypes
 import functools
 import os
 import pathlib
-import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -46,17 +44,6 @@ def keep_compilations() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
     # A start compiles some thirty small programs beside the step.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def share_heap() -> None:
-    """Has all threads allocate from one heap, where the C library is glibc.
-
-    Left alone it makes eight for each core, and each keeps for good the most that a
-    thread ever needed of it: 2.1 GB after 1,500 small steps, and 1.1 GB of one heap.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        arena_max = -8  # M_ARENA_MAX of malloc.h
-        ctypes.CDLL(None).mallopt(arena_max, 1)
 
 
 def compile_step(gan: Gan, state: TrainState, batch_size: int) -> Step:

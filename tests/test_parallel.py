@@ -1,7 +1,4 @@
 import os
-import platform
-import subprocess
-import sys
 import types
 
 import chex
@@ -123,32 +120,6 @@ def test_devices_that_were_asked_for_are_kept(asked, monkeypatch):
     parallel.jax.config.values["jax_num_cpu_devices"] = 2
     parallel.use_cores(4)
     assert asked == {}
-
-
-HEAPS = """
-import ctypes, sys, threading
-from cxr_gan import parallel
-if sys.argv[1:]:
-    parallel.share_heap()
-def allocate():
-    kept.append(bytearray(10_000))
-    barrier.wait()
-kept, barrier = [], threading.Barrier(4)
-threads = [threading.Thread(target=allocate) for _ in range(4)]
-[thread.start() for thread in threads]
-[thread.join() for thread in threads]
-ctypes.CDLL(None).malloc_stats()  # to stderr: a line for each heap
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's heaps")
-def test_threads_share_one_heap():
-    def heaps(*shared):
-        command = [sys.executable, "-c", HEAPS, *shared]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return done.stderr.count("Arena ")
-
-    assert heaps("shared") == 1 < heaps()
 
 
 def test_processes_that_share_the_cores_are_not_given_all_of_them(asked):
