@@ -111,7 +111,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
     for held in hold(asked):
         if out:
             pages.write(out, {**earlier, **held}, MARK, standings.text)
-            print(f"wrote {out} and {out.with_suffix('.json')}")
+            print(f"wrote {out} and {pages.file_of(out, MARK)}")
         else:
             print(standings.text(held))
     return 0
