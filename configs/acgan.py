@@ -76,7 +76,7 @@ def get_config() -> ConfigDict:
     # Schedule
     config.batch_size = 16  # over all devices, equally many of each class
     config.microbatches = 1  # parts of a device's share, one after the other; the same
-    #                          step in less memory, and a tenth slower
+    #                          step in less memory, for one more forward pass of G
     config.total_kimg = 250.0  # thousands of real images shown to D
     config.max_minutes = 0.0  # wall time of one call, then it saves and ends; 0 = none
     config.report_kimg = 1.0  # between lines of figures

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cxr_gan.page.text import MEANINGS, headline, measured, name_of
+from cxr_gan.page.text import MEANINGS, beside_floor, headline
 
 COPIES = "generated~train"  # sets of the figures of copies
 NOT_FOR = (
@@ -76,17 +76,7 @@ def _data(card: dict[str, Any]) -> list[str]:
 
 def _table(figures: Sequence[dict[str, Any]]) -> str:
     rows = [("figure", "seen in", "of", "n", "generated", "floor: real")]
-    for row in figures:
-        rows.append(
-            (
-                name_of(row["metric"]),
-                row["space"],
-                row["group"],
-                str(row["n"]),
-                measured(row),
-                measured(row["floor"]),
-            )
-        )
+    rows += map(beside_floor, figures)
     return _markdown(rows)
 
 

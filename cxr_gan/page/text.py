@@ -127,21 +127,23 @@ def headline(report: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def beside_floor(row: dict[str, Any]) -> tuple[str, ...]:
+    """A figure of a report -> name, space, group, n, it and its floor, as words."""
+    return (
+        name_of(row["metric"]),
+        row["space"],
+        row["group"],
+        str(row["n"]),
+        measured(row),
+        measured(row["floor"]),
+    )
+
+
 def summary(report: dict[str, Any]) -> str:
     """The short table for a terminal, notes above it."""
     lines = [f"note: {note}" for note in report["notes"]]
     table = [("figure", "seen in", "of", "n", "generated", "real (floor)")]
-    for row in headline(report):
-        table.append(
-            (
-                name_of(row["metric"]),
-                row["space"],
-                row["group"],
-                str(row["n"]),
-                measured(row),
-                measured(row["floor"]),
-            )
-        )
+    table += map(beside_floor, headline(report))
     lines += columns(table)
     if "utility" in report:
         lines += use(report["utility"])
