@@ -75,9 +75,8 @@ def _data(card: dict[str, Any]) -> list[str]:
 
 
 def _table(figures: Sequence[dict[str, Any]]) -> str:
-    rows = [("figure", "seen in", "of", "n", "generated", "floor: real")]
-    rows += map(beside_floor, figures)
-    return _markdown(rows)
+    head = ("figure", "seen in", "of", "n", "generated", "floor: real")
+    return _markdown([head, *map(beside_floor, figures)])
 
 
 def _meanings(figures: Sequence[dict[str, Any]]) -> str:

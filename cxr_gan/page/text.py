@@ -142,9 +142,8 @@ def beside_floor(row: dict[str, Any]) -> tuple[str, ...]:
 def summary(report: dict[str, Any]) -> str:
     """The short table for a terminal, notes above it."""
     lines = [f"note: {note}" for note in report["notes"]]
-    table = [("figure", "seen in", "of", "n", "generated", "real (floor)")]
-    table += map(beside_floor, headline(report))
-    lines += columns(table)
+    head = ("figure", "seen in", "of", "n", "generated", "real (floor)")
+    lines += columns([head, *map(beside_floor, headline(report))])
     if "utility" in report:
         lines += use(report["utility"])
     return "\n".join(lines)
