@@ -21,14 +21,14 @@ RATE = 1e-3
 class InTorch:
     """`torch_rival`, spoken to in NumPy and in our layout."""
 
-    def __init__(self, rules):
+    def __init__(self, rules, **options):
         torch = pytest.importorskip(
             "torch", reason="PyTorch is not installed: pip install -e '.[bench]'"
         )
         from benchmarks.rivals import torch_rival
 
         torch.manual_seed(0)
-        self.rival = torch_rival.TorchRival(rules)
+        self.rival = torch_rival.TorchRival(rules, **options)
         self.tensor = torch.from_numpy
         self.augmented = torch_rival.augment
 
@@ -130,7 +130,11 @@ def keras_word(word: str) -> str:
     return renamed.get(word, word)
 
 
-RIVALS = {"torch": InTorch, "keras": InKeras}
+RIVALS = {
+    "torch": InTorch,
+    "torch, as tutorials write it": functools.partial(InTorch, tuned=False),
+    "keras": InKeras,
+}
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +202,7 @@ def rounds():
     return rules, start, played
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", RIVALS)
 def test_two_rounds_have_our_losses(library, rounds):
     rules, start, played = rounds
     rival = RIVALS[library](rules)

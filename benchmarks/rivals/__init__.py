@@ -23,7 +23,8 @@ OURS = "cxr_gan"
 # To measure another program, add it here.
 RIVALS = {
     OURS: Entry("ours", "jax"),
-    "PyTorch": Entry("torch_rival", "torch"),
+    "PyTorch": Entry("torch_rival", "torch", {"tuned": False}),
+    "PyTorch, tuned": Entry("torch_rival", "torch"),
     "PyTorch, compiled": Entry("torch_rival", "torch", {"compiled": True}),
     "PyTorch, bfloat16": Entry("torch_rival", "torch", {"bfloat16": True}),
     "Keras, tf.function": Entry("keras_rival", "keras"),

@@ -1,4 +1,4 @@
-"""One convolution whose gradients are convolutions of the same canonical kind."""
+"""Convolutions whose gradients are what XLA:CPU multiplies fast."""
 
 import functools
 from typing import Any
@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+
+from cxr_gan.models.backend import on_cpu
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 LARGE = 16  # pixels a side, from where on weights learn from two images at a time
@@ -46,14 +48,14 @@ def _of_weights(x: jax.Array, dy: jax.Array, pad: int) -> jax.Array:
     n, side = x.shape[:2]
     if side < LARGE or n % 2:
         return _correlate(x, dy, pad)
-    pairs = [a.reshape(n // 2, 2, *a.shape[1:]) for a in (x, dy)]
     k = side + 2 * pad + 1 - dy.shape[1]
     none = jnp.zeros((k, k, x.shape[-1], dy.shape[-1]))  # float32, whatever x is
 
-    def add(total: jax.Array, pair: list[jax.Array]) -> tuple[jax.Array, None]:
+    def add(total: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
+        pair = [lax.dynamic_slice_in_dim(a, first, 2) for a in (x, dy)]
         return total + _correlate(pair[0], pair[1], pad), None
 
-    return lax.scan(add, none, pairs)[0].astype(x.dtype)
+    return lax.scan(add, none, jnp.arange(0, n, 2))[0].astype(x.dtype)
 
 
 def _correlate(x: jax.Array, dy: jax.Array, pad: int) -> jax.Array:
@@ -87,7 +89,7 @@ class Conv3x3(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, h, w, c] -> [n, h, w, features], of dtype."""
-        canonical = _same if jax.default_backend() == "cpu" else None
+        canonical = _same if on_cpu() else None
         return nn.Conv(
             self.features,
             (3, 3),
@@ -96,3 +98,13 @@ class Conv3x3(nn.Module):
             conv_general_dilated=canonical,
             name="conv",
         )(x)
+
+
+def by_pixel(dense: nn.Dense, x: jax.Array) -> jax.Array:
+    """A 1 x 1 convolution: x [n, h, w, c] -> [n, h, w, dense.features].
+
+    All pixels are the rows of one matrix. The slope of the weights is then a plain
+    product too: twice to four times as fast on CPUs as that of a product of four axes.
+    """
+    mixed = dense(x.reshape(-1, x.shape[-1]))
+    return mixed.reshape(*x.shape[:-1], dense.features)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cxr_gan.models.convolution import Conv3x3
+from cxr_gan.models.convolution import Conv3x3, by_pixel
 from cxr_gan.models.layers import (
     LayerNorm,
     downsample,
@@ -34,7 +34,7 @@ class DownBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, h, w, c] -> [n, h / 2, w / 2, features]."""
         wide = {"features": self.features, "dtype": self.dtype}
-        skip = nn.Dense(**wide, use_bias=False, name="skip")(downsample(x))
+        skip = by_pixel(nn.Dense(**wide, use_bias=False, name="skip"), downsample(x))
         h = LayerNorm(name="norm_in")(x) if self.norm else x
         h = Conv3x3(x.shape[-1], self.dtype, name="conv_in")(nn.leaky_relu(h, 0.2))
         h = LayerNorm(name="norm_out")(h) if self.norm else h

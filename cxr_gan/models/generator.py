@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cxr_gan.models.convolution import Conv3x3
+from cxr_gan.models.convolution import Conv3x3, by_pixel
 from cxr_gan.models.layers import AdaptiveLayerNorm, blur, pixel_shuffle, upsample
 
 
@@ -20,7 +20,7 @@ class UpBlock(nn.Module):
     def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
         """x [n, h, w, c], condition [n, d] -> [n, 2h, 2w, features]."""
         wide = {"features": self.features, "dtype": self.dtype}
-        skip = nn.Dense(**wide, use_bias=False, name="skip")(x)
+        skip = by_pixel(nn.Dense(**wide, use_bias=False, name="skip"), x)
         h = nn.relu(AdaptiveLayerNorm(name="norm_in")(x, condition))
         h = upsample(Conv3x3(**wide, name="conv_in")(h))
         h = nn.relu(AdaptiveLayerNorm(name="norm_out")(h, condition))

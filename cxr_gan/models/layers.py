@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from cxr_gan.models.backend import written
+
 
 def upsample(x: jax.Array) -> jax.Array:
     """x [n, h, w, c] -> [n, 2h, 2w, c]: bilinear; the border repeats itself.
@@ -12,7 +14,7 @@ def upsample(x: jax.Array) -> jax.Array:
     Equal to nearest-neighbour doubling and then a [1, 2, 1] / 4 blur on each axis, so
     that no block edges are left for the next convolution to remove.
     """
-    return _double(_double(x, 1), 2)
+    return _double(written(_double(written(x), 2)), 1)
 
 
 def _double(x: jax.Array, axis: int) -> jax.Array:
@@ -74,10 +76,17 @@ def pixel_unshuffle(x: jax.Array) -> jax.Array:
     return x.reshape(n, h // 2, w // 2, 4 * c)
 
 
-def normalize(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
-    """x [n, ...] -> the same shape, mean 0 and variance 1 over each whole example.
+def normalize(
+    x: jax.Array,
+    scale: jax.Array | float = 1.0,
+    bias: jax.Array | float = 0.0,
+    epsilon: float = 1e-5,
+) -> jax.Array:
+    """x [n, ...] -> the same shape: mean 0 and variance 1 over each whole example,
+    then times scale, plus bias (broadcast to x).
 
-    float32, whatever x is: sums over whole images need it.
+    float32, whatever x is: sums over whole images need it. Scale and bias are joined
+    with mean and variance first, so that x itself is read but once.
 
     Source: Ba et al. 2016, "Layer Normalization", eq. 3, over height, width, channels.
     """
@@ -85,7 +94,9 @@ def normalize(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
     axes = tuple(range(1, x.ndim))
     mean = x.mean(axes, keepdims=True)
     variance = (x * x).mean(axes, keepdims=True) - mean * mean
-    return (x - mean) * lax.rsqrt(jnp.maximum(variance, 0.0) + epsilon)
+    gain = scale * lax.rsqrt(jnp.maximum(variance, 0.0) + epsilon)
+    gain, shift = written((gain, bias - mean * gain))
+    return gain * x + shift
 
 
 class LayerNorm(nn.Module):
@@ -96,7 +107,7 @@ class LayerNorm(nn.Module):
         """x [n, h, w, c] -> [n, h, w, c], of x's dtype."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        return (normalize(x) * scale + bias).astype(x.dtype)
+        return normalize(x, scale, bias).astype(x.dtype)
 
 
 class AdaptiveLayerNorm(nn.Module):
@@ -112,7 +123,7 @@ class AdaptiveLayerNorm(nn.Module):
         init = nn.initializers.normal(0.02)
         gains = nn.Dense(2 * x.shape[-1], kernel_init=init, name="gains")(condition)
         scale, bias = jnp.split(gains[:, None, None, :], 2, axis=-1)
-        return (normalize(x) * (1 + scale) + bias).astype(x.dtype)
+        return normalize(x, 1 + scale, bias).astype(x.dtype)
 
 
 def group_deviation(x: jax.Array, group: int, num_classes: int) -> jax.Array:
