@@ -38,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
         if _MULTIHOST.value:
             hosts.join()
         parallel.keep_compilations()
+        parallel.keep_memory()
         opened = run.open_run(flags.FLAGS.config, folder)
     except (ValueError, OSError) as error:
         fail(str(error))

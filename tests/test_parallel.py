@@ -1,4 +1,7 @@
 import os
+import platform
+import subprocess
+import sys
 import types
 
 import chex
@@ -126,6 +129,39 @@ def test_processes_that_share_the_cores_are_not_given_all_of_them(asked):
     parallel.jax.distributed.is_initialized = lambda: True
     parallel.use_cores(6)
     assert asked == {}
+
+
+ROUNDS = """
+import os, resource, sys, threading
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+from cxr_gan import parallel
+assert sys.argv[1] == "let go" or parallel.keep_memory()
+def step():
+    return b"x" * 100_000_000
+def work():
+    step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        step()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone")
+def test_a_single_core_keeps_the_memory_of_a_step():
+    """Counted in pages that the system had to clear anew for three more steps."""
+    asked_for = {
+        word: int(subprocess.check_output([sys.executable, "-c", ROUNDS, word]))
+        for word in ("let go", "keep")
+    }
+    assert asked_for["keep"] < 100 < 50_000 < asked_for["let go"]
+
+
+def test_several_cores_are_left_their_heaps(asked):
+    assert not parallel.keep_memory()
 
 
 def test_the_wish_of_one_process_counts_at_once():

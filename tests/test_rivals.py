@@ -218,7 +218,7 @@ def test_two_rounds_have_our_losses(library, rounds):
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_rival_augments_as_strongly_as_we_do(library, policy, rounds):
     rules = dataclasses.replace(rounds[0], **{policy: 0.3})
-    image = np.random.default_rng(0).uniform(-1, 1, (1000, 16, 16, 1)) + 0.5
+    image = np.random.default_rng(0).uniform(-1, 1, (8000, 16, 16, 1)) + 0.5
     image = image.astype(np.float32)
     keys = jax.random.split(key(0), len(image))
     own = jax.jit(augment.augment, static_argnums=2)(image, keys, ((policy, 0.3),))

@@ -44,6 +44,7 @@ class Ours:
 def build(rules: Rules, cores: int) -> Ours:
     """A device of each core, as `cxr_gan.main` makes them."""
     parallel.keep_compilations()
+    parallel.keep_memory()
     parallel.use_cores(shares=rules.batch_size // rules.group)
     if jax.local_device_count() != cores:
         raise ValueError(f"{jax.local_device_count()} devices were made, not {cores}")
