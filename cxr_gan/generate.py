@@ -155,10 +155,11 @@ def draw(order: Order) -> Iterator[np.ndarray]:
     size = sampling.chunk()
     for start in range(0, len(order.labels), size):
         labels = order.labels[start : start + size]
+        whole = np.resize(labels, size)  # never one image alone: see `sample`
         batch = sampling.sample(
-            order.params, labels, order.seed, start=start, truncation=order.truncation
+            order.params, whole, order.seed, start=start, truncation=order.truncation
         )
-        yield from images.to_uint8(batch[..., 0])
+        yield from images.to_uint8(batch[: len(labels), ..., 0])
 
 
 def draw_grid(order: Order, written: int) -> None:
