@@ -1,4 +1,4 @@
-"""The round of cxr_gan in Keras, on TensorFlow: one graph, or `train_on_batch`.
+"""The round of cxr_gan in Keras, on TensorFlow: one graph for all of it.
 
 Real and generated images judged in one batch; one forward pass of G for both turns.
 """
@@ -141,34 +141,25 @@ class KerasGan(keras.Model):
 
 
 class KerasRival:
-    """`KerasGan` trained by a graph of our own, or by `train_on_batch`."""
+    """`KerasGan`, trained by a graph of our own."""
 
-    def __init__(self, rules: Rules, on_batch: bool = False):
-        self.gan, self._on_batch = KerasGan(rules), on_batch
+    def __init__(self, rules: Rules):
+        self.gan = KerasGan(rules)
         self._batch = rules.batch()
         self._step: Any = tf.function(self.gan.train_step)
         self._draw: Any = tf.function(self.gan.g, reduce_retracing=True)
         self._rules, self._rng = rules, np.random.default_rng(0)
-        if on_batch:
-            self.gan.compile()
 
     def play(self, rounds: int) -> None:
         """Each is done when its losses have been read."""
         for _ in range(rounds):
-            if self._on_batch:
-                self.gan.train_on_batch(*self._batch)
-            else:
-                losses = self._step(self._batch)
-                losses["g/adversarial"].numpy()
+            losses = self._step(self._batch)
+            losses["g/adversarial"].numpy()
 
     def sample(self, count: int) -> np.ndarray:
-        """All in one batch; `predict` goes with `train_on_batch`."""
+        """All in one batch."""
         label = np.arange(count, dtype=np.int32) % self._rules.num_classes
         z = self._rng.standard_normal((count, self._rules.latent_size), np.float32)
-        if self._on_batch:
-            return (
-                self.gan.g.predict([z, label], batch_size=count, verbose=0) * 0.5 + 0.5
-            )
         return self._draw([z, label]).numpy() * 0.5 + 0.5
 
 
@@ -179,7 +170,7 @@ def use_threads(cores: int) -> None:
     keras.utils.set_random_seed(0)
 
 
-def build(rules: Rules, cores: int, **options: bool) -> KerasRival:
-    """On so many threads. options: on_batch."""
+def build(rules: Rules, cores: int) -> KerasRival:
+    """On so many threads."""
     use_threads(cores)
-    return KerasRival(rules, **options)
+    return KerasRival(rules)

@@ -10,11 +10,11 @@ the widths are the notebooks').
 """
 
 import keras
-import numpy as np
 from keras import layers
 
 from benchmarks.rivals.keras_rival import use_threads
 from benchmarks.rivals.rules import Rules
+from benchmarks.rivals.stacked import Stacked
 
 LATENT = 100
 
@@ -48,47 +48,16 @@ def discriminator(num_classes: int) -> keras.Model:
     )
 
 
-class PublicAcgan:
-    """Three calls of `train_on_batch` a round."""
-
-    def __init__(self, rules: Rules):
-        if rules.resolution != 64:
-            raise ValueError(f"the public layout is of 64 px, not {rules.resolution}")
-        self._rules, self._rng = rules, np.random.default_rng(0)
-        self.g = generator(rules.num_classes)
-        self.d = discriminator(rules.num_classes)
-        losses = ["binary_crossentropy", "sparse_categorical_crossentropy"]
-        self.d.compile(keras.optimizers.Adam(2e-4, 0.5), losses)
-        self.stacked = keras.Model(self.g.inputs, self.d(self.g.outputs[0]))
-        self.stacked.compile(keras.optimizers.Adam(2e-4, 0.5), losses)
-        image, self._label = rules.batch()
-        self._real = image.astype(np.float32) / 127.5 - 1
-
-    def play(self, rounds: int) -> None:
-        """D on real, D on generated, G through D."""
-        n, label = self._rules.batch_size, self._label
-        ones, zeros = np.ones((n, 1), np.float32), np.zeros((n, 1), np.float32)
-        for _ in range(rounds):
-            self.d.trainable = True
-            self.d.train_on_batch(self._real, [ones, label])
-            self.d.train_on_batch(self._draw(label), [zeros, label])
-            self.d.trainable = False
-            self.stacked.train_on_batch([self._noise(n), label], [ones, label])
-
-    def _noise(self, count: int) -> np.ndarray:
-        return self._rng.standard_normal((count, LATENT), np.float32)
-
-    def _draw(self, label: np.ndarray) -> np.ndarray:
-        inputs = [self._noise(len(label)), label]
-        return self.g.predict(inputs, batch_size=len(label), verbose=0)
-
-    def sample(self, count: int) -> np.ndarray:
-        """By `predict`, all in one batch."""
-        label = np.arange(count, dtype=np.int32) % self._rules.num_classes
-        return self._draw(label) * 0.5 + 0.5
-
-
-def build(rules: Rules, cores: int) -> PublicAcgan:
+def build(rules: Rules, cores: int) -> Stacked:
     """On so many threads."""
+    if rules.resolution != 64:
+        raise ValueError(f"the public layout is of 64 px, not {rules.resolution}")
     use_threads(cores)
-    return PublicAcgan(rules)
+    return Stacked(
+        rules,
+        networks=(generator(rules.num_classes), discriminator(rules.num_classes)),
+        losses=["binary_crossentropy", "sparse_categorical_crossentropy"],
+        weights=([1.0, 1.0], [1.0, 1.0]),
+        adam=lambda: keras.optimizers.Adam(2e-4, 0.5),
+        classes_of_fake=True,
+    )
