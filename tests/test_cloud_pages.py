@@ -9,6 +9,7 @@ import tomllib
 import pytest
 from test_cloud import ROOT, WORKDIR, Cloud, script
 
+import cxr_gan
 from cxr_gan import hosts
 
 # As in test_cloud, but what is started under it is done before it returns.
@@ -152,6 +153,21 @@ def test_the_page_of_skypilot_can_be_followed(person):
     assert "--config.resolution=128" in person.trained()[1]
     assert "--config.dataset=data" in person.trained()[1]
     assert (person.checkout / "data/a.png").exists()
+
+
+def test_what_is_said_of_a_workdir_in_a_bucket_can_be_typed(person):
+    model = "gs://my-bucket/runs/a"
+    with pytest.raises(ValueError, match="model=gs") as refused:
+        cxr_gan.load(model)
+    fetch, keep = re.findall("gcloud .*", str(refused.value))
+    (person.bucket / "runs/a").mkdir(parents=True)
+    (person.bucket / "runs/a/run.json").write_text("{}")
+    (person.checkout / "a").mkdir()
+    person.type(fetch)
+    assert (person.checkout / "a/run.json").read_text() == "{}"
+    (person.checkout / "a/metrics.jsonl").write_text("round")
+    person.type(keep)
+    assert (person.bucket / "runs/a/metrics.jsonl").read_text() == "round"
 
 
 def test_the_section_of_the_readme_can_be_followed(person, monkeypatch):

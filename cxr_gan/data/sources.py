@@ -9,6 +9,7 @@ import numpy as np
 import tqdm
 from absl import logging
 
+from cxr_gan import disk
 from cxr_gan.data import cache, catalog, folder, npz, phantom, splits
 from cxr_gan.data.sets import (
     Dataset,
@@ -71,7 +72,7 @@ def _kind(spec: str) -> tuple[str, str]:
     kind, _, location = spec.partition(":")
     if kind in SOURCES:
         return kind, location
-    path = Path(spec).expanduser()
+    path = disk.local(spec, "dataset").expanduser()
     if spec and path.is_dir():
         return "folder", spec
     if path.is_file() and path.suffix.lower() == ".npz":
