@@ -15,9 +15,9 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of weights, batches, noise and augmentation
 
     # Data. dataset: "phantom" or "phantom:N", a folder of class folders, a MedMNIST
-    # .npz, or "tfds:NAME".
+    # .npz, "tfds:NAME", or "tfrecord:FOLDER".
     config.dataset = "phantom"
-    config.resolution = 64  # pixels a side: a power of two from 32 to 256
+    config.resolution = 64  # pixels a side: a power of two from 32 to 512
     config.samples_per_class = (0,)  # images used of each class, (100, 0) or (100,)
     #                                  for all alike; 0 = all there are
     config.split_seed = 0  # which images are held out where the data has no val

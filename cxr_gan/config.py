@@ -22,7 +22,7 @@ FREE_TO_CHANGE = frozenset(
         *("on_nan", "rollbacks"),
     }
 )
-RESOLUTIONS = (32, 64, 128, 256)
+RESOLUTIONS = (32, 64, 128, 256, 512)
 PRECISIONS = ("float32", "bfloat16")
 ON_NAN = ("stop", "rollback")
 
@@ -182,7 +182,10 @@ def _one_of(words: Sequence[Any]) -> Rule:
 RULES: dict[str, Rule] = {
     "seed": (lambda x: 0 <= x < 2**31, "give a whole number from 0 to 2147483647"),
     "split_seed": NOT_NEGATIVE,
-    "dataset": (bool, 'give "phantom", a folder, an .npz file or "tfds:NAME"'),
+    "dataset": (
+        bool,
+        'give "phantom", a folder, an .npz file, "tfds:NAME" or "tfrecord:FOLDER"',
+    ),
     "resolution": _one_of(RESOLUTIONS),
     "samples_per_class": (
         lambda x: bool(x) and all(type(n) is int and n >= 0 for n in x),

@@ -1,10 +1,32 @@
-"""Files that are whole or not there, and what to say of a disk that takes none."""
+"""Files that are whole or not there, and what to say where none can be written."""
 
 import contextlib
 import pathlib
 from collections.abc import Iterator
 
 UNFINISHED = ".unfinished"  # in place of a file's suffix while it is written
+
+
+def local(given: str, flag: str) -> pathlib.Path:
+    """The path that was given, unless it is an address, as gs://bucket/runs/a.
+
+    Of which `pathlib` would make a folder called "gs:". A run locks its folder and adds
+    lines to its files, and a bucket allows neither.
+
+    Raises:
+        ValueError: it is an address; says how to copy between it and a folder.
+    """
+    scheme, slashes, rest = given.partition("://")
+    if not slashes or not scheme.isalnum():
+        return pathlib.Path(given)
+    here = pathlib.PurePosixPath(rest).name
+    raise ValueError(
+        f"{flag}={given} is no folder of this machine, and nothing else is read or "
+        f"written; give one, as {flag}={here}, and copy to it or from it:\n"
+        f"  gcloud storage rsync {given} {here} --recursive\n"
+        f"  gcloud storage rsync {here} {given} --recursive\n"
+        "launch/tpu.sh and launch/sky.yaml do so by themselves: see docs/cloud.md"
+    )
 
 
 class DiskError(OSError):

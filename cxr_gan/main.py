@@ -14,7 +14,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from cxr_gan import config as configs
-from cxr_gan import hosts
+from cxr_gan import disk, hosts
 
 _WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -31,8 +31,8 @@ def main(argv: Sequence[str]) -> None:
         fail(f"{argv[1]!r} is no flag; flags look like --workdir=runs/acgan")
     logging.set_verbosity(logging.WARNING)  # Orbax tells of each of its threads
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    folder = pathlib.Path(_WORKDIR.value or f"runs/{name}")
     try:
+        folder = disk.local(_WORKDIR.value or f"runs/{name}", "--workdir")
         from cxr_gan import parallel, run
 
         if _MULTIHOST.value:
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
         opened = run.open_run(flags.FLAGS.config, folder)
     except (ValueError, OSError) as error:
         fail(str(error))
-    from cxr_gan import checkpoint, disk, lock, report, train
+    from cxr_gan import checkpoint, lock, report, train
 
     try:
         message = train.train(opened)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from cxr_gan import images, request, shelf
+from cxr_gan import disk, images, request, shelf
 from cxr_gan.gan import GeneratorSpec
 from cxr_gan.request import Labels, Rng
 
@@ -98,7 +98,8 @@ def load(model: str | os.PathLike[str]) -> GeneratorParams:
     Raises:
         FileNotFoundError: no such run or model, or no such checkpoint in it.
         ValueError: it is damaged, or of another version of cxr_gan; what follows the @
-            is none of these; a published model is asked for its checkpoint.
+            is none of these; a published model is asked for its checkpoint; it is an
+            address, as gs://bucket/runs/a.
     """
     return load_with_meta(model)[0]
 
@@ -113,6 +114,7 @@ def load_with_meta(
     published model, its card (see `cxr_gan.publish`), which has these as well.
     """
     name = os.fspath(model)
+    disk.local(name, "model")
     published = shelf.find(name)
     if published is not None:
         params, meta = shelf.read(published)

@@ -4,14 +4,17 @@ import pathlib
 
 from absl import logging
 
+from cxr_gan import disk
+
 
 def empty_folder(out: str) -> pathlib.Path:
     """The folder to write to, not made yet.
 
     Raises:
         FileExistsError: it is there and not empty, or a file.
+        ValueError: it is an address.
     """
-    path = pathlib.Path(out)
+    path = disk.local(out, "--out")
     if path.is_dir() and any(path.iterdir()):
         raise FileExistsError(f"--out={out} is not empty; give a new folder")
     if path.exists() and not path.is_dir():

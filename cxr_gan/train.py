@@ -160,7 +160,7 @@ def open_step_and_feed(
 ) -> tuple[parallel.Step, Iterator[Batch]]:
     """The compiled step, and batches from round `first` on.
 
-    TensorFlow is imported and takes the images while XLA compiles.
+    TensorFlow is imported, and the order drawn, while XLA compiles.
     """
     with ThreadPoolExecutor(1) as pool:
         feed = pool.submit(open_feed, run, first)

@@ -2,7 +2,7 @@
 # What happens on a TPU VM; called by launch/tpu.sh and launch/sky.yaml, not by hand:
 #   bash launch/vm.sh setup             Python 3.11, requirements.lock, libtpu, tmux
 #   bash launch/vm.sh train [FLAG...]   trains in runs/NAME, a copy in the bucket
-# cxr_gan.main cannot write to gs:// yet. So the run is a local folder: fetched from
+# cxr_gan.main refuses a gs:// workdir. So the run is a local folder: fetched from
 # gs://BUCKET/runs/NAME before the start where there is none, copied there every
 # CXR_SYNC seconds and at the end. CXR_BUCKET, CXR_NAME, CXR_DATA as launch/tpu.sh says.
 # On a slice of several hosts all train; the run is in the folder of worker 0 alone.

@@ -27,6 +27,18 @@ def test_what_breaks_off_leaves_the_old_file_and_no_half_one(tmp_path, error):
     assert [*tmp_path.iterdir()] == [path]
 
 
+@pytest.mark.parametrize("given", ["gs://b/runs/a", "gs://b/runs/a/", "s3://b/a"])
+def test_an_address_is_no_folder_and_it_is_said_how_to_copy(given):
+    with pytest.raises(ValueError, match=f"--workdir={given} is no fo.*=a,") as refused:
+        disk.local(given, "--workdir")
+    assert f"gcloud storage rsync a {given} --recursive" in str(refused.value)
+
+
+@pytest.mark.parametrize("given", ["runs/a", "/runs/a", "a b://c", "C:/runs"])
+def test_a_path_is_what_it_was(given):
+    assert disk.local(given, "--workdir") == pathlib.Path(given)
+
+
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="not on Linux")
 def test_a_full_disk_is_named_with_the_file_and_what_to_do(tmp_path):
     (tmp_path / "a.unfinished").symlink_to("/dev/full")

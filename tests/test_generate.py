@@ -193,6 +193,11 @@ def test_a_file_in_place_of_the_folder_is_refused(command, tmp_path, capsys):
     assert "is a file" in capsys.readouterr().err
 
 
+def test_a_bucket_in_place_of_the_folder_is_refused(command, capsys):
+    assert command("--out=gs://b/out") == 1
+    assert "--out=gs://b/out is no folder of this machine" in capsys.readouterr().err
+
+
 def test_a_missing_model_is_refused_in_one_line(tmp_path, capsys):
     values = flags.FlagValues()
     generate.define_flags(values)

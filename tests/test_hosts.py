@@ -8,15 +8,18 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 import tiny_generator
+from absl import flags
 from orbax import checkpoint as ocp
 from PIL import Image
 
-from cxr_gan import checkpoint, hosts, sampling
+from cxr_gan import checkpoint, data, evaluate, evaluation, hosts, judges, sampling
+from cxr_gan.metrics import fidelity
 from cxr_gan.state import Player, TrainState
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -78,9 +81,14 @@ class Peers:
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
+def cache(tmp_path_factory):
+    """Where all processes find what one of them decoded, compiled or fitted."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory, cache):
     """start(arguments of each process, devices): they share their caches."""
-    cache = tmp_path_factory.mktemp("cache")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
     environment = {
         **kept,
@@ -228,6 +236,51 @@ def test_what_the_first_generates_is_what_one_process_would(start, tmp_path):
 def index(path):
     """NORMAL_00002.png -> 2."""
     return int(path.stem.rpartition("_")[2])
+
+
+@pytest.fixture
+def fake_images(tmp_path, cache, monkeypatch):
+    """A data set of noise whose judge is in the cache; images, a tenth of them copies.
+
+    Returns:
+        The flags of `evaluate` that name both.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (320, 32, 32), np.uint8)
+    label = np.arange(120) % 2
+    parts = {
+        f"{name}_{what}": array
+        for name, of in (("train", noise[:120]), ("val", noise[120:240]))
+        for what, array in (("images", of), ("labels", label))
+    }
+    np.savez(tmp_path / "set.npz", **parts)
+    mixed = np.concatenate([noise[:8], noise[240:312]])
+    np.savez(tmp_path / "fake.npz", images=mixed, labels=label[:80])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr(judges.fidelity, "fit", partial(fidelity.fit, steps=2))
+    dataset = data.load(str(tmp_path / "set.npz"), 32, split_seed=0)
+    judges.judge_of(evaluation.divide(dataset).train, 2)
+    given = [f"--images={tmp_path}/fake.npz", f"--dataset={tmp_path}/set.npz"]
+    return [*given, "--spaces=texture", "--most_copied=0.01"]
+
+
+@pytest.mark.slow
+def test_what_the_first_evaluates_is_what_one_process_would(
+    start, fake_images, tmp_path
+):
+    command = ["-m", "cxr_gan.evaluate", *fake_images, f"--out={tmp_path}/out"]
+    peers = start([command] * 2)
+    values = flags.FlagValues()
+    evaluate.define_flags(values)
+    values(["evaluate", *fake_images, f"--out={tmp_path}/alone"])
+    alone = evaluate.main(["evaluate"], values)
+    assert peers.codes() == [alone] * 2 == [evaluate.COPIED] * 2, peers.words(0)
+    wrote = f"wrote report.json and report.html to {tmp_path}/out"
+    assert wrote in peers.words(0) and "wrote" not in peers.words(1)
+    ours, wanted = (
+        json.loads((tmp_path / name / "report.json").read_text())
+        for name in ("out", "alone")
+    )
+    assert ours == wanted
 
 
 @pytest.fixture

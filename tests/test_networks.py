@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tiny
 
+from cxr_gan.config import RESOLUTIONS
 from cxr_gan.gan import DISCRIMINATORS, GENERATORS, build, examples, spec_of, widths
 from cxr_gan.losses import gradient_penalty
 from cxr_gan.models.discriminator import DownBlock
@@ -42,7 +43,7 @@ def image():
     return jax.random.uniform(tiny.key(4), (8, 16, 16, 1), minval=-1, maxval=1)
 
 
-@pytest.mark.parametrize("resolution", [32, 64, 128, 256])
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
 @pytest.mark.parametrize("names", [("a", "b"), ("a", "b", "c")])
 def test_networks_fit_every_resolution_and_number_of_classes(resolution, names):
     game = build(tiny.tiny_config(resolution), names)

@@ -1,4 +1,4 @@
-"""Data: a string that names a set -> uint8 images in memory -> balanced batches.
+"""Data: a string that names a set -> uint8 images -> balanced batches.
 
 Importing this package imports no TensorFlow; `cxr_gan.data.pipeline` does.
 """

@@ -4,8 +4,10 @@ The only module that imports TensorFlow at its top; who needs TensorFlow takes i
 here, so that it is quiet and leaves accelerators to JAX wherever it is first imported.
 """
 
+import collections
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # oneDNN would announce itself on stderr, and has nothing to do here.
@@ -21,6 +23,7 @@ tf.config.set_visible_devices([], "GPU")
 tf.config.set_visible_devices([], "TPU")
 
 SUBSET_SEED = 0  # of the choice of samples_per_class: the same images in every run
+AHEAD = 4  # batches whose images are read before they are asked for
 
 
 def batches(
@@ -42,7 +45,7 @@ def batches(
     remembered from batch to batch: start=k is as fast as start=0 and exact.
 
     Args:
-        images: one split.
+        images: one split; where it is mapped, images are read as they are shown.
         num_classes: K.
         batch_size: images in a global batch; a multiple of K * process_count.
         samples_per_class: how many images of each class to use, 0 = all; one number for
@@ -75,8 +78,8 @@ def batches(
     chosen = members(images, num_classes, samples_per_class)
     local = batch_size // process_count
     places = np.arange(process_index * local, (process_index + 1) * local)
-    dataset = _dataset(images, chosen, places, batch_size // num_classes, seed, start)
-    return iter(dataset.as_numpy_iterator())
+    drawn = _drawn(chosen, places, batch_size // num_classes, seed, start)
+    return _read(images.images, drawn.as_numpy_iterator())
 
 
 def members(
@@ -117,15 +120,36 @@ def members(
     return chosen
 
 
-def _dataset(
-    images: ImageSet,
+def _read(
+    pixels: np.ndarray, drawn: Iterator[dict[str, np.ndarray]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """The images of the rows, some batches ahead, for a map may have to ask the disk.
+
+    Not by TensorFlow, which would want a copy of all pixels.
+    """
+
+    def read() -> dict[str, np.ndarray]:
+        batch = next(drawn)
+        return {"image": pixels[batch["row"]], "label": batch["label"]}
+
+    with ThreadPoolExecutor(1, "batches") as pool:
+        ahead = collections.deque(pool.submit(read) for _ in range(AHEAD))
+        while True:
+            ahead.append(pool.submit(read))
+            yield ahead.popleft().result()
+
+
+def _drawn(
     chosen: list[np.ndarray],
     places: np.ndarray,
     per_class: int,
     seed: int,
     start: int,
 ) -> tf.data.Dataset:
-    """places: this process's positions in the global batch, int [n]."""
+    """Which images batch start, start + 1, .. shows: {"row", "label"}, each [n].
+
+    places: this process's positions in the global batch, int [n].
+    """
     num_classes = len(chosen)
     label = tf.constant(places % num_classes)
     rank = tf.constant(places // num_classes)  # among those of its class in the batch
@@ -133,9 +157,6 @@ def _dataset(
     size = tf.gather(tf.constant(sizes), label)
     offset = tf.gather(tf.constant(np.cumsum(sizes) - sizes), label)
     position = tf.constant(np.concatenate(chosen))
-    # Made here, not in the function below: an eager tensor is captured, a constant
-    # would be copied into the graph, which may not exceed 2 GB.
-    pixels = tf.constant(images.images)
 
     def batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
         shown = step * per_class + rank  # images of the same class shown before
@@ -147,11 +168,11 @@ def _dataset(
             index=shown % size, seed=key, max_index=size - 1, rounds=4
         )
         rows = tf.gather(position, offset + drawn)
-        return {"image": tf.gather(pixels, rows), "label": tf.cast(label, tf.int32)}
+        return {"row": rows, "label": tf.cast(label, tf.int32)}
 
     options = tf.data.Options()
     options.deterministic = True
-    # Training needs the cores, and a batch is a mere copy.
+    # Training needs the cores, and there is little to do.
     options.threading.private_threadpool_size = 2
     options.threading.max_intra_op_parallelism = 1
     steps = tf.data.Dataset.range(start, 2**62)

@@ -1,10 +1,12 @@
-"""What the parts of the data package hand to each other: plain NumPy, in memory."""
+"""What the parts of the data package hand to each other: plain NumPy."""
 
 import dataclasses
 import hashlib
 from collections.abc import Callable
 
 import numpy as np
+
+CHUNK = 4096  # images looked at together
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,7 +70,8 @@ class Splits:
 class Source:
     """A set that was found and looked over, but not decoded yet."""
 
-    fingerprint: str  # differs whenever `read` would read something else
+    # Differs whenever `read` would read something else; None: not worth a cache.
+    fingerprint: str | None
     read: Callable[[int], Splits]  # resolution in px -> decoded; slow
 
 
@@ -90,7 +93,8 @@ def identity(train: ImageSet, val: ImageSet, class_names: tuple[str, ...]) -> st
     digest = hashlib.sha256(repr(class_names).encode())
     for part in (train, val):
         digest.update(repr((part.images.shape, part.ids)).encode())
-        digest.update(part.images.tobytes())
+        for start in range(0, len(part), CHUNK):  # not all, for it may not fit
+            digest.update(part.images[start : start + CHUNK].tobytes())
         digest.update(part.labels.tobytes())
     return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""From the string that names a data set to a divided set in memory."""
+"""From the string that names a data set to a divided set, in memory or mapped."""
 
 import difflib
 import os
@@ -9,7 +9,8 @@ import numpy as np
 import tqdm
 from absl import logging
 
-from cxr_gan.data import cache, catalog, folder, npz, phantom, splits
+from cxr_gan import disk
+from cxr_gan.data import cache, catalog, folder, npz, phantom, splits, tfrecord
 from cxr_gan.data.sets import (
     Dataset,
     ImageSet,
@@ -25,7 +26,8 @@ PHANTOM_CHUNK = 50  # images between two looks at the progress bar
 
 ACCEPTED = (
     "accepted are 'phantom' or 'phantom:N' (N drawn images), a folder "
-    f"({folder.LAYOUT}), a file ending in .npz (MedMNIST layout), and 'tfds:NAME'"
+    f"({folder.LAYOUT}), a file ending in .npz (MedMNIST layout), 'tfds:NAME', and "
+    "'tfrecord:FOLDER' (see cxr_gan.data.tfrecord)"
 )
 
 
@@ -39,7 +41,8 @@ def load(
     """Reads a data set, from the cache if it was read before, and divides it.
 
     Args:
-        spec: `phantom`, `phantom:N`, a folder, a file ending in .npz, or `tfds:NAME`.
+        spec: `phantom`, `phantom:N`, a folder, a file ending in .npz, `tfds:NAME` or
+            `tfrecord:FOLDER`.
         resolution: side of the images in px.
         split_seed: of the held-out tenth where val is missing or too small.
         cache_dir: None for $XDG_CACHE_HOME/cxr_gan or ~/.cache/cxr_gan.
@@ -54,7 +57,10 @@ def load(
         )
     kind, location = _kind(spec)
     source = SOURCES[kind](location)
-    raw = cache.fetch(source.fingerprint, resolution, source.read, cache_dir)
+    if source.fingerprint is None:
+        raw = source.read(resolution)
+    else:
+        raw = cache.fetch(source.fingerprint, resolution, source.read, cache_dir)
     for note in raw.notes:
         logging.warning("%s", note)
     check_classes(raw, spec)
@@ -71,7 +77,7 @@ def _kind(spec: str) -> tuple[str, str]:
     kind, _, location = spec.partition(":")
     if kind in SOURCES:
         return kind, location
-    path = Path(spec).expanduser()
+    path = disk.local(spec, "dataset").expanduser()
     if spec and path.is_dir():
         return "folder", spec
     if path.is_file() and path.suffix.lower() == ".npz":
@@ -106,8 +112,10 @@ def _near(spec: str, path: Path) -> str:
 
 
 def _warn_of_duplicates(spec: str, train: ImageSet, val: ImageSet) -> None:
-    seen = {image.tobytes() for image in train.images}
-    count = sum(image.tobytes() in seen for image in val.images)
+    held = [image.tobytes() for image in val.images]
+    wanted = set(held)
+    seen = {pixels for image in train.images if (pixels := image.tobytes()) in wanted}
+    count = sum(pixels in seen for pixels in held)
     if count:
         logging.warning(
             "%s: %d images of val are identical, pixel by pixel, to images of train",
@@ -149,4 +157,5 @@ SOURCES: dict[str, Callable[[str], Source]] = {
     "folder": folder.open_folder,
     "npz": npz.open_npz,
     "tfds": catalog.open_tfds,
+    "tfrecord": tfrecord.open_tfrecord,
 }

@@ -81,7 +81,7 @@ def divide(splits: Splits, split_seed: int) -> tuple[ImageSet, ImageSet]:
 
 
 def _warn_of_shared_patients(train: ImageSet, known: set[Patient]) -> None:
-    shared = known & {patient_of(name) for name in train.ids}
+    shared = {one for name in train.ids if (one := patient_of(name)) in known}
     if shared:
         logging.warning(
             "%d patients are both in train and in val, such as %s; figures on val will "
