@@ -1,9 +1,10 @@
 """The auxiliary-classifier GAN of public notebooks on radiographs, as they run it.
 
-64 x 64 px; G of 5 x 5 transposed convolutions with batch normalization, D of strided
-convolutions with dropout; binary and class cross-entropy; Adam; `train_on_batch` on
-real, on generated images and on both networks stacked, images by `predict`. No R1,
-augmentation, average or term against repetition: less is asked of it than of others.
+64 x 64 px; G of 5 x 5 transposed convolutions, D of strided ones after one at full
+resolution, with dropout, batch normalization in both; binary and class cross-entropy;
+Adam; `train_on_batch` on real, on generated images and on both networks stacked, images
+by `predict`. No R1, augmentation, average or term against repetition: less is asked of
+it than of others.
 
 Source: Odena et al. 2017, "Auxiliary Classifier GANs", appendix A (kernels and strides;
 the widths are the notebooks').
@@ -23,9 +24,9 @@ def generator(num_classes: int) -> keras.Model:
     """[z [n, 100], label int32 [n]] -> [n, 64, 64, 1] in [-1, 1]."""
     z, label = keras.Input((LATENT,)), keras.Input((), dtype="int32")
     spot = layers.Dense(4 * 4)(layers.Embedding(num_classes, 50)(label))
-    x = layers.Dense(4 * 4 * 512, activation="relu")(z)
+    x = layers.Dense(4 * 4 * 1024, activation="relu")(z)
     x = layers.Concatenate()(
-        [layers.Reshape((4, 4, 512))(x), layers.Reshape((4, 4, 1))(spot)]
+        [layers.Reshape((4, 4, 1024))(x), layers.Reshape((4, 4, 1))(spot)]
     )
     for features in (512, 256, 128):
         x = layers.Conv2DTranspose(features, 5, strides=2, padding="same")(x)
@@ -38,8 +39,9 @@ def discriminator(num_classes: int) -> keras.Model:
     """Image [n, 64, 64, 1] -> [probability of real [n, 1], of each class [n, k]]."""
     image = keras.Input((64, 64, 1))
     x = image
-    for features, stride in ((32, 2), (64, 2), (128, 2), (256, 2), (512, 1)):
+    for features, stride in ((32, 1), (64, 2), (128, 2), (256, 2), (512, 2)):
         x = layers.Conv2D(features, 3, strides=stride, padding="same")(x)
+        x = layers.BatchNormalization(momentum=0.9)(x)
         x = layers.Dropout(0.5)(layers.LeakyReLU(0.2)(x))
     x = layers.Flatten()(x)
     real = layers.Dense(1, activation="sigmoid")(x)
