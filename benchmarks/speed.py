@@ -9,6 +9,8 @@ file beside it all turns; contests that are not asked for stay as they are:
 
     python -m benchmarks.speed --out=docs/performance.md --batch=16 --cores=1
 
+--resolution=128 is a contest of larger images.
+
 --quick takes one contest of few turns, with PyTorch where it is installed, and prints.
 """
 
@@ -53,11 +55,12 @@ def contests(values: flags.FlagValues) -> dict[str, Contest]:
                 "pip install -e '.[bench]', or leave it out with --rival"
             )
     own = sorted(os.sched_getaffinity(0))
-    default = configs.published().batch_size
-    wanted = itertools.product(values.cores, values.batch)
+    default = configs.published()
+    quick = [(default.resolution, 1, default.batch_size)]
+    wanted = itertools.product(values.resolution, values.cores, values.batch)
     asked = {}
-    for cores, batch in [(1, default)] if values.quick else wanted:
-        rules = published.rules_of(published.measured(batch))
+    for resolution, cores, batch in quick if values.quick else wanted:
+        rules = published.rules_of(published.measured(batch, resolution))
         if cores > len(own):
             raise ValueError(f"--cores={cores}: this process may use {len(own)}")
         if batch % (rules.group * cores):
@@ -65,12 +68,14 @@ def contests(values: flags.FlagValues) -> dict[str, Contest]:
                 f"--batch={batch} on {cores} cores: give a multiple of "
                 f"{rules.group * cores}, whole groups of {rules.group} on each core"
             )
-        asked[f"batch {batch}, {cores} core{'s' * (cores > 1)}"] = Contest(
-            names=names,
+        there = (n for n in names if RIVALS[n].plays(resolution))
+        title = f"{resolution} px, batch {batch}, {cores} core{'s' * (cores > 1)}"
+        asked[title] = Contest(
+            names=tuple(there),
             rules=rules,
             cores=tuple(own[:cores]),
             rounds=3 if values.quick else values.rounds,
-            sampling=batch == default and not values.quick,
+            sampling=batch == default.batch_size and not values.quick,
         )
     return asked
 
@@ -123,6 +128,9 @@ def define(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string("out", None, "Page; figures beside it, JSON.", **kept)
     flags.DEFINE_multi_integer(
         "batch", [16, 64], "Images a step; may be repeated.", 1, **kept
+    )
+    flags.DEFINE_multi_integer(
+        "resolution", [64], "Pixels a side; may be repeated.", 32, **kept
     )
     flags.DEFINE_multi_integer(
         "cores", [1, 2], "Cores everyone is pinned to; may be repeated.", 1, **kept

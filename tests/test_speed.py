@@ -11,7 +11,7 @@ import tiny
 from absl import app, flags
 
 from benchmarks import contest, operations, ops, pages, speed, standings, timing
-from benchmarks.rivals import OURS, Entry, published
+from benchmarks.rivals import OURS, RIVALS, Entry, published
 from cxr_gan import step
 from cxr_gan.models import convolution
 
@@ -118,12 +118,21 @@ def test_a_contest_is_of_every_batch_on_every_number_of_cores(monkeypatch):
     monkeypatch.setattr(Entry, "installed", True)
     held = speed.contests(asked("--out=x"))
     assert list(held) == [
-        *("batch 16, 1 core", "batch 64, 1 core"),
-        *("batch 16, 2 cores", "batch 64, 2 cores"),
+        *("64 px, batch 16, 1 core", "64 px, batch 64, 1 core"),
+        *("64 px, batch 16, 2 cores", "64 px, batch 64, 2 cores"),
     ]
-    assert held["batch 64, 1 core"].cores == (3,)
-    assert held["batch 64, 2 cores"].rules.batch_size == 64
-    assert held["batch 16, 2 cores"].sampling and not held["batch 64, 1 core"].sampling
+    assert held["64 px, batch 64, 1 core"].cores == (3,)
+    assert held["64 px, batch 64, 2 cores"].rules.batch_size == 64
+    small, large = held["64 px, batch 16, 2 cores"], held["64 px, batch 64, 1 core"]
+    assert small.sampling and not large.sampling
+
+
+def test_larger_images_are_a_contest_of_those_who_can_make_them(monkeypatch):
+    monkeypatch.setattr(Entry, "installed", True)
+    held = speed.contests(asked("--out=x", "--resolution=128", "--cores=1"))
+    contest = held["128 px, batch 16, 1 core"]
+    assert contest.rules.resolution == 128
+    assert set(RIVALS) - set(contest.names) == {"public ACGAN"}
 
 
 def test_what_is_not_installed_is_told_before_anything_starts(monkeypatch):
@@ -132,7 +141,7 @@ def test_what_is_not_installed_is_told_before_anything_starts(monkeypatch):
     )
     with pytest.raises(ValueError, match=r"PyTorch needs torch.*pip install"):
         speed.contests(asked("--out=x"))
-    assert speed.contests(asked("--quick"))["batch 16, 1 core"].names == (OURS,)
+    assert speed.contests(asked("--quick"))["64 px, batch 16, 1 core"].names == (OURS,)
 
 
 @pytest.mark.parametrize("batch", [12, 24])
@@ -172,10 +181,10 @@ def test_contests_are_added_to_those_of_the_page(held, tmp_path):
         words = (f"--batch={batch}", "--cores=1", f"--rival={OURS}")
         assert speed.main([""], asked(f"--out={page}", *words)) == 0
     figures = pages.earlier(page, speed.MARK)
-    assert set(figures) == {"batch 64, 1 core", "batch 16, 1 core"}
+    assert set(figures) == {f"64 px, batch {n}, 1 core" for n in (16, 64)}
     told = page.read_text()
     assert told == pages.put(PAGE, speed.MARK, standings.text(figures))
-    assert told.index("### Batch 16, 1 core") < told.index("### Batch 64, 1 core")
+    assert told.index("px, batch 16, 1 core") < told.index("px, batch 64, 1 core")
     assert "| cxr_gan | 128.0 | 64.0 | 1.00 (1.00 to 1.00) |" in told
     assert "| other | 32, 16 | 128, 64 | 256, 128 |" in told  # sampling
 

@@ -12,6 +12,11 @@ class Entry:
     module: str  # of this package
     needs: str  # the library it is written in
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    only_at: int = 0  # pixels a side; 0: at any resolution
+
+    def plays(self, resolution: int) -> bool:
+        """Whether it can make images of so many pixels a side."""
+        return self.only_at in (0, resolution)
 
     @property
     def installed(self) -> bool:
@@ -29,5 +34,5 @@ RIVALS = {
     "PyTorch, bfloat16": Entry("torch_rival", "torch", {"bfloat16": True}),
     "Keras, tf.function": Entry("keras_rival", "keras"),
     "Keras, train_on_batch": Entry("stacked", "keras"),
-    "public ACGAN": Entry("public_acgan", "keras"),
+    "public ACGAN": Entry("public_acgan", "keras", only_at=64),
 }

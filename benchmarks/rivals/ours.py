@@ -53,4 +53,4 @@ def build(rules: Rules, cores: int) -> Ours:
     parallel.use_cores(shares=rules.batch_size // rules.group)
     if jax.local_device_count() != cores:
         raise ValueError(f"{jax.local_device_count()} devices were made, not {cores}")
-    return Ours(measured(rules.batch_size), *rules.batch())
+    return Ours(measured(rules.batch_size, rules.resolution), *rules.batch())

@@ -52,8 +52,6 @@ def discriminator(num_classes: int) -> keras.Model:
 
 def build(rules: Rules, cores: int) -> Stacked:
     """On so many threads."""
-    if rules.resolution != 64:
-        raise ValueError(f"the public layout is of 64 px, not {rules.resolution}")
     use_threads(cores)
     return Stacked(
         rules,

@@ -9,10 +9,10 @@ from cxr_gan.gan import widths
 CLASS_NAMES = ("NORMAL", "PNEUMONIA")
 
 
-def measured(batch_size: int) -> ConfigDict:
+def measured(batch_size: int, resolution: int = 64) -> ConfigDict:
     """configs/acgan.py at this batch; without the balance, which rivals have not."""
     config = configs.published()
-    config.batch_size = batch_size
+    config.batch_size, config.resolution = batch_size, resolution
     config.balance.enabled = False
     return config
 
