@@ -192,7 +192,7 @@ def test_contests_are_added_to_those_of_the_page(held, tmp_path):
 def test_quick_prints_and_writes_nothing(held, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert speed.main([""], asked("--quick", f"--rival={OURS}")) == 0
-    assert "### Batch 16, 1 core" in capsys.readouterr().out
+    assert "### 64 px, batch 16, 1 core" in capsys.readouterr().out
     assert not [*tmp_path.iterdir()]
 
 

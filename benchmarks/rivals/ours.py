@@ -3,6 +3,7 @@
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -28,7 +29,8 @@ class Ours:
         self._step = parallel.compile_step(game, state, config.batch_size)
         self._state, self._key = parallel.replicate((state, jax.random.key(1)))
         self._batch = parallel.shard({"image": image, "label": label})
-        self._params = sampling.GeneratorParams(state.ema, run.spec)
+        weights = jax.tree.map(jnp.asarray, state.ema)  # as `load` gives them
+        self._params = sampling.GeneratorParams(weights, run.spec)
 
     def play(self, rounds: int) -> None:
         """Dispatched ahead, as the training loop does, and waited for at the end."""
