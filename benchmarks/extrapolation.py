@@ -31,7 +31,7 @@ class Assumed:
 
     arithmetic: float = 0.25  # share of the chip's peak that convolutions reach
     memory: float = 0.7  # share of its memory's speed that is reached
-    links: float = 0.25  # share of the links: one ring, one way
+    links: float = 0.25  # share of the links: a ring sends through two of four ports
     hop: float = 1e-6  # s from a chip to the next, beside the bytes
     dispatch: float = 1e-3  # s of the host's Python and runtime a step
 
