@@ -27,6 +27,8 @@ Figures = dict[str, Any]
 
 def count() -> Figures:
     """What XLA counts in a step at each resolution, an image; and the weights."""
+    # Fusion, which decides on bytes, comes before what this leaves out.
+    jax.config.update("jax_disable_most_optimizations", True)
     config, found = measured(BATCH), {}
     for side in RESOLUTIONS:
         config.resolution = side
@@ -89,7 +91,8 @@ def model_text(figures: Figures) -> str:
     named = {
         side: extrapolation.Work(**work) for side, work in figures["works"].items()
     }
-    return extrapolation.table(named, PER_CHIP, figures["save_kimg"])
+    stated = extrapolation.assumptions(extrapolation.V5E, extrapolation.Assumed())
+    return stated + "\n" + extrapolation.table(named, PER_CHIP, figures["save_kimg"])
 
 
 def parts(
