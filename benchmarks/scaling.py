@@ -96,7 +96,7 @@ def model_text(figures: Figures) -> str:
 
 
 def parts(
-    page: pathlib.Path, runs: pathlib.Path
+    page: pathlib.Path, runs: pathlib.Path, seeds: int
 ) -> dict[str, tuple[Callable[[], Figures], Callable[[Figures], str]]]:
     """Mark in the page -> what measures, and what words it."""
 
@@ -108,7 +108,7 @@ def parts(
         "cost": (count, count_text),
         "devices": (devices.measure, devices.text),
         "data": (streams.measure, streams.text),
-        "precision": (lambda: precision.measure(runs), precision.text),
+        "precision": (lambda: precision.measure(runs, seeds), precision.text),
         "model": (model, model_text),
     }
 
@@ -118,7 +118,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"{argv[1]!r} is no flag; see --help")
     page = pathlib.Path(values.out)
-    known = parts(page, pathlib.Path(values.runs))
+    known = parts(page, pathlib.Path(values.runs), values.seeds)
     asked = values.only or list(known)
     wrong = [part for part in asked if part not in known]
     try:
@@ -148,6 +148,9 @@ def define(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_list("only", None, "Parts to measure. Default: all.", **kept)
     flags.DEFINE_string(
         "runs", "runs/precision", "Folder of the trainings of `precision`.", **kept
+    )
+    flags.DEFINE_integer(
+        "seeds", precision.SEEDS, "Of `precision`, at least.", 1, **kept
     )
     flags.mark_flags_as_required(["out"], **kept)
 
