@@ -1,5 +1,8 @@
 """One batch dealt out over 1 to 8 virtual devices: what a step and a save take.
 
+The step is that of configs/quick.py, where there is little to do beside dealing out and
+exchanging; the checkpoint that of configs/acgan.py.
+
 Run by benchmarks.scaling, as python -m benchmarks.devices 8.
 """
 
@@ -12,8 +15,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import fresh, pages
+from benchmarks import fresh, ops, pages
 from benchmarks.rivals.published import CLASS_NAMES, measured, rules_of
+from cxr_gan import config as configs
 
 DEVICES = (1, 2, 4, 8)
 BATCH = 64  # eight groups: one for each of eight devices
@@ -38,7 +42,8 @@ def in_here() -> dict[str, Any]:
     """What a step takes in this process, and its checkpoint."""
     from benchmarks.rivals.ours import Ours
 
-    config = measured(BATCH)
+    config = configs.read(configs.shipped("quick.py"))
+    config.batch_size = BATCH
     ours = Ours(config, *rules_of(config).batch())
     every = config.loss.r1_every
     ours.play(every)
@@ -48,7 +53,12 @@ def in_here() -> dict[str, Any]:
         ours.play(every)
         steps.append({key: taken / every for key, taken in clock.read().items()})
     memory = fresh.peak_memory()
-    return {"steps": steps, "memory": memory, "save": save(ours.state())}
+    _, shapes = ops.shapes(measured(BATCH))
+    draw = np.random.default_rng(0)  # noise, for zeros would be compressed
+    state = jax.tree.map(
+        lambda x: draw.standard_normal(x.shape).astype(x.dtype), shapes
+    ).replace(step=np.int32(1))
+    return {"steps": steps, "memory": memory, "save": save(state)}
 
 
 def save(state: Any) -> dict[str, Any]:
@@ -89,7 +99,7 @@ def text(figures: dict[str, Any]) -> str:
     about = ", ".join(f"{k} {v}" for k, v in figures["about"].items())
     size = next(iter(figures["devices"].values()))["save"]["bytes"]
     return (
-        f"Batch {figures['batch']} at 64 px, {figures['own cores']} of the cores; "
+        f"Batch {figures['batch']} at 32 px, {figures['own cores']} of the cores; "
         f"{about}. A checkpoint holds {size / 1e6:.1f} MB.\n\n"
     ) + pages.table(
         [

@@ -31,7 +31,7 @@ class Assumed:
 
     arithmetic: float = 0.25  # share of the chip's peak that convolutions reach
     memory: float = 0.7  # share of its memory's speed that is reached
-    links: float = 0.25  # share of the links: one ring, one way
+    links: float = 0.25  # share of the links: a ring sends through two of four ports
     hop: float = 1e-6  # s from a chip to the next, beside the bytes
     dispatch: float = 1e-3  # s of the host's Python and runtime a step
 
@@ -111,6 +111,27 @@ def saving(work: Work, one: Step, every: float) -> float:
     """Share of the time that goes into saving, once in so many images."""
     training = every / one.batch * one.seconds
     return work.save / (work.save + training)
+
+
+def assumptions(chip: Chip, assumed: Assumed) -> str:
+    """Markdown: every number that was not measured here, and where it is from."""
+    google, ours = "Google, of v5e", "a guess"
+    rows = [
+        ["a chip's peak, bfloat16", f"{chip.flops / 1e12:g} TFLOP/s", google],
+        ["its memory", f"{chip.memory_speed / 1e9:g} GB/s", google],
+        ["its four links, in and out", f"{chip.links / 1e9:g} GB/s", google],
+        ["chips of a host", f"{chip.on_host}", google],
+        *(
+            [f"the torus of {name}", " x ".join(map(str, torus)), google]
+            for name, torus in SLICES.items()
+        ),
+        ["share of the peak reached", f"{assumed.arithmetic:.0%}", ours],
+        ["share of the memory's speed reached", f"{assumed.memory:.0%}", ours],
+        ["share of the links a ring uses", f"{assumed.links:.0%}", ours],
+        ["from a chip to the next", f"{1e6 * assumed.hop:g} µs", ours],
+        ["Python and runtime, a step", f"{1e3 * assumed.dispatch:g} ms", ours],
+    ]
+    return pages.table(["", "value", "from"], rows)
 
 
 def table(works: dict[str, Work], counts: tuple[int, ...], save_kimg: float) -> str:

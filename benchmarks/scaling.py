@@ -27,6 +27,8 @@ Figures = dict[str, Any]
 
 def count() -> Figures:
     """What XLA counts in a step at each resolution, an image; and the weights."""
+    # Fusion, which decides on bytes, comes before what this leaves out.
+    jax.config.update("jax_disable_most_optimizations", True)
     config, found = measured(BATCH), {}
     for side in RESOLUTIONS:
         config.resolution = side
@@ -89,11 +91,12 @@ def model_text(figures: Figures) -> str:
     named = {
         side: extrapolation.Work(**work) for side, work in figures["works"].items()
     }
-    return extrapolation.table(named, PER_CHIP, figures["save_kimg"])
+    stated = extrapolation.assumptions(extrapolation.V5E, extrapolation.Assumed())
+    return stated + "\n" + extrapolation.table(named, PER_CHIP, figures["save_kimg"])
 
 
 def parts(
-    page: pathlib.Path, runs: pathlib.Path
+    page: pathlib.Path, runs: pathlib.Path, seeds: int
 ) -> dict[str, tuple[Callable[[], Figures], Callable[[Figures], str]]]:
     """Mark in the page -> what measures, and what words it."""
 
@@ -105,7 +108,7 @@ def parts(
         "cost": (count, count_text),
         "devices": (devices.measure, devices.text),
         "data": (streams.measure, streams.text),
-        "precision": (lambda: precision.measure(runs), precision.text),
+        "precision": (lambda: precision.measure(runs, seeds), precision.text),
         "model": (model, model_text),
     }
 
@@ -115,7 +118,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"{argv[1]!r} is no flag; see --help")
     page = pathlib.Path(values.out)
-    known = parts(page, pathlib.Path(values.runs))
+    known = parts(page, pathlib.Path(values.runs), values.seeds)
     asked = values.only or list(known)
     wrong = [part for part in asked if part not in known]
     try:
@@ -145,6 +148,9 @@ def define(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_list("only", None, "Parts to measure. Default: all.", **kept)
     flags.DEFINE_string(
         "runs", "runs/precision", "Folder of the trainings of `precision`.", **kept
+    )
+    flags.DEFINE_integer(
+        "seeds", precision.SEEDS, "Of `precision`, at least.", 1, **kept
     )
     flags.mark_flags_as_required(["out"], **kept)
 

@@ -100,10 +100,17 @@ def test_figures_are_of_all_classes_and_else_the_mean_of_them():
     assert found["likeness (MS-SSIM) above real"] == pytest.approx(0.2)
 
 
-def test_precisions_differ_where_no_seed_of_one_reaches_those_of_the_other():
-    assert precision.differ([1.0, 2.0], [2.1, 3.0])
-    assert precision.differ([2.1, 3.0], [1.0, 2.0])
-    assert not precision.differ([1.0, 2.5], [2.1, 3.0])
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ([1.0, 2.0], [2.1, 3.0], "no"),
+        ([2.1, 3.0], [1.0, 2.0], "no"),
+        ([1.0, 2.5], [2.1, 3.0], "yes"),
+        ([1.0, 2.5], [2.1], "too few seeds"),
+    ],
+)
+def test_seeds_overlap_where_one_of_them_reaches_those_of_the_other(one, other, words):
+    assert precision.overlap(one, other) == words
 
 
 def test_what_was_trained_and_evaluated_is_not_done_again(tmp_path, monkeypatch):
@@ -119,9 +126,9 @@ def test_what_was_trained_and_evaluated_is_not_done_again(tmp_path, monkeypatch)
             (folder / "report.json").write_text(json.dumps(report))
 
     monkeypatch.setattr(precision, "run", run)
-    first = precision.measure(tmp_path)
+    first = precision.measure(tmp_path, 3)
     assert done == ["cxr_gan.main", "cxr_gan.evaluate"] * 6
-    assert precision.measure(tmp_path)["found"] == first["found"]
+    assert precision.measure(tmp_path, 1)["found"] == first["found"]
     assert len(done) == 12
     fids = [found["FID, `cxr`"] for found in first["found"]["bfloat16"]]
     assert fids == [4, 8, 12]
@@ -243,7 +250,7 @@ def test_the_page_has_the_tables_of_its_figures(part):
     figures = pages.earlier(PAGE, part)
     if not figures:
         pytest.skip(f"{pages.file_of(PAGE, part)}: not measured yet")
-    _, text = scaling.parts(PAGE, ROOT)[part]
+    _, text = scaling.parts(PAGE, ROOT, 1)[part]
     words = PAGE.read_text()
     assert pages.put(words, part, text(figures)) == words
 

@@ -13,7 +13,6 @@ from cxr_gan import parallel, sampling
 from cxr_gan.data import Dataset, ImageSet
 from cxr_gan.gan import build as build_gan
 from cxr_gan.run import Run
-from cxr_gan.state import TrainState
 from cxr_gan.train import fresh_state
 
 
@@ -37,10 +36,6 @@ class Ours:
         for _ in range(rounds):
             self._state, metrics = self._step(self._state, self._batch, self._key)
         jax.block_until_ready((self._state, metrics))
-
-    def state(self) -> TrainState:
-        """As a checkpoint has it."""
-        return parallel.unreplicate(self._state)
 
     def sample(self, count: int) -> np.ndarray:
         """`cxr_gan.sample`."""
