@@ -25,6 +25,7 @@ COLUMNS = {
 }
 ZERO, WORSE, BETTER, GRID = "#9aa5b1", "#b3261e", "#1e6fb3", "#e3e7eb"
 LABELS, WIDTH, STEP, TOP = 220, 460, 20, 44
+REACH = math.log(2)  # of the drawing, either way
 
 
 class Effect(NamedTuple):
@@ -129,53 +130,50 @@ def row(effect: Effect, records: Sequence[Record]) -> list[str]:
 
 def text(found: Records, picture: str) -> str:
     """The measured part of the page; `picture` is the name of the drawing beside it."""
-    known, spread = effects(found), noise(found)
-    head = ["arm", "score", *COLUMNS, "last / best KID", "runs"]
-    some = next(iter(found.values()))[0]
-    config, runs = some["config"], [r for records in found.values() for r in records]
+    known = effects(found)
+    others = [effect for effect in known if effect.arm != DEFAULT]
+    runs = [record for records in found.values() for record in records]
+    broken = [record for record in runs if "broken_at" in record]
+    config = runs[0]["config"]
     seconds = statistics.median(record["cpu_seconds"] for record in whole(runs))
-    told = (
-        f"{config['total_kimg']:g} kimg at {config['resolution']} x "
-        f"{config['resolution']} px, {len(runs)} runs of about {seconds:.0f} s of CPU. "
-        f"One run differs from the next by {percent(spread)[1:]} (one standard "
-        "deviation over seeds); bold is beyond two standard errors.\n"
-    )
-    names = {
-        "Worse without it, or with the other": [
-            e for e in known if e.sure and e.mean > 0
-        ],
-        "Better": [e for e in known if e.sure and e.mean < 0],
-        "Within the noise": [e for e in known if not e.sure and e.arm != DEFAULT],
+    left = [e.arm for e in known if max(map(stays, whole(found[e.arm]))) > STAYS]
+    said = {
+        "Worse than as published": [e.arm for e in others if e.sure and e.mean > 0],
+        "Better": [e.arm for e in others if e.sure and e.mean < 0],
+        "Within the noise": [e.arm for e in others if not e.sure],
+        f"Last look at val more than {STAYS:g} times the best": left,
     }
-    said = "".join(
-        f"- {name}: {', '.join(e.arm for e in some) or 'none'}.\n"
-        for name, some in names.items()
+    lines = "".join(
+        f"- {words}: {', '.join(names) or 'none'}.\n" for words, names in said.items()
     )
-    broken = [r for r in runs if "broken_at" in r]
-    left = [
-        arm for arm, rs in found.items() if any(stays(r) > STAYS for r in whole(rs))
-    ]
-    said += (
-        f"- Not finite: {len(broken)} of {len(runs)} runs. Last look at val more than "
-        f"{STAYS:g} times the best: {', '.join(left) or 'none'}.\n"
-    )
+    head = ["arm", "score", *COLUMNS, "last / best KID", "runs"]
     rows = [row(effect, found[effect.arm]) for effect in known]
-    return f"{told}\n{said}\n![]({picture})\n\n{pages.table(head, rows)}"
+    for arm, records in found.items():
+        if not whole(records):
+            blank = [""] * (len(head) - 3)
+            rows.append([arm, "never finished", *blank, f"{len(records)}"])
+    return (
+        f"{config['total_kimg']:g} kimg at {config['resolution']} x "
+        f"{config['resolution']} px, {len(runs)} runs of about {seconds:.0f} s of CPU, "
+        f"{len(broken)} of them ended by NaN. One seed differs from the next by "
+        f"{percent(noise(found))[1:]} in score (one standard deviation); bold is "
+        f"beyond two standard errors.\n\n{lines}\n![]({picture})\n\n"
+        f"{pages.table(head, rows)}"
+    )
 
 
 def draw(found: Records) -> str:
     """SVG: a line for each arm, a dot for each run; two standard errors in grey."""
     known = effects(found)
-    reach = max(abs(value) for effect in known for value in effect.each) * 1.05 or 1.0
     height = TOP + STEP * len(known) + 26
 
     def x(value: float) -> float:
-        return LABELS + WIDTH * (value / reach + 1) / 2
+        return LABELS + WIDTH * (max(-REACH, min(REACH, value)) / REACH + 1) / 2
 
-    title = "Score beside the recipe as published; right is worse"
+    title = "Score beside the recipe as published; right is worse, the edge is beyond"
     parts = [_words((LABELS + WIDTH) / 2, 18, title, "middle")]
     for share in (-1, -0.5, 0, 0.5, 1):
-        value = share * reach
+        value = share * REACH
         parts.append(_stroke(x(value), TOP - 8, x(value), height - 22, GRID))
         parts.append(_words(x(value), height - 8, percent(value), "middle"))
     for place, effect in enumerate(known):

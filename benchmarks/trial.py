@@ -31,10 +31,11 @@ class Yard:
         if reference is None:
             raise ValueError("val has too few images of a class to measure runs by")
         self.dataset, self._reference = dataset, reference
+        self.feeds: list[object] = []  # they take long to end: with the process
         half = evaluation.divide(dataset).sides()["B"]
         classes = range(len(dataset.class_names))
-        self._each = min(int(np.sum(half.labels == label)) for label in classes)
-        chosen = half.pick(classes, self._each, seed=0)
+        self.each = min(int(np.sum(half.labels == label)) for label in classes)
+        chosen = half.pick(classes, self.each, seed=0)
         self._seen = {
             name: features.space(name).extract(half.images[chosen]) for name in SPACES
         }
@@ -47,7 +48,7 @@ class Yard:
 
     def measure(self, params: sampling.GeneratorParams) -> dict[str, float]:
         """{"fid/cxr": ..}: every distance to half B, classes pooled, equally many."""
-        labels = np.repeat(np.arange(len(params.class_names)), self._each)
+        labels = np.repeat(np.arange(len(params.class_names)), self.each)
         drawn = images.to_uint8(sampling.sample(params, labels, 0))
         found: dict[str, float] = {}
         for space, real in self._seen.items():
@@ -64,6 +65,7 @@ def play(run: Run, yard: Yard) -> dict[str, Any]:
     of_weights, of_noise = resume.keys(run.config.seed, 0)
     state = train.fresh_state(run, of_weights)
     step, feed = train.open_step_and_feed(run, state, 0)
+    yard.feeds.append(feed)
     state, key = parallel.replicate((state, of_noise))
     looks, seconds = [], 0.0
     for done in range(1, run.total_steps + 1):

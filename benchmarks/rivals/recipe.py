@@ -207,7 +207,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
         out.mkdir(parents=True)
         torch.set_num_threads(1)
         train(dataset, out, values.kimg, values.keep_kimg)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
