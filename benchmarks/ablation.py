@@ -147,6 +147,10 @@ def collected(workdir: pathlib.Path, stage: str) -> effects.Records:
     for arm in arms.ARMS:
         paths = sorted(path_of(workdir, stage, arm, 0).parents[1].glob("*/run.json"))
         records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        for record in records:
+            config = record.pop("config")
+            names = ("seed", "total_kimg", "resolution")
+            record |= {name: config[name] for name in names}
         if records:
             found[arm] = records
     return found

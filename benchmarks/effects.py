@@ -134,7 +134,7 @@ def text(found: Records, picture: str) -> str:
     others = [effect for effect in known if effect.arm != DEFAULT]
     runs = [record for records in found.values() for record in records]
     broken = [record for record in runs if "broken_at" in record]
-    config = runs[0]["config"]
+    size = runs[0]["resolution"]
     seconds = statistics.median(record["cpu_seconds"] for record in whole(runs))
     left = [e.arm for e in known if max(map(stays, whole(found[e.arm]))) > STAYS]
     said = {
@@ -153,8 +153,8 @@ def text(found: Records, picture: str) -> str:
             blank = [""] * (len(head) - 3)
             rows.append([arm, "never finished", *blank, f"{len(records)}"])
     return (
-        f"{config['total_kimg']:g} kimg at {config['resolution']} x "
-        f"{config['resolution']} px, {len(runs)} runs of about {seconds:.0f} s of CPU, "
+        f"{runs[0]['total_kimg']:g} kimg at {size} x {size} px, {len(runs)} runs of "
+        f"about {seconds:.0f} s of CPU, "
         f"{len(broken)} of them ended by NaN. One seed differs from the next by "
         f"{percent(noise(found))[1:]} in score (one standard deviation); bold is "
         f"beyond two standard errors.\n\n{lines}\n![]({picture})\n\n"

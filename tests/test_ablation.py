@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +13,14 @@ import tiny
 from absl import flags
 from flax import linen as nn
 
-from benchmarks import ablation, arms, effects, trial
+from benchmarks import ablation, arms, effects, pages, trial
 from cxr_gan import config as configs
 from cxr_gan import gan, lock
 from cxr_gan.metrics.features import FeatureSpace
 from cxr_gan.models.discriminator import Discriminator
 from cxr_gan.models.generator import Generator
 
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
 GROUP, CLASSES, WIDTHS = 4, 2, (8, 8)
 SHIPPED = "residual"
 
@@ -348,9 +350,9 @@ def test_the_page_gets_table_drawing_and_figures(played, tmp_path):
 
 
 def records(**arms_of):
-    config = {"total_kimg": 24.0, "resolution": 32}
+    size = {"total_kimg": 24.0, "resolution": 32}
     return {
-        name.replace("_", " "): [{"config": config, **run} for run in runs]
+        name.replace("_", " "): [{**size, **run} for run in runs]
         for name, runs in arms_of.items()
     }
 
@@ -411,3 +413,12 @@ def test_the_largest_effects_are_those_either_way():
         no_R1=[made_up(0.1)],
     )
     assert effects.largest(found, 2, ["as published"]) == ["no R1", "hinge"]
+
+
+def test_the_committed_page_is_that_of_its_runs():
+    page = DOCS / "ablation.md"
+    found = pages.earlier(page, "sort")
+    told = effects.text(found, "ablation.sort.svg")
+    assert pages.put(page.read_text(), "sort", told) == page.read_text()
+    assert (DOCS / "ablation.sort.svg").read_text() == effects.draw(found)
+    assert found.keys() == arms.ARMS.keys()

@@ -1,6 +1,7 @@
 """benchmarks.quality: evaluations side by side, and two trainings at equal images."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from benchmarks import pages, quality
 from cxr_gan import data
 from cxr_gan.evaluation.figures import POOLED
 
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
 NAMES = ("NORMAL", "PNEUMONIA")
 MARKS = "<!-- quality -->\n<!-- end of quality -->\n"
 
@@ -155,3 +157,9 @@ def test_the_command_puts_both_tables_into_the_page(
     assert "| 2 | 0.2500 | 0.3 | 20.0000 | 0.1 |" in text
     kept = json.loads((tmp_path / "quality.quality.json").read_text())
     assert page.read_text() == pages.put(MARKS, "quality", quality.text(kept))
+
+
+def test_the_committed_page_is_that_of_its_figures():
+    page = DOCS / "quality.md"
+    told = quality.text(pages.earlier(page, "quality"))
+    assert pages.put(page.read_text(), "quality", told) == page.read_text()

@@ -124,8 +124,8 @@ class Recipe:
         Raises:
             FloatingPointError: a loss is not finite.
         """
-        real = torch.from_numpy(image).permute(0, 3, 1, 2).float() / 127.5 - 1
-        asked = torch.from_numpy(label.astype(np.int64))
+        real = torch.tensor(image).permute(0, 3, 1, 2).float() / 127.5 - 1
+        asked = torch.tensor(label, dtype=torch.int64)
         with torch.autocast("cpu", torch.bfloat16):
             fake = self.g(torch.randn(len(asked), LATENT), asked)
             on_real, logits = self.d(augment(real, Strengths()))
