@@ -4,7 +4,7 @@
     python -m benchmarks.rivals.recipe --dataset=path/to/chest_xray --out=runs/recipe
 
 Least squares with a class head; G of transposed convolutions, D of strided ones with
-spectral normalisation; DiffAugment; Adam; bfloat16. One thread, one seed. Every
+spectral normalisation; DiffAugment; Adam; bfloat16. One thread. Every
 --keep_kimg, and at the end, OUT/KIMG.npz gets 2,000 images of the averaged G, as
 `python -m cxr_gan.evaluate --images=` takes them, and OUT/recipe.json what it took.
 
@@ -14,6 +14,7 @@ GANs"; Miyato et al. 2018, "Spectral Normalization for GANs"; Zhao et al. 2020,
 """
 
 import json
+import math
 import pathlib
 import sys
 import time
@@ -169,24 +170,27 @@ def keep(recipe: Recipe, out: pathlib.Path, kimg: float) -> None:
         np.savez_compressed(file, images=recipe.draw(labels, 0), labels=labels)
 
 
-def train(dataset: data.Dataset, out: pathlib.Path, kimg: float, every: float) -> None:
+def train(
+    dataset: data.Dataset, out: pathlib.Path, kimg: float, every: float, seed: int
+) -> None:
     """Trains and writes; CPU seconds are those of rounds alone."""
-    recipe = Recipe(len(dataset.class_names), seed=0)
+    recipe = Recipe(len(dataset.class_names), seed)
     feed = pipeline.batches(
         dataset.train,
         num_classes=recipe.num_classes,
         batch_size=BATCH,
         samples_per_class=(0,),
-        seed=0,
+        seed=seed,
     )
-    total, interval = round(kimg * 1000 / BATCH), round(every * 1000 / BATCH)
+    keeps = [min(k * every, kimg) for k in range(1, math.ceil(kimg / every) + 1)]
+    steps = [round(1000 * kept / BATCH) for kept in keeps]
     seconds, course = 0.0, []
-    for done in tqdm.trange(1, total + 1, disable=None):
+    for done in tqdm.trange(1, steps[-1] + 1, disable=None):
         begun = time.process_time()
         batch = next(feed)
         recipe.play(batch["image"], batch["label"])
         seconds += time.process_time() - begun
-        if done % interval == 0 or done == total:
+        if done in steps:
             seen = done * BATCH / 1000
             keep(recipe, out, seen)
             course.append({"kimg": seen, "cpu_seconds": round(seconds, 1)})
@@ -206,7 +210,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
         dataset = data.load(values.dataset, RESOLUTION, split_seed=0)
         out.mkdir(parents=True)
         torch.set_num_threads(1)
-        train(dataset, out, values.kimg, values.keep_kimg)
+        train(dataset, out, values.kimg, values.keep_kimg, values.seed)
     except (OSError, ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -220,6 +224,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string("out", None, "New folder to write to.", **own)
     flags.DEFINE_float("kimg", 250.0, "Thousands of real images shown to D.", 1, **own)
     flags.DEFINE_float("keep_kimg", 50.0, "Between kept images.", 1, **own)
+    flags.DEFINE_integer("seed", 0, "Of weights, noise and batches.", 0, **own)
     flags.mark_flags_as_required(["dataset", "out"], **own)
 
 
