@@ -108,6 +108,11 @@ def stays(record: Record) -> float:
     return looks[-1] / min(looks)
 
 
+def mean(records: Sequence[Record], figure: str) -> float:
+    """Over whole runs."""
+    return statistics.fmean(record["figures"][figure] for record in whole(records))
+
+
 def percent(logarithm: float) -> str:
     """+12 %."""
     return f"{100 * math.expm1(logarithm):+.0f} %"
@@ -119,9 +124,7 @@ def row(effect: Effect, records: Sequence[Record]) -> list[str]:
     cells = [effect.arm, "" if effect.arm == DEFAULT else percent(effect.mean)]
     if effect.sure:
         cells[1] = f"**{cells[1]}**"
-    for key, form in COLUMNS.values():
-        mean = statistics.fmean(record["figures"][key] for record in runs)
-        cells.append(f"{mean:{form}}")
+    cells += [f"{mean(records, key):{form}}" for key, form in COLUMNS.values()]
     cells.append(f"{max(stays(record) for record in runs):.2f}")
     broken = len(records) - len(runs)
     cells.append(f"{len(records)}" + (f", {broken} NaN" if broken else ""))
@@ -137,10 +140,14 @@ def text(found: Records, picture: str) -> str:
     size = runs[0]["resolution"]
     seconds = statistics.median(record["cpu_seconds"] for record in whole(runs))
     left = [e.arm for e in known if max(map(stays, whole(found[e.arm]))) > STAYS]
+    variety = {e.arm: mean(found[e.arm], "recall/cxr") for e in known}
     said = {
         "Worse than as published": [e.arm for e in others if e.sure and e.mean > 0],
         "Better": [e.arm for e in others if e.sure and e.mean < 0],
         "Within the noise": [e.arm for e in others if not e.sure],
+        "Recall in `cxr` less than half as high": [
+            arm for arm, recall in variety.items() if recall < variety[DEFAULT] / 2
+        ],
         f"Last look at val more than {STAYS:g} times the best": left,
     }
     lines = "".join(
@@ -154,8 +161,8 @@ def text(found: Records, picture: str) -> str:
             rows.append([arm, "never finished", *blank, f"{len(records)}"])
     return (
         f"{runs[0]['total_kimg']:g} kimg at {size} x {size} px, {len(runs)} runs of "
-        f"about {seconds:.0f} s of CPU, "
-        f"{len(broken)} of them ended by NaN. One seed differs from the next by "
+        f"about {seconds:.0f} s of CPU, {len(broken)} of them ended by NaN. One seed "
+        "differs from the next by "
         f"{percent(noise(found))[1:]} in score (one standard deviation); bold is "
         f"beyond two standard errors.\n\n{lines}\n![]({picture})\n\n"
         f"{pages.table(head, rows)}"

@@ -241,10 +241,10 @@ class YardOf:
         self.dataset = dataset
 
 
-def made_up(fid, texture=1.0, last=1.0):
+def made_up(fid, texture=1.0, last=1.0, recall=0.5):
     """A finished run, without its configuration."""
     rest = {name: 0.5 for name, _ in effects.COLUMNS.values()}
-    figures = {**rest, "fid/cxr": fid, "fid/texture": texture}
+    figures = {**rest, "fid/cxr": fid, "fid/texture": texture, "recall/cxr": recall}
     return {"looks": [[1, 1.0], [2, last]], "figures": figures, "cpu_seconds": 60.0}
 
 
@@ -374,7 +374,7 @@ def test_an_effect_is_of_both_distances_beside_the_noise_of_all_seeds():
 def test_the_table_tells_what_is_sure_what_broke_and_what_did_not_stay():
     found = records(
         as_published=[made_up(1.0), made_up(1.1)],
-        hinge=[made_up(4.0, last=1.0), made_up(4.4, last=2.0)],
+        hinge=[made_up(4.0, recall=0.1), made_up(4.4, last=2.0, recall=0.1)],
         no_R1=[made_up(1.05), {"looks": [], "broken_at": 3.2}],
         logistic=[{"looks": [], "broken_at": 1.6}] * 2,
     )
@@ -383,6 +383,7 @@ def test_the_table_tells_what_is_sure_what_broke_and_what_did_not_stay():
     assert "- Better: none.\n- Within the noise: no R1.\n" in text
     assert "8 runs of about 60 s of CPU, 3 of them ended by NaN" in text
     assert "1.15 times the best: hinge.\n" in text
+    assert "Recall in `cxr` less than half as high: hinge.\n" in text
     assert "| hinge | **+100 %** | 4.20 | 1.000 |" in text
     assert "| 2, 1 NaN |" in text
     assert "| logistic | never finished |" in text
