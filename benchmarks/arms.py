@@ -1,0 +1,197 @@
+"""The arms of the ablation: the published recipe with one thing changed in each.
+
+An arm is a few values of the configuration. Where one names a network that is not the
+library's own, it is one of `GENERATORS` or `DISCRIMINATORS` below: most are the
+library's network itself, traced with another layer in place of one of its own.
+
+Not here, since the round of the game (`cxr_gan/step.py`) would have to be another:
+relativistic pairing with R2, a class loss of D on generated images, a condition that is
+ramped in, and augmentation that adapts.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from cxr_gan import gan
+from cxr_gan.models import discriminator, generator, layers
+from cxr_gan.models.convolution import Conv3x3
+from cxr_gan.models.discriminator import Discriminator, Judgement
+from cxr_gan.models.generator import Generator
+
+GROUPS = 8  # of channels, in a group norm
+ITERATIONS = 8  # of the power method
+
+Changes = Mapping[str, Any]  # dotted key of the configuration -> value
+
+
+def altered(network: type[nn.Module], where: Any, **swaps: Any) -> type[nn.Module]:
+    """The network, traced with other things under these names of a module."""
+
+    class Altered(network):  # type: ignore[misc, valid-type]
+        def __call__(self, *inputs: jax.Array) -> Any:
+            with mock.patch.multiple(where, **swaps):
+                return super().__call__(*inputs)
+
+    return Altered
+
+
+def as_it_is(x: jax.Array) -> jax.Array:
+    """In place of `layers.normalize`: gains and shifts are left of a norm."""
+    return x.astype(jnp.float32)
+
+
+def in_groups(x: jax.Array) -> jax.Array:
+    """In place of `layers.normalize`: x [n, h, w, c], by GROUPS groups of channels.
+
+    Source: Wu & He 2018, "Group Normalization", section 3.
+    """
+    n, h, w, c = x.shape
+    groups = x.astype(jnp.float32).reshape(n, h * w, GROUPS, c // GROUPS)
+    mean = groups.mean((1, 3), keepdims=True)
+    variance = (groups * groups).mean((1, 3), keepdims=True) - mean * mean
+    spread = jax.lax.rsqrt(jnp.maximum(variance, 0.0) + 1e-5)
+    return ((groups - mean) * spread).reshape(n, h, w, c)
+
+
+def by_norm(kernel: jax.Array) -> jax.Array:
+    """A kernel over the largest singular value of its [inputs, outputs] matrix.
+
+    Source: Miyato et al. 2018, "Spectral Normalization for Generative Adversarial
+    Networks", section 2.1; the power method begins anew each time, so D has no memory.
+    """
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    still = jax.lax.stop_gradient(matrix)
+    right = jnp.ones(matrix.shape[-1])
+    for _ in range(ITERATIONS):
+        left = still @ right
+        right = still.T @ (left / (jnp.linalg.norm(left) + 1e-12))
+    left = left / (jnp.linalg.norm(left) + 1e-12)
+    right = right / (jnp.linalg.norm(right) + 1e-12)
+    return kernel / (left @ matrix @ right + 1e-12)
+
+
+def spectral(params: Any) -> Any:
+    """Every kernel of a network's params `by_norm`."""
+    return jax.tree.map(lambda p: by_norm(p) if p.ndim > 1 else p, params)
+
+
+class Projection(Discriminator):
+    """Realness is also how well an image suits its class; pathology is not asked for.
+
+    The class is known by an example's place: in a batch classes are interleaved.
+
+    Source: Miyato & Koyama 2018, "cGANs with Projection Discriminator", eq. 3.
+    """
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> Judgement:
+        """As `Discriminator`."""
+        sizes = (self.num_classes, self.widths, self.group, self.dtype)
+        seen = Discriminator(*sizes, name="body")(image)
+        each = nn.Dense(self.num_classes, use_bias=False, name="projection")
+        label = jnp.arange(len(image)) % self.num_classes
+        suits = jnp.take_along_axis(each(seen.features), label[:, None], 1)[:, 0]
+        return seen._replace(realness=seen.realness + suits)
+
+
+class Smooth(nn.Module):
+    """`generator.Head` without its detail."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [n, h, w, c] -> float32 [n, 2h, 2w, 1]."""
+        smooth = Conv3x3(4, self.dtype, name="smooth")(x).astype(jnp.float32)
+        return layers.blur(layers.pixel_shuffle(smooth))
+
+
+GENERATORS = {
+    "no norm": altered(Generator, layers, normalize=as_it_is),
+    "group norm": altered(Generator, layers, normalize=in_groups),
+    "no detail": altered(Generator, generator, Head=Smooth),
+}
+_Spectral = nn.map_variables(Discriminator, "params", spectral, init=True)
+DISCRIMINATORS = {
+    "no norm": altered(Discriminator, layers, normalize=as_it_is),
+    "group norm": altered(Discriminator, layers, normalize=in_groups),
+    "no deviation": altered(
+        Discriminator, discriminator, group_deviation=lambda x, *_: x
+    ),
+    "spectral": _Spectral,
+    "spectral, no norm": altered(_Spectral, layers, normalize=as_it_is),
+    "projection": Projection,
+}
+
+NO_AUGMENTATION = {
+    f"augment.{name}": 0.0
+    for name in ("brightness", "contrast", "translation", "cutout")
+}
+NO_AVERAGE = {"ema_rampup": 1e-6}  # a half-life of no time at all
+DEFAULT, PLAIN = "as published", "plain LSGAN-ACGAN with LayerNorm"
+ARMS: dict[str, Changes] = {
+    DEFAULT: {},
+    # The original project: nothing but networks with LayerNorm and the two losses.
+    PLAIN: {
+        "generator.name": "no detail",
+        "discriminator.name": "no deviation",
+        "loss.sameness_weight": 0.0,
+        "loss.r1_weight": 0.0,
+        "balance.enabled": False,
+        **NO_AUGMENTATION,
+        **NO_AVERAGE,
+    },
+    "no sameness": {"loss.sameness_weight": 0.0},
+    "no group deviation": {"discriminator.name": "no deviation"},
+    "no balance": {"balance.enabled": False},
+    "no augmentation": NO_AUGMENTATION,
+    "no R1": {"loss.r1_weight": 0.0},
+    "R1 a fifth": {"loss.r1_weight": 0.02},
+    "R1 five times": {"loss.r1_weight": 0.5},
+    "no EMA": NO_AVERAGE,
+    "EMA three times as long": {"ema_rampup": 0.15, "ema_halflife_kimg": 30.0},
+    "no detail head": {"generator.name": "no detail"},
+    "class losses doubled": {"loss.class_weight_d": 1.0, "loss.class_weight_g": 0.8},
+    "projection for class losses": {
+        "discriminator.name": "projection",
+        "loss.class_weight_d": 0.0,
+        "loss.class_weight_g": 0.0,
+    },
+    "hinge": {"loss.adversarial": "hinge"},
+    "logistic": {"loss.adversarial": "logistic"},
+    "feature matching": {"loss.feature_matching": 1.0},
+    "learning rates halved": {
+        "optimizer_d.learning_rate": 1.5e-3,
+        "optimizer_g.learning_rate": 2.5e-3,
+    },
+    "learning rates doubled": {
+        "optimizer_d.learning_rate": 6e-3,
+        "optimizer_g.learning_rate": 1e-2,
+    },
+    "beta1 0.5": {"optimizer_d.beta1": 0.5, "optimizer_g.beta1": 0.5},
+    "G without norm": {"generator.name": "no norm"},
+    "G with group norm": {"generator.name": "group norm"},
+    "D without norm": {"discriminator.name": "no norm"},
+    "D with group norm": {"discriminator.name": "group norm"},
+    "D with spectral norm too": {"discriminator.name": "spectral"},
+    "D with spectral norm alone": {"discriminator.name": "spectral, no norm"},
+}
+
+
+def register() -> None:
+    """Lets configurations name the networks above, in this process."""
+    gan.GENERATORS.update(GENERATORS)
+    gan.DISCRIMINATORS.update(DISCRIMINATORS)
+
+
+def applied(arm: str, config: ConfigDict) -> ConfigDict:
+    """A configuration of its own: the given one, changed as the arm says."""
+    changed = config.copy_and_resolve_references()
+    changed.update_from_flattened_dict(dict(ARMS[arm]))
+    return changed
