@@ -67,7 +67,7 @@ def test_no_weight_of_d_stretches_by_more_than_about_one(recipe):
     recipe.d.eval()
     for layer in (*recipe.d.convs, recipe.d.realness, recipe.d.pathology):
         norm = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
-        assert float(norm) == pytest.approx(1, abs=0.05)
+        assert norm.item() == pytest.approx(1, abs=0.05)
 
 
 def test_a_loss_that_is_no_number_ends_the_training(recipe, image):
