@@ -41,12 +41,16 @@ def altered(network: type[nn.Module], where: Any, **swaps: Any) -> type[nn.Modul
     return Altered
 
 
-def as_it_is(x: jax.Array) -> jax.Array:
+def as_it_is(
+    x: jax.Array, scale: jax.Array | float = 1.0, bias: jax.Array | float = 0.0
+) -> jax.Array:
     """In place of `layers.normalize`: gains and shifts are left of a norm."""
-    return x.astype(jnp.float32)
+    return x.astype(jnp.float32) * scale + bias
 
 
-def in_groups(x: jax.Array) -> jax.Array:
+def in_groups(
+    x: jax.Array, scale: jax.Array | float = 1.0, bias: jax.Array | float = 0.0
+) -> jax.Array:
     """In place of `layers.normalize`: x [n, h, w, c], by GROUPS groups of channels.
 
     Source: Wu & He 2018, "Group Normalization", section 3.
@@ -56,7 +60,7 @@ def in_groups(x: jax.Array) -> jax.Array:
     mean = groups.mean((1, 3), keepdims=True)
     variance = (groups * groups).mean((1, 3), keepdims=True) - mean * mean
     spread = jax.lax.rsqrt(jnp.maximum(variance, 0.0) + 1e-5)
-    return ((groups - mean) * spread).reshape(n, h, w, c)
+    return ((groups - mean) * spread).reshape(n, h, w, c) * scale + bias
 
 
 def by_norm(kernel: jax.Array) -> jax.Array:
