@@ -24,7 +24,7 @@ COLUMNS = {
     "MS-SSIM above val": ("eval/repetition", "+.3f"),
 }
 ZERO, WORSE, BETTER, GRID = "#9aa5b1", "#b3261e", "#1e6fb3", "#e3e7eb"
-LABELS, WIDTH, STEP, TOP = 220, 460, 20, 44
+LABELS, WIDTH, STEP, TOP = 260, 460, 20, 44
 REACH = math.log(2)  # of the drawing, either way
 
 
@@ -164,7 +164,7 @@ def text(found: Records, picture: str) -> str:
         f"about {seconds:.0f} s of CPU, {len(broken)} of them ended by NaN. One seed "
         "differs from the next by "
         f"{percent(noise(found))[1:]} in score (one standard deviation); bold is "
-        f"beyond two standard errors.\n\n{lines}\n![]({picture})\n\n"
+        f"beyond two standard errors.\n\n{lines}\n![Effect of each arm]({picture})\n\n"
         f"{pages.table(head, rows)}"
     )
 

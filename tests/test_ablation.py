@@ -338,7 +338,7 @@ def test_the_page_gets_table_drawing_and_figures(played, tmp_path):
     page.write_text("Words.\n<!-- sort -->\n<!-- end of sort -->\n")
     assert command(f"--workdir={tmp_path}", TWO, f"--out={page}") == 0
     assert "| no R1 |" in page.read_text()
-    assert "![](ablation.sort.svg)" in page.read_text()
+    assert "![Effect of each arm](ablation.sort.svg)" in page.read_text()
     assert (tmp_path / "ablation.sort.svg").read_text().startswith("<svg")
     kept = json.loads((tmp_path / "ablation.sort.json").read_text())
     assert {arm: len(records) for arm, records in kept.items()} == {
