@@ -33,6 +33,7 @@ Changes = Mapping[str, Any]  # dotted key of the configuration -> value
 def altered(network: type[nn.Module], where: Any, **swaps: Any) -> type[nn.Module]:
     """The network, traced with other things under these names of a module."""
 
+    # A base class that is an argument is beyond mypy.
     class Altered(network):  # type: ignore[misc, valid-type]
         def __call__(self, *inputs: jax.Array) -> Any:
             with mock.patch.multiple(where, **swaps):

@@ -3,10 +3,9 @@
 import math
 import statistics
 from collections.abc import Sequence
-from html import escape
 from typing import Any, NamedTuple
 
-from benchmarks import pages
+from benchmarks import bars, pages
 from benchmarks.arms import DEFAULT
 
 Record = dict[str, Any]  # one run
@@ -178,17 +177,17 @@ def draw(found: Records) -> str:
         return LABELS + WIDTH * (max(-REACH, min(REACH, value)) / REACH + 1) / 2
 
     title = "Score beside the recipe as published; right is worse, the edge is beyond"
-    parts = [_words((LABELS + WIDTH) / 2, 18, title, "middle")]
+    parts = [bars.words((LABELS + WIDTH) / 2, 18, title, "middle")]
     for share in (-1, -0.5, 0, 0.5, 1):
         value = share * REACH
         parts.append(_stroke(x(value), TOP - 8, x(value), height - 22, GRID))
-        parts.append(_words(x(value), height - 8, percent(value), "middle"))
+        parts.append(bars.words(x(value), height - 8, percent(value), "middle"))
     for place, effect in enumerate(known):
         y = TOP + STEP * place
         colour = ZERO if not effect.sure else WORSE if effect.mean > 0 else BETTER
         band = x(2 * effect.error) - x(-2 * effect.error)
         parts += [
-            _words(LABELS - 8, y + 4, effect.arm, "end"),
+            bars.words(LABELS - 8, y + 4, effect.arm, "end"),
             f'<rect x="{x(-2 * effect.error):.1f}" y="{y - 6}" width="{band:.1f}" '
             f'height="12" fill="{GRID}"/>',
             _stroke(x(0), y, x(effect.mean), y, colour),
@@ -197,23 +196,11 @@ def draw(found: Records) -> str:
             parts.append(
                 f'<circle cx="{x(value):.1f}" cy="{y}" r="3" fill="{colour}"/>'
             )
-    width = LABELS + WIDTH + 40
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}" '
-        f'font-family="sans-serif" font-size="12" fill="#333">'
-        f'<rect width="{width}" height="{height}" fill="#fff"/>{"".join(parts)}</svg>\n'
-    )
+    return bars.sheet(LABELS + WIDTH + 40, height, parts, title)
 
 
 def _stroke(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
     return (
         f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
         f'stroke="{colour}" stroke-width="2"/>'
-    )
-
-
-def _words(x: float, y: float, words: str, anchor: str) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
     )
