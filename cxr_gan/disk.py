@@ -1,17 +1,23 @@
 """Files that are whole or not there, and what to say where none can be written."""
 
 import contextlib
+import os
 import pathlib
 from collections.abc import Iterator
 
 UNFINISHED = ".unfinished"  # in place of a file's suffix while it is written
 
 
+def user_cache() -> pathlib.Path:
+    """$XDG_CACHE_HOME/cxr_gan, else ~/.cache/cxr_gan."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (pathlib.Path(home) if home else pathlib.Path.home() / ".cache") / "cxr_gan"
+
+
 def local(given: str, flag: str) -> pathlib.Path:
     """The path that was given, unless it is an address, as gs://bucket/runs/a.
 
-    Of which `pathlib` would make a folder called "gs:". A run locks its folder and adds
-    lines to its files, and a bucket allows neither.
+    Of which `pathlib` would make a folder called "gs:".
 
     Raises:
         ValueError: it is an address; says how to copy between it and a folder.
@@ -25,7 +31,7 @@ def local(given: str, flag: str) -> pathlib.Path:
         f"written; give one, as {flag}={here}, and copy to it or from it:\n"
         f"  gcloud storage rsync {given} {here} --recursive\n"
         f"  gcloud storage rsync {here} {given} --recursive\n"
-        "launch/tpu.sh and launch/sky.yaml do so by themselves: see docs/cloud.md"
+        "A training alone takes --workdir=gs://BUCKET/FOLDER as it is"
     )
 
 

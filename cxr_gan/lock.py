@@ -57,7 +57,7 @@ def held(folder: pathlib.Path) -> Iterator[None]:
             )
         with disk.writing(path):
             file.truncate(0)
-            file.write(_signature().encode())
+            file.write(f"{signature()}\n".encode())
         yield
 
 
@@ -70,7 +70,8 @@ def _lock(file: IO[bytes]) -> None:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _signature() -> str:
+def signature() -> str:
+    """Who holds it: process, host and since when; one line."""
     now = datetime.datetime.now(datetime.UTC)
     host = socket.gethostname()
-    return f"process {os.getpid()} on {host} since {now:%Y-%m-%d %H:%M:%S} UTC\n"
+    return f"process {os.getpid()} on {host} since {now:%Y-%m-%d %H:%M:%S} UTC"

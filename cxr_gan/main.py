@@ -5,6 +5,7 @@ as --config.dataset=path/to/chest_xray. configs/acgan_128.py and acgan_256.py dr
 larger images; quick.py is a first look.
 """
 
+import contextlib
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -19,8 +20,9 @@ from cxr_gan import disk, hosts
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "Folder of the run: checkpoints, metrics.jsonl, tensorboard, grids. Without it, "
-    "runs/ and the name of the configuration file.",
+    "Folder of the run: checkpoints, metrics.jsonl, tensorboard, grids; may be in a "
+    "bucket, as gs://my-bucket/runs/a. Without it, runs/ and the name of the "
+    "configuration file.",
 )
 _MULTIHOST = flags.DEFINE_boolean("multihost", False, hosts.FLAG)
 
@@ -31,31 +33,35 @@ def main(argv: Sequence[str]) -> None:
         fail(f"{argv[1]!r} is no flag; flags look like --workdir=runs/acgan")
     logging.set_verbosity(logging.WARNING)  # Orbax tells of each of its threads
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    try:
-        folder = disk.local(_WORKDIR.value or f"runs/{name}", "--workdir")
-        from cxr_gan import parallel, run
+    workdir = _WORKDIR.value or f"runs/{name}"
+    with contextlib.ExitStack() as held:
+        try:
+            from cxr_gan import bucket, parallel, run
 
-        if _MULTIHOST.value:
-            hosts.join()
-        parallel.keep_compilations()
-        parallel.keep_memory()
-        opened = run.open_run(flags.FLAGS.config, folder)
-    except (ValueError, OSError) as error:
-        fail(str(error))
-    from cxr_gan import checkpoint, lock, report, train
+            if _MULTIHOST.value:
+                hosts.join()
+            parallel.keep_compilations()
+            parallel.keep_memory()
+            folder = held.enter_context(bucket.workdir(workdir))
+            opened = run.open_run(flags.FLAGS.config, folder)
+        except (ValueError, OSError) as error:
+            fail(str(error))
+        from cxr_gan import checkpoint, lock, report, train
 
-    try:
-        message = train.train(opened)
-    except (checkpoint.CheckpointError, hosts.PeerError, lock.InUseError) as error:
-        fail(str(error))
-    except disk.DiskError as error:
-        fail(f"{error}, and the same command goes on from the last checkpoint")
-    except report.NonFiniteError as error:
-        fail(
-            f"{error}; the checkpoints before it are whole. Go on from them with other "
-            "noise, by --config.on_nan=rollback and --config.rollbacks, or try a "
-            "smaller --config.optimizer_d.learning_rate in another --workdir"
-        )
+        wrong = (checkpoint.CheckpointError, hosts.PeerError, lock.InUseError)
+        try:
+            message = train.train(opened)
+            held.close()  # a bucket has all of the run before it is said to be saved
+        except (*wrong, bucket.BucketError) as error:
+            fail(str(error))
+        except disk.DiskError as error:
+            fail(f"{error}, and the same command goes on from the last checkpoint")
+        except report.NonFiniteError as error:
+            fail(
+                f"{error}; the checkpoints before it are whole. Go on from them with "
+                "other noise, by --config.on_nan=rollback and --config.rollbacks, or "
+                "try a smaller --config.optimizer_d.learning_rate in another --workdir"
+            )
     if hosts.first():
         report.ProgressLine().say(message)
 

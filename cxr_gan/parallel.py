@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import os
-import pathlib
 import platform
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from flax import jax_utils
 from jax import lax
 
+from cxr_gan import disk
 from cxr_gan.gan import Gan
 from cxr_gan.state import TrainState
 from cxr_gan.step import AXIS, Metrics, train_step
@@ -61,9 +61,8 @@ def keep_memory() -> bool:
 
 def keep_compilations() -> None:
     """Lets XLA find in the user's cache what it compiled in an earlier run."""
-    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    folder = pathlib.Path(cache) / "cxr_gan" / "xla"
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = disk.user_cache() / "xla"
         jax.config.update("jax_compilation_cache_dir", str(folder))
     # A start compiles some thirty small programs beside the step.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -18,7 +18,7 @@
 #   CXR_BUCKET       Cloud Storage bucket; it keeps the run in gs://BUCKET/runs/NAME
 #   CXR_NAME         of slice and run [cxr-gan]
 #   CXR_DATA         gs:// folder of radiographs to train on [none: phantoms]
-#   CXR_SYNC         seconds between two copies of the run to the bucket [300]
+#   CXR_SYNC         seconds between two copies of its log to the bucket [300]
 #   CXR_POLL         seconds between two looks at the cloud [30]
 set -euo pipefail
 
@@ -215,14 +215,14 @@ run() { # FLAG...: on every host of the slice; that of worker 0 keeps the run
 else
   ${start% }
 fi" || die "the training could not be started (the words are above)"
-  say "next: bash launch/tpu.sh logs; the run is copied to $remote"
+  say "next: bash launch/tpu.sh logs; the run is kept in $remote"
 }
 
 logs() {
   need CXR_PROJECT CXR_ZONE
   on_vm 0 "tail -n 100 -f cxr_gan/runs/$name.log" ||
     die "no training could be looked at; what was copied of its log is in the bucket:" \
-      "  gcloud storage cat '$remote/launch-*.log'"
+      "  gcloud storage cat 'gs://${CXR_BUCKET:-BUCKET}/logs/$name/*.log'"
 }
 
 fetch() {

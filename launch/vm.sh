@@ -1,19 +1,18 @@
 #!/usr/bin/env bash
 # What happens on a TPU VM; called by launch/tpu.sh and launch/sky.yaml, not by hand:
 #   bash launch/vm.sh setup             Python 3.11, requirements.lock, libtpu, tmux
-#   bash launch/vm.sh train [FLAG...]   trains in runs/NAME, a copy in the bucket
-# cxr_gan.main refuses a gs:// workdir. So the run is a local folder: fetched from
-# gs://BUCKET/runs/NAME before the start where there is none, copied there every
-# CXR_SYNC seconds and at the end. CXR_BUCKET, CXR_NAME, CXR_DATA as launch/tpu.sh says.
-# On a slice of several hosts all train; the run is in the folder of worker 0 alone.
+#   bash launch/vm.sh train [FLAG...]   trains in gs://BUCKET/runs/NAME
+# What it says is copied to gs://BUCKET/logs/NAME, every CXR_SYNC seconds and at the end.
+# CXR_BUCKET, CXR_NAME, CXR_DATA as launch/tpu.sh says. On a slice of several hosts all
+# train; the first writes.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=$root/.venv/bin/python
 name=${CXR_NAME:-cxr-gan}
 remote=gs://${CXR_BUCKET:-}/runs/$name
-workdir=$root/runs/$name
 log=$root/runs/$name.log
+logs=gs://${CXR_BUCKET:-}/logs/$name
 every=${CXR_SYNC:-300}
 started=$(date -u +%Y%m%dT%H%M%SZ)
 stopping=
@@ -58,31 +57,13 @@ setup() { # what is there already is left alone
     die "JAX finds no TPU here; is CXR_RUNTIME the one for this type of accelerator?"
 }
 
-copy() { # FROM TO OPTION...
-  gcloud storage rsync "$@" --recursive --quiet
+keep_log() {
+  [ "$worker" != 0 ] || gcloud storage cp "$log" "$logs/$started.log" --quiet
 }
 
-keep_log() { gcloud storage cp "$log" "$remote/launch-$started.log" --quiet; }
-
-push() { # nothing in the bucket is deleted before all that is here is there
-  [ "$worker" = 0 ] || return 0
-  local skip='--exclude=launch-.*\.log$,.*orbax-checkpoint-tmp.*'
-  keep_log && copy "$workdir" "$remote" "$skip" &&
-    copy "$workdir" "$remote" "$skip" --delete-unmatched-destination-objects
-}
-
-fetch() { # the run as the bucket has it; whole or not at all
-  [ "$worker" = 0 ] || return 0
-  keep_log || return # comes first: shows that we may write, makes a folder to read
-  [ ! -d "$workdir" ] || return 0 # what is here is newer
-  mkdir -p "$workdir.part"
-  copy "$remote" "$workdir.part" '--exclude=launch-.*\.log$' &&
-    mv "$workdir.part" "$workdir"
-}
-
-train_once() { # FLAG...: copies while it trains; returns what the training returned
+train_once() { # FLAG...: returns what the training returned
   local training nap
-  "$python" -P -m cxr_gan.main "$@" --workdir="$workdir" &
+  "$python" -P -m cxr_gan.main "$@" --workdir="$remote" &
   training=$!
   # Ctrl-C reaches the training by itself, and a second signal would not let it save.
   trap 'stopping=yes' INT
@@ -91,9 +72,8 @@ train_once() { # FLAG...: copies while it trains; returns what the training retu
     sleep "$every" &
     nap=$!
     wait -n "$training" "$nap" || true
-    if ! kill "$nap" 2>/dev/null; then
-      push || say "not all could be copied to $remote; again in $every s"
-    fi
+    kill "$nap" 2>/dev/null || keep_log ||
+      say "its words could not be copied to $logs; again in $every s"
   done
   wait "$training"
 }
@@ -108,12 +88,13 @@ train() { # FLAG...: until it ends well, is asked to stop, or three times fails 
   mkdir -p runs
   exec > >(tee -i -a "$log") 2>&1
   say "$started: worker $worker of $hosts; the run is kept in $remote"
-  fetch ||
-    die "$remote cannot be written and read (the words are above); nothing is" \
-      "trained. Give the VM's service account the role Storage Object Admin on it"
+  keep_log || # shows that we may write
+    die "$remote cannot be written (the words are above); nothing is trained." \
+      "Give the VM's service account the role Storage Object Admin on it"
   if [ -n "${CXR_DATA:-}" ]; then
     mkdir -p data
-    copy "$CXR_DATA" data || die "CXR_DATA=$CXR_DATA cannot be read"
+    gcloud storage rsync "$CXR_DATA" data --recursive --quiet ||
+      die "CXR_DATA=$CXR_DATA cannot be read"
     flags+=(--config.dataset=data) # relative: part of the run, wherever it goes on
   fi
   [[ " $*" == *" --config="* ]] || flags+=(--config=configs/acgan.py)
@@ -123,9 +104,10 @@ train() { # FLAG...: until it ends well, is asked to stop, or three times fails 
     say "the training ended with an error; it is tried again where it stopped"
     sleep "${CXR_PAUSE:-10}"
   done
-  push || push || push ||
-    die "the end of the run is on this VM alone, in $workdir: copy it before delete"
-  [ "$short" -lt 3 ] || die "the training failed three times in a row within minutes"
+  keep_log || say "its last words are on this VM alone, in $log"
+  [ "$short" -lt 3 ] ||
+    die "the training failed three times in a row within minutes; what it said is" \
+      "above. Where that is of copying, copy the run before delete"
   say "the training has ended; the run is in $remote"
 }
 

@@ -22,7 +22,7 @@ FLOORS = {
     "step": 4,
     **dict.fromkeys(("state", "config", "terms"), 3),
     "monitor": 3,
-    **dict.fromkeys(("gan", "judges", "given"), 2),
+    **dict.fromkeys(("gan", "judges", "given", "bucket"), 2),
     **dict.fromkeys(("models", "losses", "augment", "balance"), 1),
     **dict.fromkeys(("images", "grids", "microbatches", "request", "terminal"), 1),
     **dict.fromkeys(("checksums", "health", "hosts", "lock", "stop", "version"), 1),
@@ -31,7 +31,12 @@ FLOORS = {
 }
 # They alone speak to a terminal.
 COMMANDS = {"main", "evaluate", "generate", "publish", "panel"}
-ONLY_IN = {"tensorflow": "data", "tensorflow_datasets": "data", "orbax": "checkpoint"}
+ONLY_IN = {
+    "tensorflow": "data",
+    "tensorflow_datasets": "data",
+    "orbax": "checkpoint",
+    "tensorstore": "bucket",
+}
 UNSAFE = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 
 

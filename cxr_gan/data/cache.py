@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from cxr_gan import disk
 from cxr_gan.damage import DAMAGE
 from cxr_gan.data.sets import ImageSet, Splits
 
@@ -20,8 +21,7 @@ def directory(cache_dir: str | os.PathLike[str] | None) -> Path:
     """cache_dir, else $XDG_CACHE_HOME/cxr_gan, else ~/.cache/cxr_gan."""
     if cache_dir is not None:
         return Path(cache_dir).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "cxr_gan"
+    return disk.user_cache()
 
 
 def fetch(
