@@ -2,7 +2,8 @@
 
 That is the generation of what is read, which Cloud Storage tells in a header, and the
 condition ifGenerationMatch of a write, which it answers with 412 where it does not hold
-(its JSON API, on request preconditions). Both are what a lease in a bucket rests on.
+(its JSON API, on request preconditions): what a lease in a bucket rests on. And the
+bounds of a listing, startOffset and endOffset, by which TensorStore names a folder.
 """
 
 import contextlib
@@ -22,6 +23,12 @@ class Handler(server.RequestHandler):
     def __init__(self, storage, *arguments):
         self._storage = storage
         super().__init__(storage, *arguments)
+
+    def do_GET(self):
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        for first in query.get("startOffset", []):  # the end is that of the folder
+            self.path += f"&prefix={urllib.parse.quote(first)}"
+        return super().do_GET()
 
     def do_POST(self):
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
