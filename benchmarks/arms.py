@@ -108,12 +108,10 @@ class Projection(Discriminator):
 class Smooth(nn.Module):
     """`generator.Head` without its detail."""
 
-    dtype: Any = jnp.float32
-
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, h, w, c] -> float32 [n, 2h, 2w, 1]."""
-        smooth = Conv3x3(4, self.dtype, name="smooth")(x).astype(jnp.float32)
+        smooth = Conv3x3(4, name="smooth")(x.astype(jnp.float32))
         return layers.blur(layers.pixel_shuffle(smooth))
 
 

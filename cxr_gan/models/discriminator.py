@@ -52,12 +52,15 @@ class Discriminator(nn.Module):
     num_classes: int
     widths: tuple[int, ...]
     group: int  # consecutive examples, classes interleaved, that D sees together
-    dtype: Any = jnp.float32  # of the arithmetic; weights, norms, answers stay float32
+    dtype: Any = (
+        jnp.float32
+    )  # of the arithmetic; weights, norms, stem, answers: float32
 
     @nn.compact
     def __call__(self, image: jax.Array) -> Judgement:
         """image float32 [n, s, s, 1] in [-1, 1] -> Judgement of n."""
-        x = Conv3x3(self.widths[0], self.dtype, name="stem")(pixel_unshuffle(image))
+        x = Conv3x3(self.widths[0], name="stem")(pixel_unshuffle(image))
+        x = x.astype(self.dtype)
         for i, width in enumerate(self.widths[1:]):
             x = DownBlock(width, i > 0, self.dtype)(x)
         x = LayerNorm(name="norm")(x)

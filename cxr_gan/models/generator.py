@@ -33,19 +33,18 @@ class Head(nn.Module):
 
     The smooth one is blurred, so that no checkerboard is there to be unlearnt; but a
     blur also takes the grain of a radiograph. The detail is not, and it starts at zero.
+    Always in float32: bfloat16 would tell apart but 128 greys of the brighter half.
     """
-
-    dtype: Any = jnp.float32  # of the arithmetic; weights stay float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, h, w, c] -> float32 [n, 2h, 2w, 1]."""
-        smooth = Conv3x3(4, self.dtype, name="smooth")(x)
-        fine = nn.leaky_relu(Conv3x3(16, self.dtype, name="fine")(x), 0.2)
-        fine = Conv3x3(4, self.dtype, name="detail")(fine)
+        x = x.astype(jnp.float32)
+        smooth = Conv3x3(4, name="smooth")(x)
+        fine = nn.leaky_relu(Conv3x3(16, name="fine")(x), 0.2)
+        fine = Conv3x3(4, name="detail")(fine)
         gain = self.param("gain", nn.initializers.zeros, (1,))
-        smooth, fine = (pixel_shuffle(y.astype(jnp.float32)) for y in (smooth, fine))
-        return blur(smooth) + gain * fine
+        return blur(pixel_shuffle(smooth)) + gain * pixel_shuffle(fine)
 
 
 class Generator(nn.Module):
@@ -58,7 +57,7 @@ class Generator(nn.Module):
     num_classes: int
     widths: tuple[int, ...]
     embedding: int  # numbers that stand for one class
-    dtype: Any = jnp.float32  # of the arithmetic; weights and norms stay float32
+    dtype: Any = jnp.float32  # of the arithmetic; weights, norms, head stay float32
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array) -> jax.Array:
@@ -74,4 +73,4 @@ class Generator(nn.Module):
         for features in self.widths[1:]:
             x = UpBlock(features, self.dtype)(x, condition)
         x = nn.relu(AdaptiveLayerNorm(name="norm")(x, condition))
-        return jnp.tanh(Head(self.dtype, name="head")(x))
+        return jnp.tanh(Head(name="head")(x))
