@@ -43,16 +43,19 @@ def get_config() -> ConfigDict:
     config.loss.class_weight_d = 0.5  # of D's cross-entropy on real images
     config.loss.class_weight_g = 0.4  # of G's cross-entropy on its own images
     config.loss.feature_matching = 0.0  # weight of G's distance to D's class means
-    config.loss.sameness_weight = 1.0  # of G's images differing less than real ones
+    config.loss.sameness_weight = (
+        1.0  # of G's images differing less, or more, than real
+    )
     config.loss.r1_weight = 0.1  # of the gradient penalty on real images
     config.loss.r1_every = 8  # steps; the weight is multiplied by as many
 
-    # Augmentation of all that D sees, real and generated alike
+    # Augmentation of all that D sees, real and generated alike: none, as measured in
+    # docs/ablation.md; where each strength began to matter is told there, too
     config.augment = ConfigDict()
-    config.augment.brightness = 0.2  # width of the range added, of 2 in all
-    config.augment.contrast = 0.2  # factor from 1 - this to 1 + this
-    config.augment.translation = 0.1  # of a side
-    config.augment.cutout = 0.2  # of a side
+    config.augment.brightness = 0.0  # width of the range added, of 2 in all
+    config.augment.contrast = 0.0  # factor from 1 - this to 1 + this
+    config.augment.translation = 0.0  # of a side
+    config.augment.cutout = 0.0  # of a side
 
     # Balance of the two players: both at full speed while D's lead is in this range;
     # a lead is 0 where D is fooled, and 1 where it is as wide as D's two targets

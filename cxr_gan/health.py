@@ -16,7 +16,9 @@ from typing import NamedTuple
 EXPLODED = 100.0  # a loss, in either direction
 BEATEN = 0.9  # D's lead, in distances of its two targets
 FOOLED = 0.0
-ALIKE = 0.5  # share of the differences of real class-mates that generated ones lack
+ALIKE = (
+    4 / 9
+)  # of `losses.sameness`: where class-mates differ half as much as real ones
 REPEATED = 0.2  # MS-SSIM within a class, above that within val's
 LASTING = 5  # reports in a row, of what a single one may show by chance
 

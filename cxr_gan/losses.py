@@ -42,21 +42,25 @@ def feature_matching(
 
 
 def sameness(real: jax.Array, fake: jax.Array, num_classes: int) -> jax.Array:
-    """By how much generated class-mates differ less than real ones: -> [num_classes].
+    """How far from alike generated class-mates differ as real ones: -> [num_classes].
 
     real, fake [n, h, w, c], both with classes interleaved (0, 1, .., 0, 1, ..) and two
-    of each or more. 0 where they differ as much or more, 1 where all are equal; in
-    between 1 minus the ratio of the mean absolute differences of neighbours.
+    of each or more. With a and b the mean absolute differences of neighbours, real and
+    generated, (2 (a - b) / (a + b)) ** 2: 0 where they are equal, 4 where all generated
+    ones are alike. a and b may change places, so the few images of a batch, whose a and
+    b scatter, drive b neither above a nor below it; a bound from one side would drive
+    it on, as half of the batches fall short of it by chance.
 
     Source: Yang et al. 2019, "Diversity-Sensitive Conditional Generative Adversarial
-    Networks" (its regularizer), the bound taken from the real images of the batch.
+    Networks" (its regularizer), the measure taken from the real images of the batch.
     """
 
     def spread(x: jax.Array) -> jax.Array:
         mates = x.reshape(-1, num_classes, *x.shape[1:])
         return jnp.abs(mates - jnp.roll(mates, 1, 0)).mean((0, 2, 3, 4))
 
-    return jax.nn.relu(1 - spread(fake) / (spread(real) + 1e-6))
+    a, b = spread(real), spread(fake)
+    return (2 * (a - b) / (a + b + 1e-6)) ** 2
 
 
 def gradient_penalty(

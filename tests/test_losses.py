@@ -112,12 +112,25 @@ def column(*values):
     return jnp.array(values, jnp.float32).reshape(-1, 1, 1, 1)
 
 
-def test_sameness_is_what_class_mates_lack_of_the_real_difference():
+def test_sameness_is_how_far_class_mates_are_from_the_real_difference():
     # Classes 0 1 0 1: real mates differ by 4 and 2, generated ones by 1 and 3.
     found = losses.sameness(column(0, 0, 4, 2), column(5, 0, 6, 3), num_classes=2)
-    np.testing.assert_allclose(found, [0.75, 0], atol=1e-5)
+    np.testing.assert_allclose(found, [(6 / 5) ** 2, (2 / 5) ** 2], rtol=1e-5)
 
 
-def test_sameness_is_whole_where_a_generator_repeats_itself_within_each_class():
+def test_sameness_is_four_where_a_generator_repeats_itself_within_each_class():
     found = losses.sameness(column(0, 1, 4, 2), column(5, 9, 5, 9), num_classes=2)
-    np.testing.assert_allclose(found, [1, 1], atol=1e-5)
+    np.testing.assert_allclose(found, [4, 4], atol=1e-4)
+
+
+def test_sameness_drives_images_that_differ_as_real_ones_nowhere():
+    """Of many small batches; a bound from one side would drive them apart."""
+    real, fake = jax.random.normal(jax.random.key(0), (2, 4000, 8, 4, 4, 1))
+
+    def mean(scale):
+        of_batches = jax.vmap(lambda r, f: losses.sameness(r, scale * f, 2))
+        return of_batches(real, fake).mean()
+
+    wider, narrower = mean(1.1), mean(1 / 1.1)
+    np.testing.assert_allclose(wider, narrower, rtol=0.02)
+    assert abs(jax.grad(mean)(1.0)) < 0.02 * wider / 0.1

@@ -48,7 +48,8 @@ def sameness(real: tf.Tensor, fake: tf.Tensor, rules: Rules) -> tf.Tensor:
         mates = tf.reshape(x, [-1, rules.group // k, k, size, size])
         return tf.reduce_mean(tf.abs(mates - tf.roll(mates, 1, 1)), [1, 3, 4])
 
-    return tf.reduce_mean(tf.nn.relu(1 - spread(fake) / (spread(real) + 1e-6)))
+    a, b = spread(real), spread(fake)
+    return tf.reduce_mean((2 * (a - b) / (a + b + 1e-6)) ** 2)
 
 
 class KerasGan(keras.Model):

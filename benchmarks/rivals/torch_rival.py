@@ -47,7 +47,8 @@ def sameness(real: Tensor, fake: Tensor, rules: Rules) -> Tensor:
         )
         return (mates - mates.roll(1, 1)).abs().mean((1, 3, 4))
 
-    return F.relu(1 - spread(fake) / (spread(real) + 1e-6)).mean()
+    a, b = spread(real), spread(fake)
+    return ((2 * (a - b) / (a + b + 1e-6)) ** 2).mean()
 
 
 class Losses(NamedTuple):
