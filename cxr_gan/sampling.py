@@ -191,9 +191,12 @@ def _sample_in_chunks(
     size = chunk() if len(label) > 1 else 1
     before = start % size
     after = -(before + len(label)) % size
-    places = np.pad(label, (before, after)).reshape(-1, size)
+    asked = np.pad(label, (before, after)) if before or after else label
+    places = asked.reshape(-1, size)
     firsts = range(start - before, start + len(label) + after, size)
-    weights = jax.device_put(params.params)
+    weights = params.params
+    if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(weights)):
+        weights = jax.device_put(weights)
     drawn = [
         _draw(params.spec, weights, y, key, np.uint32(first), np.float32(truncation))
         for first, y in zip(firsts, places, strict=True)
