@@ -73,6 +73,7 @@ def get_config() -> ConfigDict:
     config.optimizer_d.beta2 = 0.99
     config.optimizer_g = config.optimizer_d.copy_and_resolve_references()
     config.optimizer_g.learning_rate = 5e-3
+    config.decay = 0.2  # share of total_kimg, its last, in which both rates fall to 0
     config.ema_halflife_kimg = 10.0  # of the averaged generator that is sampled
     config.ema_rampup = 0.05  # the half-life is at most this share of kimg seen so far
 

@@ -222,6 +222,7 @@ RULES: dict[str, Rule] = {
     "optimizer_g.beta2": DECAY,
     "ema_halflife_kimg": POSITIVE,
     "ema_rampup": POSITIVE,
+    "decay": UNIT,
     "batch_size": POSITIVE,
     "microbatches": POSITIVE,
     "total_kimg": POSITIVE,

@@ -75,6 +75,8 @@ class Gan:
     batch_kimg: float  # thousands of real images a step shows to D
     ema_halflife_kimg: float
     ema_rampup: float
+    total_kimg: float
+    decay_kimg: float  # the last of them, in which learning fades
 
 
 def widths(resolution: int, features_at_32: int, most: int) -> tuple[int, ...]:
@@ -122,6 +124,8 @@ def build(config: "ConfigDict", class_names: tuple[str, ...]) -> Gan:
         batch_kimg=config.batch_size / 1000,
         ema_halflife_kimg=config.ema_halflife_kimg,
         ema_rampup=config.ema_rampup,
+        total_kimg=config.total_kimg,
+        decay_kimg=config.decay * config.total_kimg,
     )
 
 

@@ -193,6 +193,14 @@ def average(gan: Gan, state: TrainState) -> optax.Params:
     return optax.incremental_update(state.generator.params, state.ema, 1 - keep)
 
 
+def decay(gan: Gan, step: jax.Array) -> jax.Array:
+    """Factor on both learning rates: 1, and at the end in a line to 0; float32 []."""
+    if not gan.decay_kimg:
+        return jnp.ones(())
+    left = gan.total_kimg - gan.batch_kimg * step
+    return jnp.clip(left / gan.decay_kimg, 0, 1)
+
+
 def non_finite(state: TrainState) -> jax.Array:
     """How many numbers of both players' weights are NaN or infinite; float32 []."""
     params = (state.discriminator.params, state.generator.params)
@@ -225,10 +233,13 @@ def train_step(
         speeds = balance.Speeds(jnp.ones(()), jnp.ones(()))
     dealt = deal(gan, batch, jax.random.fold_in(rng, state.step))
     drawn = generate(gan, state.generator.params, dealt)
+    rate = decay(gan, state.step)
     state, metrics_d = update_discriminator(
-        gan, state, dealt, drawn, speeds.discriminator
+        gan, state, dealt, drawn, rate * speeds.discriminator
     )
-    state, metrics_g = update_generator(gan, state, dealt, drawn, speeds.generator)
+    state, metrics_g = update_generator(
+        gan, state, dealt, drawn, rate * speeds.generator
+    )
     lead = balance.remember(
         state.lead,
         metrics_d["d/lead"] / gan.adversarial.span,
@@ -241,5 +252,6 @@ def train_step(
         **metrics_g,
         "balance/d_speed": speeds.discriminator,
         "balance/g_speed": speeds.generator,
+        "balance/decay": rate,
         "state/non_finite": non_finite(state),
     }

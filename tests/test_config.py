@@ -60,6 +60,7 @@ WRONG = [
     ("optimizer_g.beta2", 2.0, "below 1"),
     ("ema_halflife_kimg", 0.0, "above 0"),
     ("ema_rampup", 0.0, "above 0"),
+    ("decay", 1.1, "from 0 to 1"),
     ("batch_size", 0, "above 0"),
     ("microbatches", 0, "above 0"),
     ("total_kimg", 0.0, "above 0"),

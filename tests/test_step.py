@@ -64,6 +64,7 @@ def toy(gan):
         resolution=4,
         policies=(),
         batch_kimg=0.008,
+        decay_kimg=0.0,
     )
     return ruled(
         toy,
@@ -241,6 +242,22 @@ def test_balance_switched_off_leaves_both_at_full_speed(toy, start):
     assert metrics["balance/d_speed"] == metrics["balance/g_speed"] == 1
     level, _ = round_of(toy, start.replace(lead=np.float32(0.4)))
     chex.assert_trees_all_close(new.discriminator, level.discriminator)
+
+
+def test_learning_fades_in_a_line_over_the_last_of_all_images(toy):
+    fading = dataclasses.replace(toy, total_kimg=0.8, decay_kimg=0.16)  # of 100 rounds
+    rates = [float(step.decay(fading, done)) for done in (0, 80, 85, 90, 99, 100, 120)]
+    np.testing.assert_allclose(rates, [1, 1, 0.75, 0.5, 0.05, 0, 0], atol=1e-5)
+    assert step.decay(dataclasses.replace(fading, decay_kimg=0.0), 99) == 1
+
+
+def test_what_has_faded_moves_neither_player(toy, start):
+    over = dataclasses.replace(toy, total_kimg=0.08, decay_kimg=0.04)
+    new, metrics = round_of(over, start.replace(step=np.int32(10)))
+    assert metrics["balance/decay"] == 0
+    for player in ("discriminator", "generator"):
+        before, after = (getattr(state, player).params for state in (start, new))
+        chex.assert_trees_all_equal(before, after)
 
 
 def test_signs_of_balance_are_shares_of_right_answers_class_by_class(toy):
