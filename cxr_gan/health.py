@@ -4,8 +4,8 @@ These are warnings: the run goes on, and may recover. A figure that became NaN o
 infinite is `report.NonFiniteError`, which ends the run or rolls it back.
 
 Runs of the published configuration that went well stayed far within: losses below 2,
-D's lead from 0.14 to 0.65 after the first rounds, g/repetition below 0.14 and
-eval/repetition below 0.12.
+D's lead from 0.14 to 0.65 after the first rounds, g/repetition below 0.09 and
+eval/repetition below 0.14.
 """
 
 import math
