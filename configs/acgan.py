@@ -49,8 +49,8 @@ def get_config() -> ConfigDict:
     config.loss.r1_weight = 0.1  # of the gradient penalty on real images
     config.loss.r1_every = 8  # steps; the weight is multiplied by as many
 
-    # Augmentation of all that D sees, real and generated alike: none, as measured in
-    # docs/ablation.md; where each strength began to matter is told there, too
+    # Augmentation of all that D sees, real and generated alike; none, for what was
+    # measured in docs/ablation.md
     config.augment = ConfigDict()
     config.augment.brightness = 0.0  # width of the range added, of 2 in all
     config.augment.contrast = 0.0  # factor from 1 - this to 1 + this

@@ -47,8 +47,8 @@ def play(tmp_path_factory):
     )
     log = folder / "log"
 
-    def play(workdir, phase=None, nth=1, delay=0.0, rounds=ROUNDS):
-        length = f"--config.total_kimg={rounds * 0.008}"
+    def play(workdir, phase=None, nth=1, delay=0.0):
+        length = f"--config.total_kimg={ROUNDS * 0.008}"
         order = {
             "argv": [*COMMAND, length, f"--workdir={workdir}"],
             "log": str(log),
@@ -93,7 +93,7 @@ def died_in(marks):
 def test_killed_twenty_times_in_every_phase_a_run_ends_bit_for_bit_as_unbroken(
     play, tmp_path
 ):
-    play(tmp_path / "first", rounds=10)  # all is compiled, drawn and fitted once
+    play(tmp_path / "first")  # all is compiled, drawn and fitted once
     _, marks = play(tmp_path / "whole")
     typical, chance = durations(marks), random.Random(0)
     broken, hit = [tmp_path / "broken0"], []
