@@ -5,29 +5,25 @@ is trained in a folder of the user's cache, and what changed there is copied to 
 bucket every half minute and at the end; the same command on another machine begins by
 copying it back. Nothing in the bucket is deleted before all that is newer is there.
 
-One machine at a time may do so: each holds a lease in the bucket and renews it with
-every copy. A lease that is not renewed was left behind by a machine that is gone.
+One machine at a time may do so: it holds a `lease` there, renewed with every copy.
 """
 
 import contextlib
-import json
 import os
 import pathlib
 import shutil
 import signal
 import threading
 import time
-import uuid
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import tensorstore as ts
 from absl import logging
 
-from cxr_gan import disk, hosts, lock
+from cxr_gan import disk, hosts, lease, lock
 
 SCHEME = "gs://"
-LEASE = "run.lease"  # in the bucket: who trains there
 RECORD = "run.json"  # what each run has, and nothing else
 REPLACED = "checkpoints/"  # a run deletes nothing but what is in there
 EVERY = 30.0  # seconds from one copy to the next, each of which renews the lease
@@ -101,49 +97,59 @@ class Mirror:
     ):
         self.address, self.folder = address, folder
         self._every, self._silence = every, silence
-        self._note = folder.with_name(f"{folder.name}.owner")
+        self._beside = folder.with_name(f"{folder.name}.bucket")  # what we note of it
         self._copied: dict[str, Stamp] = {}  # what the bucket holds as it is here
-        self._token, self._beats, self._renewed = "", 0, 0.0
-        self._holder = lock.signature()
-        self._lease = b""  # generation of the lease in the bucket
-        self._lost = ""  # who took the lease
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        with self._reaching():
+        with contextlib.ExitStack() as stack, self._reaching():
+            with disk.writing(self._beside):
+                self._beside.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(
+                lock.held(self._beside)
+            )  # against others of this machine
             retries = ts.Context({"gcs_request_retries": {"max_retries": RETRIES}})
             self._store = ts.KvStore.open(self.address, context=retries).result()
-            lease = self._free_lease()
-            self._begin(lease)
+            self._lease = lease.Lease(self._store, self.address, self._silence)
+            note = self._beside / "owner"
+            known = note.read_text(encoding="utf-8") if note.exists() else ""
+            if not self._lease.take(known):
+                self._fetch()
+            with disk.whole(note) as unfinished:
+                unfinished.write_text(self._lease.token, encoding="utf-8")
+            self._held = stack.pop_all()
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._end.set()
         self._thread.join()
-        try:
-            self._finish()
-        except BucketError as error:
-            if kind is None:
-                raise
-            logging.warning("%s", error)  # what ended the block is told by itself
+        with self._held:
+            try:
+                self._finish()
+            except BucketError as error:
+                if kind is None:
+                    raise
+                logging.warning("%s", error)  # what ended the block is told by itself
 
     def _finish(self) -> None:
-        if self._lost:
-            raise BucketError(
-                f"{self.address} was taken over by {self._lost}; what was trained here "
-                f"since is in {self.folder} alone"
-            )
         try:
             with self._reaching():
                 self._copy()
-                self._renew(ended=True)
+                if not self._lease.lost:
+                    self._lease.renew(ended=True)
         except OSError as error:
             raise BucketError(
                 f"{error}. The end of the run is in {self.folder} alone; the same "
                 "command on this machine copies it"
             ) from error
+        if self._lease.lost:
+            raise BucketError(
+                f"{self.address} was taken over by {self._lease.lost}; what was "
+                f"trained here since is in {self.folder} alone"
+            )
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -159,50 +165,6 @@ class Mirror:
                 "the network, and that you may: gcloud auth application-default login"
             ) from error
 
-    def _free_lease(self) -> ts.KvStore.ReadResult:
-        """The lease that may be taken, once its holder has been silent for long."""
-        lease = self._store.read(LEASE).result()
-        if lease.state == "missing":
-            return lease
-        told = json.loads(lease.value)
-        if told["ended"] or told["token"] == self._noted():
-            return lease
-        logging.warning(
-            "%s was trained by %s, which did not say goodbye; waiting %g s for a sign "
-            "of it",
-            self.address,
-            told["holder"],
-            self._silence,
-        )
-        time.sleep(self._silence)
-        again = self._store.read(LEASE).result()
-        if again.state == "value" and again.value != lease.value:
-            raise lock.InUseError(
-                f"{self.address} is in use by {told['holder']}; wait until it ends, "
-                "end it, or give another --workdir"
-            )
-        return again
-
-    def _begin(self, lease: ts.KvStore.ReadResult) -> None:
-        """Takes the lease; brings the run here, unless what is here is as new."""
-        theirs = json.loads(lease.value)["token"] if lease.value else ""
-        ours = theirs and theirs == self._noted()
-        with disk.writing(self.folder):
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self._token = theirs if ours else uuid.uuid4().hex
-        self._lease = lease.stamp.generation
-        self._renew(ended=False)
-        if self._lost:
-            raise lock.InUseError(f"{self.address} was just taken by {self._lost}")
-        if not ours:
-            self._fetch()
-        with disk.whole(self._note) as note:
-            note.write_text(self._token, encoding="utf-8")
-
-    def _noted(self) -> str:
-        """The token of the lease under which the folder here was written last."""
-        return self._note.read_text(encoding="utf-8") if self._note.exists() else ""
-
     def _fetch(self) -> None:
         """The run as the bucket has it, whole or not at all; what was here steps aside.
 
@@ -212,21 +174,22 @@ class Mirror:
         if not names:
             return
         if RECORD not in names:
+            self._lease.renew(ended=True)
             raise NoRunError(
                 f"{self.address} is not empty, and no run of ours: it has no {RECORD}; "
                 "give another --workdir"
             )
-        part = self.folder.with_name(f"{self.folder.name}{disk.UNFINISHED}")
+        part = self._beside / "part"
         with disk.writing(part):
             shutil.rmtree(part, ignore_errors=True)
             for name in names:
                 path = part / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(self._store.read(name).result().value)
+                self._stay()
             if self.folder.exists():
-                aside = self.folder.with_name(
-                    f"{self.folder.name}.until-{time.strftime('%Y%m%dT%H%M%S')}"
-                )
+                now = time.strftime("%Y%m%dT%H%M%S")
+                aside = self.folder.with_name(f"{self.folder.name}.until-{now}")
                 self.folder.rename(aside)
                 logging.warning("%s was older; it is %s now", self.folder, aside)
             part.rename(self.folder)
@@ -234,36 +197,38 @@ class Mirror:
 
     def _keep(self) -> None:
         """Copies, again and again; what fails is told, and tried again."""
-        while not self._end.wait(self._every) and not self._lost:
+        while not self._end.wait(self._every) and not self._lease.lost:
             try:
                 with self._reaching():
-                    self._renew(ended=False)
-                    if not self._lost:
-                        self._copy()
+                    self._lease.renew()
+                    self._copy()
             except OSError as error:
                 logging.warning("%s; again in %g s", error, self._every)
-        if self._lost:  # as if a person had asked: it saves, and ends
-            logging.warning("%s was taken over by %s", self.address, self._lost)
+        if self._lease.lost:  # as if a person had asked: it saves, and ends
+            logging.warning("%s was taken over by %s", self.address, self._lease.lost)
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def _renew(self, ended: bool) -> None:
-        """Writes the lease where it is still ours; else notes who has it."""
-        self._beats, self._renewed = self._beats + 1, time.monotonic()
-        told = {
-            "holder": self._holder,
-            "token": self._token,
-            "beats": self._beats,
-            "ended": ended,
-        }
-        written = self._store.write(
-            LEASE, json.dumps(told), if_equal=self._lease
-        ).result()
-        found = self._store.read(LEASE).result()
-        holder: dict[str, Any] = json.loads(found.value) if found.value else told
-        if holder["token"] != self._token:
-            self._lost = holder["holder"]
-            return
-        self._lease = written.generation or found.stamp.generation
+    def _stay(self) -> None:
+        """A sign of life, where the last one is some time ago."""
+        if self._lease.age() > self._every:
+            self._lease.renew()
+
+    def _copy(self) -> None:
+        """What changed since the last time; then checkpoints gone here go there."""
+        here = self._here()
+        for name, stamp in here.items():
+            self._stay()
+            if self._lease.lost:
+                return
+            if self._copied.get(name) != stamp:
+                with contextlib.suppress(FileNotFoundError):
+                    content = (self.folder / name).read_bytes()
+                    self._store.write(name, content).result()
+                    self._copied[name] = stamp
+        for name in [] if self._lease.lost else self._names():
+            if name.startswith(REPLACED) and name not in here:
+                self._store.write(name, None).result()
+                self._copied.pop(name, None)
 
     def _here(self) -> dict[str, Stamp]:
         """The files that belong in the bucket, by their names there."""
@@ -278,24 +243,7 @@ class Mirror:
                     found[name] = Stamp(stat.st_size, stat.st_mtime_ns)
         return found
 
-    def _copy(self) -> None:
-        """What changed since the last time; then checkpoints gone here go there."""
-        here = self._here()
-        for name, stamp in here.items():
-            if self._copied.get(name) == stamp:
-                continue
-            if time.monotonic() - self._renewed > self._every:
-                self._renew(ended=False)
-            with contextlib.suppress(FileNotFoundError):
-                content = (self.folder / name).read_bytes()
-                self._store.write(name, content).result()
-                self._copied[name] = stamp
-        for name in self._names():
-            if name.startswith(REPLACED) and name not in here:
-                self._store.write(name, None).result()
-                self._copied.pop(name, None)
-
     def _names(self) -> list[str]:
         """Of all that is in the bucket but the lease."""
         names = (name.decode() for name in self._store.list().result())
-        return [name for name in names if name != LEASE]
+        return [name for name in names if name != lease.NAME]

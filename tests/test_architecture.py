@@ -21,8 +21,8 @@ FLOORS = {
     **dict.fromkeys(("checkpoint", "parallel", "report", "shelf"), 5),
     "step": 4,
     **dict.fromkeys(("state", "config", "terms"), 3),
-    "monitor": 3,
-    **dict.fromkeys(("gan", "judges", "given", "bucket"), 2),
+    **dict.fromkeys(("monitor", "bucket"), 3),
+    **dict.fromkeys(("gan", "judges", "given", "lease"), 2),
     **dict.fromkeys(("models", "losses", "augment", "balance"), 1),
     **dict.fromkeys(("images", "grids", "microbatches", "request", "terminal"), 1),
     **dict.fromkeys(("checksums", "health", "hosts", "lock", "stop", "version"), 1),
@@ -31,12 +31,7 @@ FLOORS = {
 }
 # They alone speak to a terminal.
 COMMANDS = {"main", "evaluate", "generate", "publish", "panel"}
-ONLY_IN = {
-    "tensorflow": "data",
-    "tensorflow_datasets": "data",
-    "orbax": "checkpoint",
-    "tensorstore": "bucket",
-}
+ONLY_IN = {"tensorflow": "data", "tensorflow_datasets": "data", "orbax": "checkpoint"}
 UNSAFE = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 
 

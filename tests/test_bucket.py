@@ -16,7 +16,7 @@ import pytest
 import tensorstore as ts
 from rounds import ROUND, steps_of
 
-from cxr_gan import bucket, lock, train
+from cxr_gan import bucket, lease, lock, train
 from cxr_gan.bucket import BucketError, Mirror
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -57,7 +57,7 @@ def write(folder: pathlib.Path, **files: str) -> None:
 
 def read(folder: pathlib.Path) -> dict[str, str]:
     """Every file but the lease."""
-    files = [p for p in folder.rglob("*") if p.is_file() and p.name != bucket.LEASE]
+    files = [p for p in folder.rglob("*") if p.is_file() and p.name != lease.NAME]
     return {p.relative_to(folder).as_posix(): p.read_text() for p in files}
 
 
@@ -131,10 +131,20 @@ def test_a_second_machine_is_refused_while_the_first_gives_signs_of_life(
     assert not machine(tmp_path, 2).exists()
 
 
+def test_a_second_process_of_the_same_machine_is_refused_at_once(tmp_path, address):
+    with (
+        Mirror(address, machine(tmp_path, 1), **SOON),
+        pytest.raises(lock.InUseError, match=f"in use by process {os.getpid()} on "),
+        Mirror(address, machine(tmp_path, 1), **SOON),
+    ):
+        pass
+
+
 def killed(mirror: Mirror) -> None:
     """As if its machine were gone: nothing is copied any more, nothing said."""
     mirror._end.set()
     mirror._thread.join()
+    mirror._held.close()
 
 
 def test_a_machine_that_is_gone_is_followed_by_the_next(tmp_path, address, caplog):
@@ -171,7 +181,7 @@ def test_a_machine_that_was_taken_for_dead_stops_and_copies_no_more(
     heard = []
     monkeypatch.setattr(os, "kill", lambda _, number: heard.append(number))
     slow = Mirror(address, machine(tmp_path, 1), **SOON).__enter__()
-    write(in_bucket, **{bucket.LEASE: json.dumps(other := {
+    write(in_bucket, **{lease.NAME: json.dumps(other := {
         "holder": "process 7 on elsewhere", "token": "x", "beats": 1, "ended": False
     })})  # fmt: skip
     until(lambda: heard)
@@ -181,7 +191,7 @@ def test_a_machine_that_was_taken_for_dead_stops_and_copies_no_more(
         slow.__exit__(None, None, None)
     assert heard == [signal.SIGTERM]
     assert read(in_bucket) == {}
-    assert json.loads((in_bucket / bucket.LEASE).read_text()) == other
+    assert json.loads((in_bucket / lease.NAME).read_text()) == other
 
 
 def test_a_folder_of_other_things_is_refused_and_left_as_it_is(
@@ -264,7 +274,7 @@ def test_over_the_wire_a_lease_is_refused_taken_over_and_lost(
 ):
     heard = []
     monkeypatch.setattr(os, "kill", lambda _, number: heard.append(number))
-    address = "gs://my-bucket/runs/b/"
+    address = "gs://my-bucket/runs/c/"
     first = Mirror(address, machine(tmp_path, 1), **SOON).__enter__()
     with (
         pytest.raises(lock.InUseError),
@@ -273,8 +283,8 @@ def test_over_the_wire_a_lease_is_refused_taken_over_and_lost(
         pass
     killed(first)
     with Mirror(address, machine(tmp_path, 2), **SOON):
-        first._renew(ended=False)
-        assert first._lost.startswith(f"process {os.getpid()} on ")
+        first._lease.renew()
+        assert first._lease.lost.startswith(f"process {os.getpid()} on ")
     assert not heard
 
 
