@@ -4,7 +4,8 @@
 
 Every arm of `benchmarks/arms.py` is trained by the library's own step on as many
 images, of the same seeds, and measured by its own figures. --stage=sort trains narrow
-networks at 32 x 32 pixels; --stage=leave_one_out the published ones at 64 x 64, of the
+networks at 32 x 32 pixels; --stage=few the same on 100 images of each class, for what
+augmentation is worth there; --stage=leave_one_out the published ones at 64 x 64, of the
 arms the sort found to matter most. All arms get seed 0 first, then all seed 1, so that
 a table of few seeds is there early. A finished run is one JSON file: the same command
 goes on where it stopped, and several of it may share the work, each on a core of its
@@ -32,16 +33,18 @@ from cxr_gan import run as runs
 from cxr_gan.gan import build
 
 LOOKS = 6  # at val, on the way, the last at the end
+NARROW: arms.Changes = {
+    "resolution": 32,
+    "generator.features_at_32": 32,
+    "generator.max_features": 64,
+    "discriminator.features_at_32": 16,
+    "discriminator.max_features": 128,
+    "total_kimg": 24.0,
+}
 # Stage -> what it changes of the published configuration, before any arm does.
 STAGES: dict[str, arms.Changes] = {
-    "sort": {
-        "resolution": 32,
-        "generator.features_at_32": 32,
-        "generator.max_features": 64,
-        "discriminator.features_at_32": 16,
-        "discriminator.max_features": 128,
-        "total_kimg": 24.0,
-    },
+    "sort": NARROW,
+    "few": {**NARROW, "samples_per_class": (100,)},
     "leave_one_out": {"total_kimg": 60.0},
 }
 LARGEST = 6  # effects of the sort that are looked at again in leave_one_out
@@ -134,6 +137,8 @@ def chosen_arms(values: flags.FlagValues, workdir: pathlib.Path) -> list[str]:
         return values.only
     if values.stage == "sort":
         return [*arms.ARMS]
+    if values.stage == "few":
+        return [*arms.FOR_FEW]
     found = collected(workdir, "sort")
     if arms.DEFAULT not in found:
         raise ValueError(f"{workdir} holds no sort: run --stage=sort first")

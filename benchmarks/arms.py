@@ -132,9 +132,11 @@ DISCRIMINATORS = {
     "projection": Projection,
 }
 
-NO_AUGMENTATION = {
-    f"augment.{name}": 0.0
-    for name in ("brightness", "contrast", "translation", "cutout")
+DIFF_AUGMENT = {
+    "augment.brightness": 0.2,
+    "augment.contrast": 0.2,
+    "augment.translation": 0.1,
+    "augment.cutout": 0.2,
 }
 NO_AVERAGE = {"ema_rampup": 1e-6}  # a half-life of no time at all
 DEFAULT, PLAIN = "as published", "plain LSGAN-ACGAN with LayerNorm"
@@ -147,17 +149,20 @@ ARMS: dict[str, Changes] = {
         "loss.sameness_weight": 0.0,
         "loss.r1_weight": 0.0,
         "balance.enabled": False,
-        **NO_AUGMENTATION,
         **NO_AVERAGE,
     },
     "no sameness": {"loss.sameness_weight": 0.0},
+    "sameness three times": {"loss.sameness_weight": 3.0},
     "no group deviation": {"discriminator.name": "no deviation"},
     "no balance": {"balance.enabled": False},
-    "no augmentation": NO_AUGMENTATION,
+    "DiffAugment": DIFF_AUGMENT,
+    "DiffAugment, exposure alone": {"augment.brightness": 0.2, "augment.contrast": 0.2},
+    "DiffAugment, geometry alone": {"augment.translation": 0.1, "augment.cutout": 0.2},
     "no R1": {"loss.r1_weight": 0.0},
     "R1 a fifth": {"loss.r1_weight": 0.02},
     "R1 five times": {"loss.r1_weight": 0.5},
     "no EMA": NO_AVERAGE,
+    "no decay of the learning rates": {"decay": 0.0},
     "EMA three times as long": {"ema_rampup": 0.15, "ema_halflife_kimg": 30.0},
     "no detail head": {"generator.name": "no detail"},
     "class losses doubled": {"loss.class_weight_d": 1.0, "loss.class_weight_g": 0.8},
@@ -185,6 +190,7 @@ ARMS: dict[str, Changes] = {
     "D with spectral norm too": {"discriminator.name": "spectral"},
     "D with spectral norm alone": {"discriminator.name": "spectral, no norm"},
 }
+FOR_FEW = (DEFAULT, "DiffAugment")
 
 
 def register() -> None:

@@ -333,6 +333,14 @@ def test_leave_one_out_is_of_the_largest_effects_of_the_sort(
     assert len(played) == 6
 
 
+def test_with_few_images_augmentation_alone_is_looked_at(played, tmp_path):
+    assert command(f"--workdir={tmp_path}", "--stage=few") == 0
+    kept = [json.loads(p.read_text()) for p in tmp_path.glob("few/*/0/run.json")]
+    assert {tuple(run["config"]["samples_per_class"]) for run in kept} == {(100,)}
+    strengths = {tuple(run["config"]["augment"].values()) for run in kept}
+    assert len(strengths) == len(kept) == len(arms.FOR_FEW) == 2
+
+
 def test_the_page_gets_table_drawing_and_figures(played, tmp_path):
     page = tmp_path / "ablation.md"
     page.write_text("Words.\n<!-- sort -->\n<!-- end of sort -->\n")
