@@ -43,9 +43,7 @@ def get_config() -> ConfigDict:
     config.loss.class_weight_d = 0.5  # of D's cross-entropy on real images
     config.loss.class_weight_g = 0.4  # of G's cross-entropy on its own images
     config.loss.feature_matching = 0.0  # weight of G's distance to D's class means
-    config.loss.sameness_weight = (
-        1.0  # of G's images differing less, or more, than real
-    )
+    config.loss.sameness_weight = 1.0  # of differing less, or more, than real images
     config.loss.r1_weight = 0.1  # of the gradient penalty on real images
     config.loss.r1_every = 8  # steps; the weight is multiplied by as many
 

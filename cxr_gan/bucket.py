@@ -107,11 +107,11 @@ class Mirror:
         with contextlib.ExitStack() as stack, self._reaching():
             with disk.writing(self._beside):
                 self._beside.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(
-                lock.held(self._beside)
-            )  # against others of this machine
+            # Against others on this machine; the lease, against other machines.
+            stack.enter_context(lock.held(self._beside))
             retries = ts.Context({"gcs_request_retries": {"max_retries": RETRIES}})
             self._store = ts.KvStore.open(self.address, context=retries).result()
+            self._require_run()
             self._lease = lease.Lease(self._store, self.address, self._silence)
             note = self._beside / "owner"
             known = note.read_text(encoding="utf-8") if note.exists() else ""
@@ -165,6 +165,15 @@ class Mirror:
                 "the network, and that you may: gcloud auth application-default login"
             ) from error
 
+    def _require_run(self) -> None:
+        """Nothing is written, not even a lease, where somebody keeps other things."""
+        names = self._names()
+        if names and RECORD not in names:
+            raise NoRunError(
+                f"{self.address} is not empty, and no run of ours: it has no {RECORD}; "
+                "give another --workdir"
+            )
+
     def _fetch(self) -> None:
         """The run as the bucket has it, whole or not at all; what was here steps aside.
 
@@ -173,12 +182,6 @@ class Mirror:
         names = self._names()
         if not names:
             return
-        if RECORD not in names:
-            self._lease.renew(ended=True)
-            raise NoRunError(
-                f"{self.address} is not empty, and no run of ours: it has no {RECORD}; "
-                "give another --workdir"
-            )
         part = self._beside / "part"
         with disk.writing(part):
             shutil.rmtree(part, ignore_errors=True)
@@ -214,9 +217,12 @@ class Mirror:
             self._lease.renew()
 
     def _copy(self) -> None:
-        """What changed since the last time; then checkpoints gone here go there."""
+        """What changed since the last time; then checkpoints gone here go there.
+
+        What shows that it is a run comes first, so a copy may break off anywhere.
+        """
         here = self._here()
-        for name, stamp in here.items():
+        for name, stamp in sorted(here.items(), key=lambda item: item[0] != RECORD):
             self._stay()
             if self._lease.lost:
                 return

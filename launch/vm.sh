@@ -107,7 +107,7 @@ train() { # FLAG...: until it ends well, is asked to stop, or three times fails 
   keep_log || say "its last words are on this VM alone, in $log"
   [ "$short" -lt 3 ] ||
     die "the training failed three times in a row within minutes; what it said is" \
-      "above. Where that is of copying, copy the run before delete"
+      "above. What was not copied to $remote is in ~/.cache/cxr_gan/buckets"
   say "the training has ended; the run is in $remote"
 }
 

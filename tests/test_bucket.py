@@ -204,7 +204,22 @@ def test_a_folder_of_other_things_is_refused_and_left_as_it_is(
     ):
         pass
     assert read(in_bucket) == {"NORMAL/1.png": "a radiograph"}
+    assert not (in_bucket / lease.NAME).exists()
     assert not machine(tmp_path, 1).exists()
+
+
+def test_a_first_copy_that_broke_off_is_a_run_all_the_same(
+    tmp_path, address, in_bucket
+):
+    gone = Mirror(address, machine(tmp_path, 1), every=DEAD).__enter__()
+    write(gone.folder, **RUN)
+    write(in_bucket, checkpoints="a file where a folder has to be")
+    with pytest.raises(ValueError):
+        gone._copy()
+    killed(gone)
+    (in_bucket / "checkpoints").unlink()
+    with Mirror(address, machine(tmp_path, 2), **SOON) as next_one:
+        assert read(next_one.folder) == {"run.json": "{}"}
 
 
 def test_a_copy_that_fails_is_told_and_tried_again(
