@@ -49,28 +49,35 @@ class Stacked:
         self._heed_fake = [ones, float(classes_of_fake) * ones]
 
     def play(self, rounds: int) -> None:
-        """D on real, D on generated, G through D."""
-        n, label = self._rules.batch_size, self._label
-        ones, zeros = np.ones((n, 1), np.float32), np.zeros((n, 1), np.float32)
-        heed = self._heed_fake
+        """So many rounds on one batch in memory."""
         for _ in range(rounds):
-            self.d.trainable = True
-            self.d.train_on_batch(self._real, [ones, label], [heed[0], heed[0]])
-            self.d.train_on_batch(self._draw(label), [zeros, label], heed)
-            self.d.trainable = False
-            self.stacked.train_on_batch([self._noise(n), label], [ones, label])
+            self.learn(self._real, self._label)
+
+    def learn(self, real: np.ndarray, label: np.ndarray) -> None:
+        """D on real, D on generated, G through D.
+
+        real float32 [n, s, s, 1] in [-1, 1], label int32 [n]; n of the rules.
+        """
+        n, heed = len(label), self._heed_fake
+        ones, zeros = np.ones((n, 1), np.float32), np.zeros((n, 1), np.float32)
+        self.d.trainable = True
+        self.d.train_on_batch(real, [ones, label], [heed[0], heed[0]])
+        self.d.train_on_batch(self.draw(label), [zeros, label], heed)
+        self.d.trainable = False
+        self.stacked.train_on_batch([self._noise(n), label], [ones, label])
 
     def _noise(self, count: int) -> np.ndarray:
         return self._rng.standard_normal((count, self._latent), np.float32)
 
-    def _draw(self, label: np.ndarray) -> np.ndarray:
+    def draw(self, label: np.ndarray) -> np.ndarray:
+        """By `predict`, all in one batch: int32 [n] -> [n, s, s, 1] in [-1, 1]."""
         inputs = [self._noise(len(label)), label]
         return self.g.predict(inputs, batch_size=len(label), verbose=0)
 
     def sample(self, count: int) -> np.ndarray:
         """By `predict`, all in one batch."""
         label = np.arange(count, dtype=np.int32) % self._rules.num_classes
-        return self._draw(label) * 0.5 + 0.5
+        return self.draw(label) * 0.5 + 0.5
 
 
 class Augment(keras.layers.Layer):

@@ -1,0 +1,30 @@
+"""The public ACGAN that quality at equal time is compared with: it trains and draws."""
+
+import numpy as np
+import pytest
+from absl import flags
+
+from cxr_gan import given
+
+pytest.importorskip("keras", reason="Keras is not installed")
+from benchmarks.rivals import notebook
+
+
+def command(*typed):
+    values = flags.FlagValues()
+    notebook.define_flags(values)
+    return notebook.main(values(["notebook", *typed]), values)
+
+
+def test_it_trains_for_so_long_and_draws_both_classes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(notebook, "DRAWN", 40)
+    out = tmp_path / "new" / "drawn.npz"
+    typed = ["--dataset=phantom:64", f"--out={out}", "--minutes=0.01"]
+    assert command(*typed) == 0
+    assert "in 0.01 minutes of CPU; wrote" in capsys.readouterr().out
+    read = given.read(str(out))
+    labels = read.labels(("NORMAL", "PNEUMONIA"))
+    assert read.images.shape == (40, 64, 64, 1) and read.images.dtype == np.uint8
+    np.testing.assert_array_equal(np.bincount(labels), [20, 20])
+    assert command(*typed) == 1
+    assert "is there already; give another --out" in capsys.readouterr().err
