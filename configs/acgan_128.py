@@ -1,4 +1,4 @@
-"""The published run at 128 x 128 pixels; the project's figures are of 64 x 64.
+"""The published run at 128 x 128 pixels; most of the project's figures are of 64 x 64.
 
 python -m cxr_gan.main --config=configs/acgan_128.py --workdir=runs/acgan_128
 

@@ -44,6 +44,28 @@ def test_blur_keeps_three_quarters_of_a_wave_of_four_pixels():
     np.testing.assert_allclose(blurred, 0.75 * wave[:, :, 2:-2], atol=1e-6)
 
 
+def wave(f: float, g: float) -> jax.Array:
+    """Of so many radians a pixel, down and across: [1, 16, 16, 1]."""
+    down, across = jnp.cos(f * jnp.arange(16.0)), jnp.cos(g * jnp.arange(16.0))
+    return (down[:, None] * across)[None, :, :, None]
+
+
+@pytest.mark.parametrize(
+    ("f", "g", "kept"),
+    [
+        (jnp.pi, jnp.pi, 1 / 4),  # a checkerboard
+        (jnp.pi, 0, 1),  # stripes one pixel wide
+        (0, jnp.pi, 1),
+        (jnp.pi, jnp.pi / 2, 5 / 8),
+        (jnp.pi / 2, jnp.pi / 2, 13 / 16),
+        (0, 0, 1),
+    ],
+)
+def test_damped_is_what_alternates_along_both_axes(f, g, kept):
+    damped = layers.damp_checkerboard(wave(f, g))[:, 1:-1, 1:-1]
+    np.testing.assert_allclose(damped, kept * wave(f, g)[:, 1:-1, 1:-1], atol=1e-6)
+
+
 def test_downsample_is_the_mean_of_four():
     x = jnp.array([[1.0, 2.0], [3.0, 6.0]]).reshape(1, 2, 2, 1)
     np.testing.assert_array_equal(layers.downsample(x), [[[[3]]]])

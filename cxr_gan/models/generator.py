@@ -7,7 +7,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cxr_gan.models.convolution import Conv3x3, by_pixel
-from cxr_gan.models.layers import AdaptiveLayerNorm, blur, pixel_shuffle, upsample
+from cxr_gan.models.layers import (
+    AdaptiveLayerNorm,
+    blur,
+    damp_checkerboard,
+    pixel_shuffle,
+    upsample,
+)
 
 
 class UpBlock(nn.Module):
@@ -32,7 +38,8 @@ class Head(nn.Module):
     """Two readings of the same features, added: a smooth image, and its fine detail.
 
     The smooth one is blurred, so that no checkerboard is there to be unlearnt; but a
-    blur also takes the grain of a radiograph. The detail is not, and it starts at zero.
+    blur also takes the grain of a radiograph. The detail is not, its checkerboard is
+    but damped, and it starts at zero.
     Always in float32: bfloat16 would tell apart but 128 greys of the brighter half.
     """
 
@@ -44,7 +51,9 @@ class Head(nn.Module):
         fine = nn.leaky_relu(Conv3x3(16, name="fine")(x), 0.2)
         fine = Conv3x3(4, name="detail")(fine)
         gain = self.param("gain", nn.initializers.zeros, (1,))
-        return blur(pixel_shuffle(smooth)) + gain * pixel_shuffle(fine)
+        return blur(pixel_shuffle(smooth)) + gain * damp_checkerboard(
+            pixel_shuffle(fine)
+        )
 
 
 class Generator(nn.Module):
