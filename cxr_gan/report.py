@@ -153,7 +153,7 @@ class ProgressLine:
     def show(self, kimg: float, total: float, figures: Figures) -> None:
         """Where the run stands: kimg of total, pace, time left, both losses, lead."""
         pace = figures["time/img_per_sec"]
-        left = round((total - kimg) * 1000 / pace)
+        left = round(max(total - kimg, 0) * 1000 / pace)  # a last step may go beyond
         text = (
             f"{kimg:.1f}/{total:g} kimg  {pace:.0f} img/s  ETA {clock(left)}  "
             f"D {figures['d/adversarial']:.3f} G {figures['g/adversarial']:.3f}  "

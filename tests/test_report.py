@@ -149,6 +149,11 @@ def test_progress_is_one_line_with_all_that_one_asks_for(capsys):
         assert words in line
 
 
+def test_no_time_is_left_where_the_last_step_went_beyond_the_total(capsys):
+    report.ProgressLine().show(10.016, 10, figures(**{"time/img_per_sec": 0.01}))
+    assert "10.0/10 kimg" in (said := capsys.readouterr().err) and "ETA 0:00:00" in said
+
+
 def test_progress_is_rewritten_in_place_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr(report.sys.stderr, "isatty", lambda: True)
     line = report.ProgressLine()
