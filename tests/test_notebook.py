@@ -7,7 +7,7 @@ from absl import flags
 from cxr_gan import given
 
 pytest.importorskip("keras", reason="Keras is not installed")
-from benchmarks.rivals import notebook
+from benchmarks.rivals import notebook, public_acgan
 
 
 def command(*typed):
@@ -18,6 +18,8 @@ def command(*typed):
 
 def test_it_trains_for_so_long_and_draws_both_classes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(notebook, "DRAWN", 40)
+    # TensorFlow refuses once another test has used it.
+    monkeypatch.setattr(public_acgan, "use_threads", lambda cores: None)
     out = tmp_path / "new" / "drawn.npz"
     typed = ["--dataset=phantom:64", f"--out={out}", "--minutes=0.01"]
     assert command(*typed) == 0

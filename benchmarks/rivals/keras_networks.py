@@ -1,10 +1,11 @@
 """The networks of cxr_gan in Keras, on TensorFlow. Images are [n, s, s, 1]."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from benchmarks.rivals.rules import Rules
+from benchmarks.rivals.rules import BLUR, DAMPED, Rules
 
 Tensor = keras.KerasTensor
 
@@ -39,17 +40,20 @@ def up_block(x: Tensor, condition: Tensor, features: int, name: str) -> Tensor:
     return upsample(skip) + conv(h, features, f"{name}_conv_out")
 
 
-class Blur(layers.Layer):
-    """[n, s, s, 1] -> the same: [-1, 4, 10, 4, -1] / 16 on each axis."""
+class Filter(layers.Layer):
+    """[n, s, s, 1] -> the same: by a fixed kernel; the border repeats itself."""
+
+    def __init__(self, kernel: np.ndarray):
+        super().__init__()
+        self.kernel = np.float32(kernel)[:, :, None, None]
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """The border is repeated twice."""
+        """The same shape."""
         for axis in (1, 2):
             first, last = (tf.gather(x, [i], axis=axis) for i in (0, x.shape[axis] - 1))
-            x = tf.concat([first, first, x, last, last], axis)
-        taps = tf.constant([-1.0, 4.0, 10.0, 4.0, -1.0]) / 16
-        kernel = (taps[:, None] * taps)[:, :, None, None]
-        return tf.nn.conv2d(x, kernel, 1, "VALID")
+            reach = len(self.kernel) // 2
+            x = tf.concat([first] * reach + [x] + [last] * reach, axis)
+        return tf.nn.conv2d(x, tf.constant(self.kernel), 1, "VALID")
 
 
 class Shuffle(layers.Layer):
@@ -82,9 +86,10 @@ class Gain(layers.Layer):
 
 def head(x: Tensor) -> Tensor:
     """A smooth reading of the features, and their fine detail, added."""
-    smooth = Blur()(Shuffle()(conv(x, 4, "head_smooth")))
+    smooth = Filter(BLUR)(Shuffle()(conv(x, 4, "head_smooth")))
     fine = layers.LeakyReLU(0.2)(conv(x, 16, "head_fine"))
-    return smooth + Gain(name="head")(Shuffle()(conv(fine, 4, "head_detail")))
+    fine = Filter(DAMPED)(Shuffle()(conv(fine, 4, "head_detail")))
+    return smooth + Gain(name="head")(fine)
 
 
 def generator(rules: Rules) -> keras.Model:

@@ -5,6 +5,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+_TAPS = np.array([-1, 4, 10, 4, -1]) / 16
+_FINE = np.array([-1, 2, -1]) / 4
+BLUR = np.outer(_TAPS, _TAPS)  # of G's smooth image, see cxr_gan.models.layers.blur
+DAMPED = np.pad([[1.0]], 1) - 0.75 * np.outer(_FINE, _FINE)  # of its detail
+
 
 @dataclasses.dataclass(frozen=True)
 class Rules:

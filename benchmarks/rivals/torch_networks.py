@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.rivals.rules import Rules
+from benchmarks.rivals.rules import BLUR, DAMPED, Rules
 
 LAST = torch.channels_last
 
@@ -51,14 +51,20 @@ class Head(nn.Module):
         self.fine = nn.Conv2d(features, 16, 3, padding=1)
         self.detail = nn.Conv2d(16, 4, 3, padding=1)
         self.gain = nn.Parameter(torch.zeros(1))
-        taps = torch.tensor([-1.0, 4.0, 10.0, 4.0, -1.0]) / 16
-        self.register_buffer("blur", torch.outer(taps, taps)[None, None])
+        for name, kernel in (("blur", BLUR), ("damped", DAMPED)):
+            self.register_buffer(name, torch.tensor(kernel[None, None]).float())
 
     def forward(self, x: Tensor) -> Tensor:
         """x [n, features, h, w] -> [n, 1, 2h, 2w]."""
-        smooth = F.pad(F.pixel_shuffle(self.smooth(x), 2), (2,) * 4, mode="replicate")
+        smooth = F.pixel_shuffle(self.smooth(x), 2)
         detail = F.pixel_shuffle(self.detail(F.leaky_relu(self.fine(x), 0.2)), 2)
-        return F.conv2d(smooth, self.blur) + self.gain * detail
+        return filtered(smooth, self.blur) + self.gain * filtered(detail, self.damped)
+
+
+def filtered(x: Tensor, kernel: Tensor) -> Tensor:
+    """x [n, 1, h, w] -> the same shape; the border repeats itself."""
+    reach = kernel.shape[-1] // 2
+    return F.conv2d(F.pad(x, (reach,) * 4, mode="replicate"), kernel)
 
 
 class Generator(nn.Module):
