@@ -62,11 +62,16 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
         if argv[1:]:
             raise ValueError(f"{argv[1]!r} is no flag; see --help")
         out = pathlib.Path(values.out)
+        if out.suffix != ".npz":
+            raise ValueError(f"--out={out}: give a name that ends in .npz")
         if out.exists():
             raise FileExistsError(f"{out} is there already; give another --out")
         dataset = data.load(values.dataset, RESOLUTION, split_seed=0)
         if len(dataset.class_names) != len(published.CLASS_NAMES):
-            raise ValueError(f"{values.dataset} has other than two classes")
+            raise ValueError(
+                f"--dataset={values.dataset} has {len(dataset.class_names)} classes; "
+                "give one of two, as contests are played with"
+            )
         rules = published.rules_of(published.measured(BATCH, RESOLUTION))
         acgan = public_acgan.build(rules, cores=1)
         kimg = train(acgan, dataset, values.minutes)
