@@ -64,6 +64,11 @@ def in_groups(
     return ((groups - mean) * spread).reshape(n, h, w, c) * scale + bias
 
 
+def alone(x: jax.Array, group: int, num_classes: int) -> jax.Array:
+    """In place of `layers.group_deviation`: an image is judged by itself."""
+    return x
+
+
 def by_norm(kernel: jax.Array) -> jax.Array:
     """A kernel over the largest singular value of its [inputs, outputs] matrix.
 
@@ -119,13 +124,18 @@ GENERATORS = {
     "no norm": altered(Generator, layers, normalize=as_it_is),
     "group norm": altered(Generator, layers, normalize=in_groups),
     "no detail": altered(Generator, generator, Head=Smooth),
+    "plain": altered(Generator, generator, Head=Smooth, leaky_tanh=jnp.tanh),
 }
 _Spectral = nn.map_variables(Discriminator, "params", spectral, init=True)
 DISCRIMINATORS = {
     "no norm": altered(Discriminator, layers, normalize=as_it_is),
     "group norm": altered(Discriminator, layers, normalize=in_groups),
-    "no deviation": altered(
-        Discriminator, discriminator, group_deviation=lambda x, *_: x
+    "no deviation": altered(Discriminator, discriminator, group_deviation=alone),
+    "plain": altered(
+        Discriminator,
+        discriminator,
+        group_deviation=alone,
+        checkerboard=jnp.zeros_like,
     ),
     "spectral": _Spectral,
     "spectral, no norm": altered(_Spectral, layers, normalize=as_it_is),
@@ -144,8 +154,8 @@ ARMS: dict[str, Changes] = {
     DEFAULT: {},
     # The original project: nothing but networks with LayerNorm and the two losses.
     PLAIN: {
-        "generator.name": "no detail",
-        "discriminator.name": "no deviation",
+        "generator.name": "plain",
+        "discriminator.name": "plain",
         "loss.sameness_weight": 0.0,
         "loss.r1_weight": 0.0,
         "balance.enabled": False,

@@ -8,9 +8,10 @@ import tiny
 from cxr_gan.config import RESOLUTIONS
 from cxr_gan.gan import DISCRIMINATORS, GENERATORS, build, examples, spec_of, widths
 from cxr_gan.losses import gradient_penalty
+from cxr_gan.models.convolution import Conv3x3
 from cxr_gan.models.discriminator import DownBlock
 from cxr_gan.models.generator import UpBlock
-from cxr_gan.models.layers import upsample
+from cxr_gan.models.layers import pixel_unshuffle, upsample
 from cxr_gan.terms import lazy_penalty
 
 LABEL = jnp.array([0, 1, 0, 1])
@@ -92,6 +93,22 @@ def test_generated_images_lie_between_minus_one_and_one(small, z):
     assert image.std() > 0.01
 
 
+def test_a_generator_gone_black_can_still_be_taught_to_be_brighter(small, z):
+    game, state, _, _ = small
+    params = state.generator.params
+    smooth = params["head"]["smooth"]["conv"]
+
+    def brightness(bias):
+        head = {**params["head"], "smooth": {"conv": {**smooth, "bias": bias}}}
+        return game.generator.apply(
+            {"params": {**params, "head": head}}, z, LABEL
+        ).mean()
+
+    shown, slopes = jax.value_and_grad(brightness)(smooth["bias"] - 50)
+    assert shown == -1
+    assert slopes.min() > 0.01  # of tanh alone, 0
+
+
 def test_a_generated_image_does_not_depend_on_its_batch(small, z):
     together = small[2](z, LABEL)
     others = small[2](z.at[1:].set(5.0), LABEL.at[1:].set(0))
@@ -141,6 +158,22 @@ def test_the_first_block_of_d_sees_how_bright_and_contrasty_an_image_is(small, i
     y = first_block(image)
     np.testing.assert_allclose(first_block(2 * image), 2 * y, rtol=1e-4, atol=1e-4)
     assert jnp.abs(first_block(image + 0.5) - y).max() > 0.1
+
+
+@pytest.mark.parametrize(("across", "times"), [(-1, 16 / 8), (1, 1)])
+def test_d_sees_a_checkerboard_stronger_and_stripes_as_they_are(small, across, times):
+    game, state, _, _ = small
+    params = state.discriminator.params
+    pattern = jnp.tile(jnp.array([[1.0, across], [-1, -across]]), (8, 8))
+    pattern = jnp.broadcast_to(pattern[..., None], (4, 16, 16, 1))
+    stem = Conv3x3(game.discriminator.widths[0])
+    plain = stem.apply({"params": params["stem"]}, pixel_unshuffle(pattern))
+    _, seen = game.discriminator.apply(
+        {"params": params}, pattern, capture_intermediates=True
+    )
+    (y,) = seen["intermediates"]["stem"]["__call__"]
+    inside = np.s_[:, 2:-2, 2:-2]  # the border repeats itself, which no pattern does
+    np.testing.assert_allclose(y[inside], times * plain[inside], atol=1e-5)
 
 
 def test_d_sees_other_images_through_class_mates_of_their_group_alone(small, image):

@@ -6,9 +6,16 @@ from typing import Any, Protocol
 import numpy as np
 
 _TAPS = np.array([-1, 4, 10, 4, -1]) / 16
-_FINE = np.array([-1, 2, -1]) / 4
+_FINE = np.outer([-1, 2, -1], [-1, 2, -1]) / 16  # cxr_gan.models.layers.checkerboard
+_SAME = np.pad([[1.0]], 1)
 BLUR = np.outer(_TAPS, _TAPS)  # of G's smooth image, see cxr_gan.models.layers.blur
-DAMPED = np.pad([[1.0]], 1) - 0.75 * np.outer(_FINE, _FINE)  # of its detail
+DAMPED = _SAME - 0.75 * _FINE  # of its detail
+LEAK = 0.1  # the least slope of G's last tanh
+
+
+def raised(resolution: int) -> np.ndarray:
+    """A kernel [3, 3] for all that D sees, see cxr_gan.models.discriminator."""
+    return _SAME + (resolution / 8 - 1) * _FINE
 
 
 @dataclasses.dataclass(frozen=True)

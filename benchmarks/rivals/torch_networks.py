@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.rivals.rules import BLUR, DAMPED, Rules
+from benchmarks.rivals.rules import BLUR, DAMPED, LEAK, Rules, raised
 
 LAST = torch.channels_last
 
@@ -67,6 +67,13 @@ def filtered(x: Tensor, kernel: Tensor) -> Tensor:
     return F.conv2d(F.pad(x, (reach,) * 4, mode="replicate"), kernel)
 
 
+def leaky_tanh(x: Tensor) -> Tensor:
+    """As that of cxr_gan.models; what is added is 0, its slope what tanh lacks."""
+    y = x.tanh()
+    lacking = F.relu(y * y - (1 - LEAK)).detach()
+    return y + lacking * (x - x.detach())
+
+
 class Generator(nn.Module):
     """As cxr_gan.models.generator."""
 
@@ -86,7 +93,7 @@ class Generator(nn.Module):
         x = self.stem(condition).view(len(z), 4, 4, -1).permute(0, 3, 1, 2)
         for block in self.blocks:
             x = block(x, condition)
-        return self.head(F.relu(self.norm(x, condition))).tanh()
+        return leaky_tanh(self.head(F.relu(self.norm(x, condition))))
 
 
 class DownBlock(nn.Module):
@@ -124,10 +131,13 @@ class Discriminator(nn.Module):
         self.mix = nn.Conv2d(widths[-1] + 1, widths[-1], 3, padding=1)
         self.realness = nn.Linear(widths[-1], 1)
         self.pathology = nn.Linear(widths[-1], rules.num_classes)
+        kernel = torch.tensor(raised(rules.resolution)[None, None]).float()
+        self.register_buffer("raised", kernel)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """image [n, 1, s, s] in [-1, 1] -> realness [n], logits [n, k]."""
-        x = self.stem(F.pixel_unshuffle(image, 2).contiguous(memory_format=LAST))
+        seen = F.pixel_unshuffle(filtered(image, self.raised), 2)
+        x = self.stem(seen.contiguous(memory_format=LAST))
         for block in self.blocks:
             x = block(x)
         x = self.mix(self._with_deviation(self.norm(x)))
