@@ -124,7 +124,6 @@ GENERATORS = {
     "no norm": altered(Generator, layers, normalize=as_it_is),
     "group norm": altered(Generator, layers, normalize=in_groups),
     "no detail": altered(Generator, generator, Head=Smooth),
-    "plain": altered(Generator, generator, Head=Smooth, leaky_tanh=jnp.tanh),
 }
 _Spectral = nn.map_variables(Discriminator, "params", spectral, init=True)
 DISCRIMINATORS = {
@@ -154,7 +153,7 @@ ARMS: dict[str, Changes] = {
     DEFAULT: {},
     # The original project: nothing but networks with LayerNorm and the two losses.
     PLAIN: {
-        "generator.name": "plain",
+        "generator.name": "no detail",
         "discriminator.name": "plain",
         "loss.sameness_weight": 0.0,
         "loss.r1_weight": 0.0,

@@ -66,15 +66,6 @@ def test_a_checkerboard_is_what_alternates_along_both_axes(f, g, kept):
     np.testing.assert_allclose(fine, kept * wave(f, g)[:, 1:-1, 1:-1], atol=1e-6)
 
 
-def test_a_leaky_tanh_is_tanh_and_saturated_still_has_a_slope():
-    x = jnp.array([-20.0, -1.0, 0.0, 0.5, 20.0])
-    y, slopes = jax.value_and_grad(lambda x: layers.leaky_tanh(x).sum())(x)
-    np.testing.assert_allclose(y, jnp.tanh(x).sum(), rtol=1e-6)
-    np.testing.assert_array_equal(layers.leaky_tanh(x), jnp.tanh(x))
-    own = 1 - jnp.tanh(x[1:4]) ** 2
-    np.testing.assert_allclose(slopes, [0.1, *own, 0.1], rtol=1e-6)
-
-
 def test_downsample_is_the_mean_of_four():
     x = jnp.array([[1.0, 2.0], [3.0, 6.0]]).reshape(1, 2, 2, 1)
     np.testing.assert_array_equal(layers.downsample(x), [[[[3]]]])

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from benchmarks.rivals.rules import BLUR, DAMPED, LEAK, Rules, raised
+from benchmarks.rivals.rules import BLUR, DAMPED, Rules, raised
 
 Tensor = keras.KerasTensor
 
@@ -84,16 +84,6 @@ class Gain(layers.Layer):
         return self.gain * x
 
 
-class LeakyTanh(layers.Layer):
-    """As cxr_gan.models.layers.leaky_tanh."""
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """The same shape; what is added is 0, and has the slope that tanh lacks."""
-        y = tf.tanh(x)
-        lacking = tf.nn.relu(y * y - (1 - LEAK))
-        return y + tf.stop_gradient(lacking) * (x - tf.stop_gradient(x))
-
-
 def head(x: Tensor) -> Tensor:
     """A smooth reading of the features, and their fine detail, added."""
     smooth = Filter(BLUR)(Shuffle()(conv(x, 4, "head_smooth")))
@@ -113,7 +103,7 @@ def generator(rules: Rules) -> keras.Model:
     for i, features in enumerate(rules.widths_g[1:]):
         x = up_block(x, condition, features, f"block{i}")
     x = head(layers.ReLU()(adaptive(x, condition, "norm")))
-    return keras.Model([z, label], LeakyTanh()(x))
+    return keras.Model([z, label], layers.Activation("tanh")(x))
 
 
 def down_block(x: Tensor, features: int, norm: bool, name: str) -> Tensor:

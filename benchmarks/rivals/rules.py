@@ -10,12 +10,11 @@ _FINE = np.outer([-1, 2, -1], [-1, 2, -1]) / 16  # cxr_gan.models.layers.checker
 _SAME = np.pad([[1.0]], 1)
 BLUR = np.outer(_TAPS, _TAPS)  # of G's smooth image, see cxr_gan.models.layers.blur
 DAMPED = _SAME - 0.75 * _FINE  # of its detail
-LEAK = 0.1  # the least slope of G's last tanh
 
 
 def raised(resolution: int) -> np.ndarray:
     """A kernel [3, 3] for all that D sees, see cxr_gan.models.discriminator."""
-    return _SAME + (resolution / 8 - 1) * _FINE
+    return _SAME + (min(resolution, 64) / 8 - 1) * _FINE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.rivals.rules import BLUR, DAMPED, LEAK, Rules, raised
+from benchmarks.rivals.rules import BLUR, DAMPED, Rules, raised
 
 LAST = torch.channels_last
 
@@ -67,13 +67,6 @@ def filtered(x: Tensor, kernel: Tensor) -> Tensor:
     return F.conv2d(F.pad(x, (reach,) * 4, mode="replicate"), kernel)
 
 
-def leaky_tanh(x: Tensor) -> Tensor:
-    """As that of cxr_gan.models; what is added is 0, its slope what tanh lacks."""
-    y = x.tanh()
-    lacking = F.relu(y * y - (1 - LEAK)).detach()
-    return y + lacking * (x - x.detach())
-
-
 class Generator(nn.Module):
     """As cxr_gan.models.generator."""
 
@@ -93,7 +86,7 @@ class Generator(nn.Module):
         x = self.stem(condition).view(len(z), 4, 4, -1).permute(0, 3, 1, 2)
         for block in self.blocks:
             x = block(x, condition)
-        return leaky_tanh(self.head(F.relu(self.norm(x, condition))))
+        return self.head(F.relu(self.norm(x, condition))).tanh()
 
 
 class DownBlock(nn.Module):

@@ -48,8 +48,8 @@ class Discriminator(nn.Module):
 
     widths: features at resolution / 2, ... 8, 4 pixels; a block leads to each but the
     first. The first block has no norm: it would erase how bright the image is. A
-    radiograph has so little of a checkerboard, the less the larger it is, that D would
-    overlook a G's of 20 times as much power: it sees it resolution / 8 times as strong.
+    radiograph has so little of a checkerboard that D would overlook a G's of 20 times
+    the power: it sees it eight times as strong, in images of 32 pixels four times.
     """
 
     num_classes: int
@@ -62,7 +62,8 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, image: jax.Array) -> Judgement:
         """image float32 [n, s, s, 1] in [-1, 1] -> Judgement of n."""
-        seen = image + (image.shape[1] / 8 - 1) * checkerboard(image)
+        times = min(image.shape[1], 64) / 8
+        seen = image + (times - 1) * checkerboard(image)
         x = Conv3x3(self.widths[0], name="stem")(pixel_unshuffle(seen))
         x = x.astype(self.dtype)
         for i, width in enumerate(self.widths[1:]):

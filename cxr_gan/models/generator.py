@@ -11,7 +11,6 @@ from cxr_gan.models.layers import (
     AdaptiveLayerNorm,
     blur,
     checkerboard,
-    leaky_tanh,
     pixel_shuffle,
     upsample,
 )
@@ -82,4 +81,4 @@ class Generator(nn.Module):
         for features in self.widths[1:]:
             x = UpBlock(features, self.dtype)(x, condition)
         x = nn.relu(AdaptiveLayerNorm(name="norm")(x, condition))
-        return leaky_tanh(Head(name="head")(x))
+        return jnp.tanh(Head(name="head")(x))

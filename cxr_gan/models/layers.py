@@ -73,24 +73,6 @@ def checkerboard(x: jax.Array) -> jax.Array:
     return x
 
 
-@jax.custom_jvp
-def leaky_tanh(x: jax.Array) -> jax.Array:
-    """x of any shape -> tanh(x); learnt from as if its slope were nowhere below 0.1.
-
-    A generator that in its first steps goes all black, or all white, in one class would
-    else have no slope to come back by: tanh(-9) has none in float32 (docs/quality.md).
-    """
-    return jnp.tanh(x)
-
-
-@leaky_tanh.defjvp
-def _leaky_slope(
-    x: tuple[jax.Array], tangent: tuple[jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    y = jnp.tanh(*x)
-    return y, jnp.maximum(1 - y * y, 0.1) * tangent[0]
-
-
 def downsample(x: jax.Array) -> jax.Array:
     """x [n, 2h, 2w, c] -> [n, h, w, c]: the mean of four pixels."""
     n, h, w, c = x.shape
