@@ -53,6 +53,11 @@ def signs(
         f"for {LASTING} reports D has been sure of nearly all images, and G learns "
         f"little from it; try a larger --config.loss.r1_weight {ANEW}"
     )
+    gone = (
+        f"for {LASTING} reports D has been sure of nearly all images of this class; "
+        f"where the grids show it black or white, begin anew with another "
+        f"--config.seed {ANEW}"
+    )
     fooled = (
         f"for {LASTING} reports D has told nothing apart, and G learns nothing from "
         f"it; try a smaller --config.loss.r1_weight {ANEW}"
@@ -66,6 +71,10 @@ def signs(
         *(Sign(key, lambda x: abs(x) >= EXPLODED, 1, exploded) for key in LOSSES),
         Sign("d/lead", lambda x: x >= BEATEN * span, LASTING, beaten),
         Sign("d/lead", lambda x: x <= FOOLED * span, LASTING, fooled),
+        *(
+            Sign(f"d/lead/{name}", lambda x: x >= BEATEN * span, LASTING, gone)
+            for name in class_names
+        ),
         Sign("g/repetition", lambda x: x >= alike, LASTING, varied),
         *(
             Sign(f"eval/repetition/{name}", lambda x: x >= REPEATED, 1, varied)

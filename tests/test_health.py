@@ -10,6 +10,8 @@ HEALTHY = {
     "d/class": 0.08,
     "d/penalty": 0.02,
     "d/lead": 0.24,
+    "d/lead/NORMAL": 0.4,
+    "d/lead/{PNEUMONIA}": 0.3,
     "g/adversarial": 0.22,
     "g/class": 0.01,
     "g/matching": 0.0,
@@ -57,6 +59,15 @@ def test_a_player_that_wins_outright_is_told_when_it_lasts(name, share, words):
     said = reports(watch(span), *[{"d/lead": share * span}] * 7)
     assert [len(warnings) for warnings in said] == [0, 0, 0, 0, 1, 0, 0]
     assert words in said[4][0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_class_that_d_always_knows_is_told_when_it_lasts_and_by_name(name):
+    figure = f"d/lead/{name}"
+    said = reports(watch(), *[{figure: 0.93}] * 6)
+    assert [len(warnings) for warnings in said] == [0, 0, 0, 0, 1, 0]
+    assert said[4][0].startswith(f"{figure} is 0.93: ")
+    assert "another --config.seed" in said[4][0]
 
 
 def test_a_lead_that_is_lost_within_five_reports_is_chance():
