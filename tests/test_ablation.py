@@ -327,7 +327,7 @@ def test_leave_one_out_is_of_the_largest_effects_of_the_sort(
     assert command(f"--workdir={tmp_path}", "--stage=leave_one_out") == 0
     assert [run[:2] for run in played[:3]] == [
         (SHIPPED, 0.1),
-        ("no deviation", 0.0),
+        ("plain", 0.0),
         (SHIPPED, 0.0),
     ]
     assert len(played) == 6
