@@ -44,6 +44,17 @@ def test_blur_keeps_three_quarters_of_a_wave_of_four_pixels():
     np.testing.assert_allclose(blurred, 0.75 * wave[:, :, 2:-2], atol=1e-6)
 
 
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_tanh_learns_its_way_back_from_black_or_white_but_not_further_into_it(side):
+    x = side * jnp.array([0.5, 2.0, 9.0])
+    y, pull = jax.vjp(layers.tanh, x)
+    np.testing.assert_array_equal(y, jnp.tanh(x))
+    own = 1 - np.tanh(np.asarray(x, np.float64)) ** 2
+    (back,), (out,) = pull(jnp.full(3, side)), pull(jnp.full(3, -side))
+    np.testing.assert_allclose(back, side * np.maximum(own, 0.01), rtol=1e-4)
+    np.testing.assert_allclose(out, -side * own, rtol=1e-4, atol=1e-6)
+
+
 def wave(f: float, g: float) -> jax.Array:
     """Of so many radians a pixel, down and across: [1, 16, 16, 1]."""
     down, across = jnp.cos(f * jnp.arange(16.0)), jnp.cos(g * jnp.arange(16.0))

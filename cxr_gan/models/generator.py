@@ -12,6 +12,7 @@ from cxr_gan.models.layers import (
     blur,
     checkerboard,
     pixel_shuffle,
+    tanh,
     upsample,
 )
 
@@ -81,4 +82,4 @@ class Generator(nn.Module):
         for features in self.widths[1:]:
             x = UpBlock(features, self.dtype)(x, condition)
         x = nn.relu(AdaptiveLayerNorm(name="norm")(x, condition))
-        return jnp.tanh(Head(name="head")(x))
+        return tanh(Head(name="head")(x))

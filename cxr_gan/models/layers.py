@@ -73,6 +73,34 @@ def checkerboard(x: jax.Array) -> jax.Array:
     return x
 
 
+@jax.custom_vjp
+def tanh(x: jax.Array) -> jax.Array:
+    """Greys in (-1, 1), of x of any shape, that learn their way back from black.
+
+    Where a step downhill leads back to grey its slope is LEAST or more; outwards, its
+    own. Without that, a class that the first steps drove to black stays so (2 trainings
+    of 14, see docs/quality.md); with it both ways, what is saturated drifts on and on.
+    """
+    return jnp.tanh(x)
+
+
+LEAST = 0.01  # slope: tanh's own at 0.995, half a grey level of 256 from black
+
+
+def _tanh_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    y = jnp.tanh(x)
+    return y, y
+
+
+def _tanh_backward(y: jax.Array, uphill: jax.Array) -> tuple[jax.Array]:
+    slope = 1 - y * y
+    inwards = uphill * y > 0  # a step goes against it
+    return (jnp.where(inwards, jnp.maximum(slope, LEAST), slope) * uphill,)
+
+
+tanh.defvjp(_tanh_forward, _tanh_backward)
+
+
 def downsample(x: jax.Array) -> jax.Array:
     """x [n, 2h, 2w, c] -> [n, h, w, c]: the mean of four pixels."""
     n, h, w, c = x.shape
