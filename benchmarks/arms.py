@@ -100,10 +100,17 @@ class Projection(Discriminator):
     """
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> Judgement:
+    def __call__(self, image: jax.Array, sharpness: jax.Array | float = 1) -> Judgement:
         """As `Discriminator`."""
-        sizes = (self.num_classes, self.widths, self.group, self.dtype)
-        seen = Discriminator(*sizes, name="body")(image)
+        body = Discriminator(
+            self.num_classes,
+            self.widths,
+            self.group,
+            self.answers,
+            self.dtype,
+            name="body",
+        )
+        seen = body(image, sharpness)
         each = nn.Dense(self.num_classes, use_bias=False, name="projection")
         label = jnp.arange(len(image)) % self.num_classes
         suits = jnp.take_along_axis(each(seen.features), label[:, None], 1)[:, 0]

@@ -39,13 +39,17 @@ def get_config() -> ConfigDict:
 
     # Losses
     config.loss = ConfigDict()
-    config.loss.adversarial = "least_squares"  # or "hinge", "logistic"
-    config.loss.class_weight_d = 0.5  # of D's cross-entropy on real images
-    config.loss.class_weight_g = 0.4  # of G's cross-entropy on its own images
+    config.loss.adversarial = "least_squares"  # or "hinge", "logistic",
+    #                                        "relativistic"
+    config.loss.classes = "real"  # what D learns classes from: "real" images, "both",
+    #                    or "discriminating", where it tells real from generated in each
+    config.loss.class_weight_d = 0.5  # of D's loss of that name
+    config.loss.class_weight_g = 0.4  # of G's
     config.loss.feature_matching = 0.0  # weight of G's distance to D's class means
     config.loss.sameness_weight = 1.0  # of differing less, or more, than real images
     config.loss.r1_weight = 0.1  # of the gradient penalty on real images
-    config.loss.r1_every = 8  # steps; the weight is multiplied by as many
+    config.loss.r2_weight = 0.0  # of the same on generated ones
+    config.loss.r1_every = 8  # steps; both weights are multiplied by as many
 
     # Augmentation of all that D sees, real and generated alike; none, for what was
     # measured in docs/ablation.md
@@ -54,6 +58,8 @@ def get_config() -> ConfigDict:
     config.augment.contrast = 0.0  # factor from 1 - this to 1 + this
     config.augment.translation = 0.0  # of a side
     config.augment.cutout = 0.0  # of a side
+    config.augment_by_lead = False  # change not all images but a share: from none where
+    #                          D's lead is balance.low to all where it is balance.high
 
     # Balance of the two players: both at full speed while D's lead is in this range;
     # a lead is 0 where D is fooled, and 1 where it is as wide as D's two targets
@@ -72,6 +78,12 @@ def get_config() -> ConfigDict:
     config.optimizer_g = config.optimizer_d.copy_and_resolve_references()
     config.optimizer_g.learning_rate = 5e-3
     config.decay = 0.2  # share of total_kimg, its last, in which both rates fall to 0
+    config.sharpen = 0.5  # share of total_kimg, its first, in which D comes to see the
+    #                       finest checkerboard raised, as Discriminator tells
+    config.condition = (
+        0.0  # share of total_kimg, its first, in which G's label and both
+    )
+    #                         class losses come in; before, it draws without
     config.ema_halflife_kimg = 10.0  # of the averaged generator that is sampled
     config.ema_rampup = 0.05  # the half-life is at most this share of kimg seen so far
 

@@ -47,18 +47,26 @@ def cutout(image: jax.Array, key: jax.Array, strength: float) -> jax.Array:
 
 
 def augment(
-    images: jax.Array, keys: jax.Array, policies: tuple[tuple[str, float], ...]
+    images: jax.Array,
+    keys: jax.Array,
+    policies: tuple[tuple[str, float], ...],
+    share: jax.Array | float = 1,
 ) -> jax.Array:
     """Applies the policies in turn: images [n, s, s, 1] in [-1, 1], keys [n] -> same.
 
     policies: names from POLICIES and their strengths; a strength of 0 leaves one out.
+    share: the probability that an image is changed at all.
     """
+    used = [(i, *policy) for i, policy in enumerate(policies) if policy[1]]
+    if not used:
+        return images
 
     def one(image: jax.Array, key: jax.Array) -> jax.Array:
-        for i, (name, strength) in enumerate(policies):
-            if strength:
-                image = POLICIES[name](image, jax.random.fold_in(key, i), strength)
-        return image
+        changed = image
+        for i, name, strength in used:
+            changed = POLICIES[name](changed, jax.random.fold_in(key, i), strength)
+        drawn = jax.random.uniform(jax.random.fold_in(key, len(policies)))
+        return jnp.where(drawn < share, changed, image)
 
     return jax.vmap(one)(images, keys)
 

@@ -34,6 +34,11 @@ def remember(
     return keep * lead + (1 - keep) * new
 
 
+def confidence(lead: jax.Array, low: float, high: float) -> jax.Array:
+    """Where the lead is between low, 0, and high, 1; beyond as there; float32 []."""
+    return jnp.clip((lead - low) / (high - low), 0, 1)
+
+
 def speeds(lead: jax.Array, low: float, high: float, strength: float) -> Speeds:
     """Both 1 while low <= lead <= high; D slows above, G below."""
     return Speeds(

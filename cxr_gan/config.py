@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cxr_gan.gan import DISCRIMINATORS, GENERATORS
-from cxr_gan.losses import ADVERSARIAL
+from cxr_gan.losses import ADVERSARIAL, CLASSES
 
 # A run may go on with other values of these; any other change makes it another run.
 FREE_TO_CHANGE = frozenset(
@@ -202,11 +202,13 @@ RULES: dict[str, Rule] = {
     "precision": _one_of(PRECISIONS),
     "group_per_class": (lambda x: x >= 2, "give 2 or more: images are compared in it"),
     "loss.adversarial": _one_of([*ADVERSARIAL]),
+    "loss.classes": _one_of([*CLASSES]),
     "loss.class_weight_d": NOT_NEGATIVE,
     "loss.class_weight_g": NOT_NEGATIVE,
     "loss.feature_matching": NOT_NEGATIVE,
     "loss.sameness_weight": NOT_NEGATIVE,
     "loss.r1_weight": NOT_NEGATIVE,
+    "loss.r2_weight": NOT_NEGATIVE,
     "loss.r1_every": POSITIVE,
     "augment.brightness": (lambda x: 0 <= x <= 2, "give a number from 0 to 2"),
     "augment.contrast": UNIT,
@@ -223,6 +225,8 @@ RULES: dict[str, Rule] = {
     "ema_halflife_kimg": POSITIVE,
     "ema_rampup": POSITIVE,
     "decay": UNIT,
+    "sharpen": UNIT,
+    "condition": UNIT,
     "batch_size": POSITIVE,
     "microbatches": POSITIVE,
     "total_kimg": POSITIVE,

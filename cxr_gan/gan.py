@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cxr_gan.losses import ADVERSARIAL, Adversarial
+from cxr_gan.losses import ADVERSARIAL, CLASSES, Adversarial, Classes
 from cxr_gan.models.discriminator import Discriminator
 from cxr_gan.models.generator import Generator
+from cxr_gan.schedule import Schedule
 
 if TYPE_CHECKING:
     import optax
@@ -64,19 +65,19 @@ class Gan:
     optimizer_d: "optax.GradientTransformation"
     optimizer_g: "optax.GradientTransformation"
     adversarial: Adversarial
+    classes: Classes
     num_classes: int
     resolution: int
     latent_size: int
     group: int  # consecutive images, equally many of each class
     microbatches: int  # parts of a device's share, whole groups each
     policies: tuple[tuple[str, float], ...]  # augmentation: names and strengths
+    augment_by_lead: bool  # of a share of images, which rises with D's lead
     loss: Any  # frozen config: weights, see configs/acgan.py
     balance: Any  # frozen config
-    batch_kimg: float  # thousands of real images a step shows to D
     ema_halflife_kimg: float
     ema_rampup: float
-    total_kimg: float
-    decay_kimg: float  # the last of them, in which learning fades
+    schedule: Schedule
 
 
 def widths(resolution: int, features_at_32: int, most: int) -> tuple[int, ...]:
@@ -102,30 +103,40 @@ def build(config: "ConfigDict", class_names: tuple[str, ...]) -> Gan:
     """The game a checked config describes, for these classes."""
     from ml_collections import FrozenConfigDict
 
-    d = config.discriminator
+    d, classes = config.discriminator, CLASSES[config.loss.classes]
     group = config.group_per_class * len(class_names)
     narrowing = widths(config.resolution, d.features_at_32, d.max_features)[::-1]
     return Gan(
         generator=spec_of(config, class_names).build(config.precision),
         discriminator=DISCRIMINATORS[d.name](
-            len(class_names), narrowing, group, jnp.dtype(config.precision)
+            num_classes=len(class_names),
+            widths=narrowing,
+            group=group,
+            answers=classes.answers,
+            dtype=jnp.dtype(config.precision),
         ),
         optimizer_d=optimizer(config.optimizer_d),
         optimizer_g=optimizer(config.optimizer_g),
         adversarial=ADVERSARIAL[config.loss.adversarial],
+        classes=classes,
         num_classes=len(class_names),
         resolution=config.resolution,
         latent_size=config.latent_size,
         group=group,
         microbatches=config.microbatches,
         policies=tuple((k, config.augment[k]) for k in sorted(config.augment)),
+        augment_by_lead=config.augment_by_lead,
         loss=FrozenConfigDict(config.loss),
         balance=FrozenConfigDict(config.balance),
-        batch_kimg=config.batch_size / 1000,
         ema_halflife_kimg=config.ema_halflife_kimg,
         ema_rampup=config.ema_rampup,
-        total_kimg=config.total_kimg,
-        decay_kimg=config.decay * config.total_kimg,
+        schedule=Schedule(
+            batch_kimg=config.batch_size / 1000,
+            total_kimg=config.total_kimg,
+            decay_kimg=config.decay * config.total_kimg,
+            sharpen_kimg=config.sharpen * config.total_kimg,
+            condition_kimg=config.condition * config.total_kimg,
+        ),
     )
 
 

@@ -12,9 +12,20 @@ class Adversarial(NamedTuple):
     """A matched pair; each maps realness float32 [n] to a loss float32 [n]."""
 
     discriminator: Callable[[jax.Array, jax.Array], jax.Array]  # (real, fake)
-    generator: Callable[[jax.Array], jax.Array]  # (fake)
-    middle: float  # realness at which D calls an image neither real nor generated
+    generator: Callable[[jax.Array, jax.Array], jax.Array]  # (real, fake)
+    middle: float | None  # realness at which D calls an image neither real nor
+    #                       generated; None: it tells but which of a pair is real
     span: float  # of realness between D's two targets; a lead is told in spans
+
+
+class Classes(NamedTuple):
+    """A matched pair; each maps logits float32 [n, answers * k] to a loss [n]."""
+
+    discriminator: Callable[
+        [jax.Array, jax.Array, jax.Array], jax.Array
+    ]  # (logits of real, logits of fake, label)
+    generator: Callable[[jax.Array, jax.Array], jax.Array]  # (logits of fake, label)
+    answers: int  # of D for each of k classes: real of it, and generated of it
 
 
 def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
@@ -79,22 +90,60 @@ ADVERSARIAL = {
     # Mao et al. 2017, "Least Squares GANs", eq. 9 with a=0, b=c=1.
     "least_squares": Adversarial(
         discriminator=lambda real, fake: 0.5 * (real - 1) ** 2 + 0.5 * fake**2,
-        generator=lambda fake: 0.5 * (fake - 1) ** 2,
+        generator=lambda real, fake: 0.5 * (fake - 1) ** 2,
         middle=0.5,
         span=1.0,
     ),
     # Lim & Ye 2017, "Geometric GAN", eqs. 18 and 19.
     "hinge": Adversarial(
         discriminator=lambda real, fake: jax.nn.relu(1 - real) + jax.nn.relu(1 + fake),
-        generator=lambda fake: -fake,
+        generator=lambda real, fake: -fake,
         middle=0.0,
         span=2.0,
     ),
     # Goodfellow et al. 2014, "Generative Adversarial Nets", eq. 1; G as in section 3.
     "logistic": Adversarial(
         discriminator=lambda real, fake: softplus(-real) + softplus(fake),
-        generator=lambda fake: softplus(-fake),
+        generator=lambda real, fake: softplus(-fake),
         middle=0.0,
         span=4.0,  # no targets: from 12 % to 88 % sure
+    ),
+    # Jolicoeur-Martineau 2019, "The relativistic discriminator", section 4.1, with the
+    # logistic loss; Huang et al. 2024, "The GAN is dead; long live the GAN!", eq. 2.
+    "relativistic": Adversarial(
+        discriminator=lambda real, fake: softplus(fake - real),
+        generator=lambda real, fake: softplus(real - fake),
+        middle=None,
+        span=4.0,
+    ),
+}
+CLASSES = {
+    # As in Odena et al. 2017, section 3, but that generated images, which may not show
+    # their class yet, teach D nothing of it.
+    "real": Classes(
+        discriminator=lambda real, fake, label: cross_entropy(real, label),
+        generator=cross_entropy,
+        answers=1,
+    ),
+    # Odena et al. 2017, "Auxiliary Classifier GANs", eq. 3.
+    "both": Classes(
+        discriminator=lambda real, fake, label: (
+            cross_entropy(real, label) + cross_entropy(fake, label)
+        ),
+        generator=cross_entropy,
+        answers=1,
+    ),
+    # Hou et al. 2022, "Conditional GANs with Auxiliary Discriminative Classifier",
+    # eqs. 8 and 9: D tells real from generated class by class.
+    "discriminating": Classes(
+        discriminator=lambda real, fake, label: (
+            cross_entropy(real, label)
+            + cross_entropy(fake, label + fake.shape[-1] // 2)
+        ),
+        generator=lambda fake, label: (
+            cross_entropy(fake, label)
+            - cross_entropy(fake, label + fake.shape[-1] // 2)
+        ),
+        answers=2,
     ),
 }

@@ -12,8 +12,8 @@ from jax import lax
 from cxr_gan import balance, images
 from cxr_gan.augment import augment
 from cxr_gan.gan import Gan
-from cxr_gan.losses import cross_entropy
 from cxr_gan.microbatches import in_parts
+from cxr_gan.schedule import factors
 from cxr_gan.state import Player, TrainState
 from cxr_gan.terms import judge, lazy_penalty, matching, repetition
 
@@ -47,15 +47,18 @@ def deal(gan: Gan, batch: dict[str, jax.Array], rng: jax.Array) -> Round:
     return Round(images.from_uint8(batch["image"]), batch["label"], z, keys[:, 1:])
 
 
-def generate(gan: Gan, params: optax.Params, dealt: Round) -> Drawn:
+def generate(
+    gan: Gan, params: optax.Params, dealt: Round, condition: jax.Array
+) -> Drawn:
     """G's images of this round.
 
     Both turns use them: G does not change between the two, so it runs forward once;
-    of a batch in parts it keeps none of the way back, and runs forward again.
+    of a batch in parts it keeps none of the way back, and runs forward again. condition
+    is how much of its label G is told: float32 [], 0 to 1.
     """
 
     def draw(params: optax.Params, z: jax.Array, label: jax.Array) -> jax.Array:
-        fake = gan.generator.apply({"params": params}, z, label)
+        fake = gan.generator.apply({"params": params}, z, label, condition)
         return cast(jax.Array, fake)
 
     def pull_part(
@@ -76,32 +79,48 @@ def generate(gan: Gan, params: optax.Params, dealt: Round) -> Drawn:
     )
 
 
+def shown_to_d(
+    gan: Gan, state: TrainState, images: jax.Array, keys: jax.Array
+) -> jax.Array:
+    """Augmented, all of them or, where D leads the more, the more: [n, s, s, 1].
+
+    Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limited
+    Data", section 3.1, steered in proportion to the lead instead of by steps.
+    """
+    if not gan.augment_by_lead:
+        return augment(images, keys, gan.policies)
+    share = balance.confidence(state.lead, gan.balance.low, gan.balance.high)
+    return augment(images, keys, gan.policies, share)
+
+
 def update_discriminator(
     gan: Gan, state: TrainState, dealt: Round, drawn: Drawn, speed: jax.Array
 ) -> tuple[TrainState, Metrics]:
     """D's turn: real images towards real and their class, generated ones away."""
     player = state.discriminator
+    classing = factors(gan.schedule, state.step).condition * gan.loss.class_weight_d
 
     def uphill(
         dealt: Round, fake: jax.Array
     ) -> tuple[tuple[optax.Params, Metrics], None]:
-        real = augment(dealt.real, dealt.keys[:, 0], gan.policies)
-        both = jnp.concatenate([real, augment(fake, dealt.keys[:, 1], gan.policies)])
+        real = shown_to_d(gan, state, dealt.real, dealt.keys[:, 0])
+        shown = shown_to_d(gan, state, fake, dealt.keys[:, 1])
+        both = jnp.concatenate([real, shown])
 
         def loss(params: optax.Params) -> tuple[jax.Array, Metrics]:
-            seen = judge(gan, params, both)
+            seen = judge(gan, params, both, state.step)
             on_real, on_fake = jnp.split(seen.realness, 2)
-            logits, _ = jnp.split(seen.pathology, 2)
+            logits, of_fake = jnp.split(seen.pathology, 2)
             adversarial = gan.adversarial.discriminator(on_real, on_fake).mean()
-            classes = cross_entropy(logits, dealt.label).mean()
-            return adversarial + gan.loss.class_weight_d * classes, {
+            classes = gan.classes.discriminator(logits, of_fake, dealt.label).mean()
+            return adversarial + classing * classes, {
                 "d/adversarial": adversarial,
                 "d/class": classes,
                 **signs_of_balance(gan, on_real, on_fake, logits, dealt.label),
             }
 
         slope, metrics = jax.grad(loss, has_aux=True)(player.params)
-        penalty, more = lazy_penalty(gan, player.params, real, state.step)
+        penalty, more = lazy_penalty(gan, player.params, real, shown, state.step)
         slope = jax.tree.map(jnp.add, slope, more)
         return (slope, {**metrics, "d/penalty": penalty}), None
 
@@ -116,18 +135,22 @@ def update_generator(
 ) -> tuple[TrainState, Metrics]:
     """G's turn: towards images that the new D calls real and of the class asked for."""
     referee = state.discriminator.params
+    classing = factors(gan.schedule, state.step).condition * gan.loss.class_weight_g
 
     def uphill(dealt: Round, fake: jax.Array) -> tuple[Metrics, jax.Array]:
-        real = augment(dealt.real, dealt.keys[:, 0], gan.policies)
+        real = shown_to_d(gan, state, dealt.real, dealt.keys[:, 0])
+        beside = judge(gan, referee, real, state.step)  # compiled where it is used
 
         def loss(fake: jax.Array) -> tuple[jax.Array, Metrics]:
-            shown = augment(fake, dealt.keys[:, 2], gan.policies)
-            seen = judge(gan, referee, shown)
-            adversarial = gan.adversarial.generator(seen.realness).mean()
-            classes = cross_entropy(seen.pathology, dealt.label).mean()
-            match = matching(gan, referee, real, seen.features, dealt.label)
+            shown = shown_to_d(gan, state, fake, dealt.keys[:, 2])
+            seen = judge(gan, referee, shown, state.step)
+            adversarial = gan.adversarial.generator(
+                beside.realness, seen.realness
+            ).mean()
+            classes = gan.classes.generator(seen.pathology, dealt.label).mean()
+            match = matching(gan, beside.features, seen.features, dealt.label)
             repeat = repetition(gan, dealt.real, fake)
-            total = adversarial + gan.loss.class_weight_g * classes + match + repeat
+            total = adversarial + classing * classes + match + repeat
             return total, {
                 "g/adversarial": adversarial,
                 "g/class": classes,
@@ -167,9 +190,13 @@ def signs_of_balance(
     """What tells which player leads; float32 [], and [num_classes] class by class."""
     member = jax.nn.one_hot(label, gan.num_classes, axis=0)
     share = member / member.sum(1, keepdims=True)
-    right_real = (on_real > gan.adversarial.middle).astype(jnp.float32)
-    right_fake = (on_fake <= gan.adversarial.middle).astype(jnp.float32)
-    right_class = (logits.argmax(-1) == label).astype(jnp.float32)
+    middle = gan.adversarial.middle
+    right_real = on_real > (on_fake if middle is None else middle)
+    right_fake = on_fake <= (on_real if middle is None else middle)
+    right_class = logits[:, : gan.num_classes].argmax(-1) == label
+    right_real, right_fake, right_class = (
+        right.astype(jnp.float32) for right in (right_real, right_fake, right_class)
+    )
     return {
         "d/accuracy_real": right_real.mean(),
         "d/accuracy_fake": right_fake.mean(),
@@ -187,18 +214,11 @@ def average(gan: Gan, state: TrainState) -> optax.Params:
     Source: the code published with Karras et al. 2020, "Training Generative
     Adversarial Networks with Limited Data" (ema_kimg, ema_rampup).
     """
-    seen = gan.batch_kimg * (state.step + 1)
+    kimg = gan.schedule.batch_kimg
+    seen = kimg * (state.step + 1)
     halflife = jnp.minimum(gan.ema_halflife_kimg, gan.ema_rampup * seen)
-    keep = 0.5 ** (gan.batch_kimg / halflife)
+    keep = 0.5 ** (kimg / halflife)
     return optax.incremental_update(state.generator.params, state.ema, 1 - keep)
-
-
-def decay(gan: Gan, step: jax.Array) -> jax.Array:
-    """Factor on both learning rates: 1, and at the end in a line to 0; float32 []."""
-    if not gan.decay_kimg:
-        return jnp.ones(())
-    left = gan.total_kimg - gan.batch_kimg * step
-    return jnp.clip(left / gan.decay_kimg, 0, 1)
 
 
 def non_finite(state: TrainState) -> jax.Array:
@@ -227,23 +247,22 @@ def train_step(
 
     Source: Odena et al. 2017, "Auxiliary Classifier GANs", section 3.
     """
-    rule = gan.balance
+    planned, rule = factors(gan.schedule, state.step), gan.balance
     speeds = balance.speeds(state.lead, rule.low, rule.high, rule.strength)
     if not rule.enabled:
         speeds = balance.Speeds(jnp.ones(()), jnp.ones(()))
     dealt = deal(gan, batch, jax.random.fold_in(rng, state.step))
-    drawn = generate(gan, state.generator.params, dealt)
-    rate = decay(gan, state.step)
+    drawn = generate(gan, state.generator.params, dealt, planned.condition)
     state, metrics_d = update_discriminator(
-        gan, state, dealt, drawn, rate * speeds.discriminator
+        gan, state, dealt, drawn, planned.rate * speeds.discriminator
     )
     state, metrics_g = update_generator(
-        gan, state, dealt, drawn, rate * speeds.generator
+        gan, state, dealt, drawn, planned.rate * speeds.generator
     )
     lead = balance.remember(
         state.lead,
         metrics_d["d/lead"] / gan.adversarial.span,
-        gan.batch_kimg,
+        gan.schedule.batch_kimg,
         rule.halflife_kimg,
     )
     state = state.replace(ema=average(gan, state), step=state.step + 1, lead=lead)
@@ -252,6 +271,8 @@ def train_step(
         **metrics_g,
         "balance/d_speed": speeds.discriminator,
         "balance/g_speed": speeds.generator,
-        "balance/decay": rate,
+        "balance/decay": planned.rate,
+        "balance/sharpness": planned.sharpness,
+        "balance/condition": planned.condition,
         "state/non_finite": non_finite(state),
     }

@@ -12,19 +12,30 @@ from cxr_gan.gan import Gan
 from cxr_gan.losses import feature_matching, gradient_penalty, sameness
 from cxr_gan.models.discriminator import Judgement
 from cxr_gan.models.layers import normalize
+from cxr_gan.schedule import factors
 
 AFAR = 16  # pixels a side, at which images are compared for sameness
 
 
-def judge(gan: Gan, params: optax.Params, image: jax.Array) -> Judgement:
-    """D's judgement of float32 [n, s, s, 1] in [-1, 1]."""
-    return cast(Judgement, gan.discriminator.apply({"params": params}, image))
+def judge(
+    gan: Gan, params: optax.Params, image: jax.Array, step: jax.Array
+) -> Judgement:
+    """D's judgement of float32 [n, s, s, 1] in [-1, 1], as sharp as it sees by now."""
+    sharpness = factors(gan.schedule, step).sharpness
+    seen = gan.discriminator.apply({"params": params}, image, sharpness)
+    return cast(Judgement, seen)
 
 
 def lazy_penalty(
-    gan: Gan, params: optax.Params, real: jax.Array, step: jax.Array
+    gan: Gan,
+    params: optax.Params,
+    real: jax.Array,
+    fake: jax.Array,
+    step: jax.Array,
 ) -> tuple[jax.Array, optax.Params]:
-    """R1 on real images every few steps, as many times as strong, and its slope.
+    """R1 on real images, R2 on generated ones, every few steps, and their slope.
+
+    As many times as strong; all float32 [n, s, s, 1], as D sees them.
 
     Both are 0 in between, and float32 at any precision. The slope is taken within the
     branch: taken of the branch, every step would write out, in zeros, all that the
@@ -33,36 +44,40 @@ def lazy_penalty(
     Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of
     StyleGAN", section 3.1 (lazy regularization).
     """
-    weight, every = gan.loss.r1_weight, gan.loss.r1_every
+    every = gan.loss.r1_every
+    weighed = [(gan.loss.r1_weight, real), (gan.loss.r2_weight, fake)]
+    weighed = [(weight, images) for weight, images in weighed if weight]
 
     def none(params: optax.Params) -> tuple[jax.Array, optax.Params]:
         return jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
 
-    if not weight:
+    if not weighed:
         return none(params)
 
     exact = gan.discriminator.clone(dtype=jnp.float32)
     exactly = dataclasses.replace(gan, discriminator=exact)
 
     def penalty(params: optax.Params) -> jax.Array:
-        per_image = gradient_penalty(lambda x: judge(exactly, params, x).realness, real)
-        return weight * every * per_image.mean()
+        def realness(image: jax.Array) -> jax.Array:
+            return judge(exactly, params, image, step).realness
+
+        return every * sum(
+            (
+                weight * gradient_penalty(realness, images).mean()
+                for weight, images in weighed
+            ),
+            jnp.zeros(()),
+        )
 
     return lax.cond(step % every == 0, jax.value_and_grad(penalty), none, params)
 
 
-def matching(
-    gan: Gan, params: optax.Params, real: jax.Array, fake: jax.Array, label: jax.Array
-) -> jax.Array:
-    """Distance of D's class means, group by group -> [].
-
-    real is float32 [n, s, s, 1] as D sees it, fake what D made of G's: [n, d].
-    """
+def matching(gan: Gan, real: jax.Array, fake: jax.Array, label: jax.Array) -> jax.Array:
+    """Distance of class means of D's features [n, d], group by group -> []."""
     weight = gan.loss.feature_matching
     if not weight:
         return jnp.zeros(())
-    features = judge(gan, params, real).features
-    grouped = [x.reshape(-1, gan.group, *x.shape[1:]) for x in (features, fake, label)]
+    grouped = [x.reshape(-1, gan.group, *x.shape[1:]) for x in (real, fake, label)]
     distance = jax.vmap(lambda r, f, y: feature_matching(r, f, y, gan.num_classes))
     return weight * distance(*grouped).mean()
 

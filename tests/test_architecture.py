@@ -26,7 +26,7 @@ FLOORS = {
     **dict.fromkeys(("models", "losses", "augment", "balance"), 1),
     **dict.fromkeys(("images", "grids", "microbatches", "request", "terminal"), 1),
     **dict.fromkeys(("checksums", "health", "hosts", "lock", "stop", "version"), 1),
-    **dict.fromkeys(("data", "metrics"), 1),
+    **dict.fromkeys(("data", "metrics", "schedule"), 1),
     **dict.fromkeys(("damage", "disk"), 0),
 }
 # They alone speak to a terminal.

@@ -42,6 +42,18 @@ def test_strength_zero_leaves_images_as_they_are(name, images):
     np.testing.assert_array_equal(same, images)
 
 
+def test_a_share_of_images_is_changed_and_the_others_are_not():
+    images, policies = jnp.zeros((200, 2, 2, 1)), (("brightness", 1.0),)
+
+    def changed(share):
+        return (augment.augment(images, KEYS, policies, share) != 0).any((1, 2, 3))
+
+    assert not changed(0).any()
+    assert changed(1).all()
+    assert 70 < changed(0.5).sum() < 130  # six deviations of 7 either side, all but
+    assert (changed(0.3) <= changed(0.6)).all()
+
+
 def test_what_happens_to_an_image_depends_on_its_own_key_alone(name, images):
     policies = ((name, 0.5),)
     order = jnp.array([2, 0, 3, 1])

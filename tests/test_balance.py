@@ -13,6 +13,13 @@ def test_both_learn_at_full_speed_while_the_lead_is_in_its_range(lead):
     np.testing.assert_array_equal(balance.speeds(lead, **RULE), (1, 1))
 
 
+@pytest.mark.parametrize(
+    ("lead", "found"), [(-1, 0), (0.1, 0), (0.35, 0.5), (0.6, 1), (2, 1)]
+)
+def test_confidence_goes_from_0_to_1_as_the_lead_crosses_its_range(lead, found):
+    np.testing.assert_allclose(balance.confidence(lead, 0.1, 0.6), found, atol=1e-6)
+
+
 def test_d_slows_where_it_leads_too_far():
     d, g = balance.speeds(0.6 + 0.25, **RULE)
     np.testing.assert_allclose(d, np.exp(-1), rtol=1e-5)  # 4 e-foldings a unit

@@ -38,11 +38,13 @@ WRONG = [
     ("precision", "float16", "float32, bfloat16"),
     ("group_per_class", 1, "give 2 or more"),
     ("loss.adversarial", "wasserstein", "least_squares"),
+    ("loss.classes", "fake", "one of real, both, discriminating"),
     ("loss.class_weight_d", -0.1, "0 or more"),
     ("loss.class_weight_g", -0.1, "0 or more"),
     ("loss.feature_matching", -0.1, "0 or more"),
     ("loss.sameness_weight", -0.1, "0 or more"),
     ("loss.r1_weight", -0.1, "0 or more"),
+    ("loss.r2_weight", -0.1, "0 or more"),
     ("loss.r1_every", 0, "above 0"),
     ("augment.brightness", 2.1, "from 0 to 2"),
     ("augment.contrast", 1.1, "from 0 to 1"),
@@ -61,6 +63,8 @@ WRONG = [
     ("ema_halflife_kimg", 0.0, "above 0"),
     ("ema_rampup", 0.0, "above 0"),
     ("decay", 1.1, "from 0 to 1"),
+    ("sharpen", -0.1, "from 0 to 1"),
+    ("condition", 1.1, "from 0 to 1"),
     ("batch_size", 0, "above 0"),
     ("microbatches", 0, "above 0"),
     ("total_kimg", 0.0, "above 0"),
@@ -97,7 +101,7 @@ def test_a_wrong_value_is_named_with_its_key_and_what_to_give(key, value, advice
 
 def test_every_key_has_a_rule_or_a_wrong_type_only():
     ruled = {key for key, *_ in WRONG}
-    assert set(KEYS) - ruled == {"balance.enabled"}
+    assert set(KEYS) - ruled == {"balance.enabled", "augment_by_lead"}
 
 
 SHIPPED = sorted(file.stem for file in tiny.CONFIGS.glob("*.py"))

@@ -11,6 +11,7 @@ BY_HAND = {
     "least_squares": (2.0, 0.5, 0.5 * 1**2 + 0.5 * 0.5**2, 0.5 * 0.5**2),
     "hinge": (0.5, -0.25, 0.5 + 0.75, 0.25),
     "logistic": (2.0, -1.0, 0.126928 + 0.313262, 1.313262),  # ln(1 + e^-2) + ...
+    "relativistic": (2.0, -1.0, 0.048587, 3.048587),  # ln(1 + e^-3), ln(1 + e^3)
 }
 
 
@@ -25,35 +26,38 @@ def test_adversarial_losses_equal_those_worked_out_by_hand(name):
     real, fake, d, g = (jnp.array([x]) for x in BY_HAND[name])
     pair = losses.ADVERSARIAL[name]
     np.testing.assert_allclose(pair.discriminator(real, fake), d, rtol=1e-5)
-    np.testing.assert_allclose(pair.generator(fake), g, rtol=1e-5)
+    np.testing.assert_allclose(pair.generator(real, fake), g, rtol=1e-5)
 
 
 def test_adversarial_losses_are_one_number_per_example(pair):
     real, fake = jnp.linspace(-1, 1, 5), jnp.zeros(5)
     assert pair.discriminator(real, fake).shape == (5,)
-    assert pair.generator(fake).shape == (5,)
+    assert pair.generator(real, fake).shape == (5,)
 
 
 def test_adversarial_losses_and_slopes_are_finite_however_sure_d_is(pair):
     for real in (-1e4, 0.0, 1e4):
         for fake in (-1e4, 0.0, 1e4):
             d = jax.value_and_grad(pair.discriminator, (0, 1))(real, fake)
-            g = jax.value_and_grad(pair.generator)(fake)
+            g = jax.value_and_grad(pair.generator, (0, 1))(real, fake)
             chex.assert_tree_all_finite((d, g))
 
 
 def test_d_pays_less_for_being_right_than_for_being_wrong(pair):
-    high, low = pair.middle + 0.25, pair.middle - 0.25
+    middle = pair.middle or 0.0
+    high, low = middle + 0.25, middle - 0.25
     right, wrong = pair.discriminator(high, low), pair.discriminator(low, high)
-    assert right < pair.discriminator(pair.middle, pair.middle) < wrong
+    assert right < pair.discriminator(middle, middle) < wrong
 
 
 def test_g_pays_less_where_d_calls_its_images_real(pair):
-    assert pair.generator(pair.middle + 0.25) < pair.generator(pair.middle - 0.25)
+    middle = pair.middle or 0.0
+    assert pair.generator(middle, middle + 0.25) < pair.generator(middle, middle - 0.25)
 
 
 def test_real_and_fake_pull_on_d_alike_where_it_is_undecided(pair):
-    on_real, on_fake = jax.grad(pair.discriminator, (0, 1))(pair.middle, pair.middle)
+    middle = pair.middle or 0.0
+    on_real, on_fake = jax.grad(pair.discriminator, (0, 1))(middle, middle)
     assert on_real < 0
     np.testing.assert_allclose(on_real, -on_fake)
 
@@ -134,3 +138,30 @@ def test_sameness_drives_images_that_differ_as_real_ones_nowhere():
     wider, narrower = mean(1.1), mean(1 / 1.1)
     np.testing.assert_allclose(wider, narrower, rtol=0.02)
     assert abs(jax.grad(mean)(1.0)) < 0.02 * wider / 0.1
+
+
+LOGITS = jnp.log(
+    jnp.array([[0.1, 0.2, 0.3, 0.4]])
+)  # real of 0 and 1, generated of both
+CLASSES_BY_HAND = {  # D's loss where it says LOGITS of both images, label 1; then G's
+    "real": (-np.log(2 / 3), -np.log(2 / 3)),
+    "both": (-2 * np.log(2 / 3), -np.log(2 / 3)),
+    "discriminating": (-np.log(0.2) - np.log(0.4), np.log(0.4 / 0.2)),
+}
+
+
+@pytest.mark.parametrize("name", losses.CLASSES)
+def test_class_losses_equal_those_worked_out_by_hand(name):
+    pair, label = losses.CLASSES[name], jnp.array([1])
+    logits = LOGITS[:, : 2 * pair.answers]
+    d, g = CLASSES_BY_HAND[name]
+    found = pair.discriminator(logits, logits, label), pair.generator(logits, label)
+    np.testing.assert_allclose(found, [[d], [g]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", losses.CLASSES)
+def test_g_pays_less_where_d_sees_the_class_it_was_asked_for(name):
+    pair, surer = losses.CLASSES[name], jnp.array([[0.0, 1, 0, 0]])
+    logits, more = (x[:, : 2 * pair.answers] for x in (LOGITS, LOGITS + surer))
+    label = jnp.array([1])
+    assert pair.generator(more, label) < pair.generator(logits, label)

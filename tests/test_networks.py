@@ -144,8 +144,13 @@ def test_the_first_block_of_d_sees_how_bright_and_contrasty_an_image_is(small, i
     assert jnp.abs(first_block(image + 0.5) - y).max() > 0.1
 
 
-@pytest.mark.parametrize(("across", "times"), [(-1, 16 / 8), (1, 1)])
-def test_d_sees_a_checkerboard_stronger_and_stripes_as_they_are(small, across, times):
+@pytest.mark.parametrize(
+    ("across", "sharpness", "times"),
+    [(-1, 1, 16 / 8), (-1, 0.5, 1.5), (-1, 0, 1), (1, 1, 1)],
+)
+def test_d_sees_a_checkerboard_stronger_and_stripes_as_they_are(
+    small, across, sharpness, times
+):
     game, state, _, _ = small
     params = state.discriminator.params
     pattern = jnp.tile(jnp.array([[1.0, across], [-1, -across]]), (8, 8))
@@ -153,7 +158,7 @@ def test_d_sees_a_checkerboard_stronger_and_stripes_as_they_are(small, across, t
     stem = Conv3x3(game.discriminator.widths[0])
     plain = stem.apply({"params": params["stem"]}, pixel_unshuffle(pattern))
     _, seen = game.discriminator.apply(
-        {"params": params}, pattern, capture_intermediates=True
+        {"params": params}, pattern, sharpness, capture_intermediates=True
     )
     (y,) = seen["intermediates"]["stem"]["__call__"]
     inside = np.s_[:, 2:-2, 2:-2]  # the border repeats itself, which no pattern does
@@ -221,7 +226,7 @@ def test_the_penalty_is_exact_in_coarse_arithmetic(coarse, small, image):
     params = small[1].discriminator.params
     penalty = jax.jit(lazy_penalty, static_argnums=0)
     first = jnp.zeros((), jnp.int32)
-    exact, ours = (penalty(g, params, image, first) for g in (small[0], coarse))
+    exact, ours = (penalty(g, params, image, image, first) for g in (small[0], coarse))
     chex.assert_trees_all_equal(exact, ours)
 
 

@@ -15,13 +15,16 @@ from flax import linen as nn
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from cxr_gan import images, step
-from cxr_gan.losses import ADVERSARIAL
+from cxr_gan.gan import build
+from cxr_gan.losses import ADVERSARIAL, CLASSES
 from cxr_gan.models.discriminator import Judgement
+from cxr_gan.schedule import Schedule
 
 BATCH = {
     "image": np.random.default_rng(0).integers(0, 256, (8, 4, 4, 1), dtype=np.uint8),
     "label": np.arange(8, dtype=np.int32) % 2,
 }
+LABELS = jnp.array([0, 1, 0, 1])
 TOTAL = np.asarray(images.from_uint8(BATCH["image"])).sum((1, 2, 3))
 SLOPE, BIAS, GAIN = 0.05, 0.2, 0.1  # of the two networks below
 RATE = 0.1
@@ -31,10 +34,10 @@ class Grey(nn.Module):
     """Evenly grey images: a gain times z[0], plus what the label adds."""
 
     @nn.compact
-    def __call__(self, z, label):
+    def __call__(self, z, label, told=1):
         gain = self.param("gain", nn.initializers.constant(GAIN), ())
         bias = self.param("bias", nn.initializers.zeros, (2,))
-        grey = gain * z[:, 0] + bias[label]
+        grey = gain * z[:, 0] + told * bias[label]
         return jnp.broadcast_to(grey[:, None, None, None], (len(z), 4, 4, 1))
 
 
@@ -44,7 +47,7 @@ class Sum(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, image):
+    def __call__(self, image, sharpness=1):
         slope = self.param("slope", nn.initializers.constant(SLOPE), ())
         bias = self.param("bias", nn.initializers.constant(BIAS), ())
         classes = self.param("classes", nn.initializers.zeros, (2,))
@@ -63,8 +66,7 @@ def toy(gan):
         optimizer_g=optax.sgd(RATE),
         resolution=4,
         policies=(),
-        batch_kimg=0.008,
-        decay_kimg=0.0,
+        schedule=Schedule(0.008, 0.8, 0.0, 0.0, 0.0),
     )
     return ruled(
         toy,
@@ -106,7 +108,7 @@ def turn_of(update, game, state, speed=1.0):
 
     def turn(share):
         dealt = step.deal(game, share, tiny.key(1))
-        drawn = step.generate(game, state.generator.params, dealt)
+        drawn = step.generate(game, state.generator.params, dealt, 1.0)
         return *update(game, state, dealt, drawn, speed), dealt
 
     played = jax.vmap(turn, axis_name=step.AXIS)({k: v[None] for k, v in BATCH.items()})
@@ -208,6 +210,63 @@ def test_every_adversarial_loss_plays_a_round(toy, start, name):
         assert not equal(before, after)
 
 
+def test_a_relativistic_d_is_right_where_it_prefers_the_real_one_of_a_pair(toy):
+    game = dataclasses.replace(toy, adversarial=ADVERSARIAL["relativistic"])
+    on_real, on_fake = jnp.array([5.0, -3, 2, 1]), jnp.array([4.0, -4, 3, 1])
+    signs = step.signs_of_balance(game, on_real, on_fake, jnp.zeros((4, 2)), LABELS)
+    assert signs["d/accuracy_real"] == 0.5
+    assert signs["d/accuracy_fake"] == 0.75  # a tie is to its credit
+
+
+def test_a_relativistic_g_answers_the_real_images_of_the_round(toy, start):
+    game = dataclasses.replace(toy, adversarial=ADVERSARIAL["relativistic"])
+    _, metrics, dealt = turn_of(step.update_generator, game, start)
+    lead = SLOPE * (TOTAL - 16 * GAIN * dealt.z[:, 0])
+    expected = np.log1p(np.exp(lead)).mean()
+    np.testing.assert_allclose(metrics["g/adversarial"], expected, rtol=1e-5)
+
+
+def test_the_penalty_is_on_generated_images_too_where_that_has_a_weight(toy, start):
+    both = ruled(toy, "loss", r2_weight=0.25)
+    one, two = (
+        turn_of(step.update_discriminator, game, start)[1]["d/penalty"]
+        for game in (toy, both)
+    )
+    np.testing.assert_allclose(two, 1.5 * one, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_loss_of_classes_plays_a_round(name):
+    config = tiny.tiny_config(16)
+    config.loss.classes = name
+    game = build(config, tiny.CLASS_NAMES)
+    state = tiny.fresh_state(game)
+    batch = {
+        "image": np.zeros((8, 16, 16, 1), np.uint8),
+        "label": np.arange(8, dtype=np.int32) % 2,
+    }
+    played = jax.vmap(
+        lambda share: step.train_step(game, state, share, tiny.key(1)),
+        axis_name=step.AXIS,
+    )
+    new, metrics = jax.jit(played)(jax.tree.map(lambda x: x[None], batch))
+    chex.assert_tree_all_finite((new, metrics))
+    assert metrics["d/class"] > 0
+
+
+def test_before_labels_come_in_neither_g_nor_the_class_losses_know_them(toy, start):
+    late = dataclasses.replace(toy, schedule=toy.schedule._replace(condition_kimg=0.4))
+    biased = jax.tree.map(np.copy, start.generator.params)
+    biased["bias"] = np.array([-0.5, 0.5], np.float32)
+    state = start.replace(generator=start.generator.replace(params=biased))
+    first, middle = (round_of(late, state.replace(step=np.int32(at))) for at in (0, 25))
+    for new, metrics, told in ((*first, 0), (*middle, 0.5)):
+        assert metrics["balance/condition"] == pytest.approx(told)
+        moved = np.abs(new.discriminator.params["classes"]).max() > 0
+        assert moved == (told > 0)
+        assert equal(new.generator.params["bias"], biased["bias"]) == (told == 0)
+
+
 def test_a_round_counts_itself_and_remembers_the_lead(toy, start):
     new, metrics = round_of(toy, start)
     assert new.step == 1
@@ -244,15 +303,9 @@ def test_balance_switched_off_leaves_both_at_full_speed(toy, start):
     chex.assert_trees_all_close(new.discriminator, level.discriminator)
 
 
-def test_learning_fades_in_a_line_over_the_last_of_all_images(toy):
-    fading = dataclasses.replace(toy, total_kimg=0.8, decay_kimg=0.16)  # of 100 rounds
-    rates = [float(step.decay(fading, done)) for done in (0, 80, 85, 90, 99, 100, 120)]
-    np.testing.assert_allclose(rates, [1, 1, 0.75, 0.5, 0.05, 0, 0], atol=1e-5)
-    assert step.decay(dataclasses.replace(fading, decay_kimg=0.0), 99) == 1
-
-
 def test_what_has_faded_moves_neither_player(toy, start):
-    over = dataclasses.replace(toy, total_kimg=0.08, decay_kimg=0.04)
+    schedule = toy.schedule._replace(total_kimg=0.08, decay_kimg=0.04)
+    over = dataclasses.replace(toy, schedule=schedule)
     new, metrics = round_of(over, start.replace(step=np.int32(10)))
     assert metrics["balance/decay"] == 0
     for player in ("discriminator", "generator"):
@@ -323,6 +376,19 @@ def test_real_and_generated_images_are_augmented_by_the_same_policies(
     jax.eval_shape(functools.partial(round_of, game), start)
     # For D real and generated; for G generated, and real ones whose features to match.
     assert seen == [((8,), policies)] * 4
+
+
+@pytest.mark.parametrize(("lead", "changed"), [(-1.0, False), (2.0, True)])
+def test_where_augmentation_follows_the_lead_d_must_lead_for_it(
+    toy, start, lead, changed
+):
+    state = start.replace(lead=np.float32(lead))
+    strong = dataclasses.replace(toy, policies=(("brightness", 1.0),))
+    by_lead = dataclasses.replace(strong, augment_by_lead=True)
+    never, now = (
+        turn_of(step.update_discriminator, game, state)[1] for game in (toy, by_lead)
+    )
+    assert (never["d/adversarial"] != now["d/adversarial"]) == changed
 
 
 def test_several_devices_play_the_round_of_one(toy, start):

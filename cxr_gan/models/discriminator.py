@@ -20,7 +20,7 @@ class Judgement(NamedTuple):
     """What D says of n images."""
 
     realness: jax.Array  # float32 [n]; trained towards 1 for real, 0 for generated
-    pathology: jax.Array  # float32 [n, num_classes]; logits
+    pathology: jax.Array  # float32 [n, answers * num_classes]; logits
     features: jax.Array  # float32 [n, d]; what both were read off
 
 
@@ -55,15 +55,19 @@ class Discriminator(nn.Module):
     num_classes: int
     widths: tuple[int, ...]
     group: int  # consecutive examples, classes interleaved, that D sees together
+    answers: int = 1  # for each class, as the loss asks: see losses.CLASSES
     dtype: Any = (
         jnp.float32
     )  # of the arithmetic; weights, norms, stem, answers: float32
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> Judgement:
-        """image float32 [n, s, s, 1] in [-1, 1] -> Judgement of n."""
+    def __call__(self, image: jax.Array, sharpness: jax.Array | float = 1) -> Judgement:
+        """image float32 [n, s, s, 1] in [-1, 1] -> Judgement of n.
+
+        sharpness: from 0, where D sees the checkerboard as it is, to 1, as above.
+        """
         times = min(image.shape[1], 64) / 8
-        seen = image + (times - 1) * checkerboard(image)
+        seen = image + sharpness * (times - 1) * checkerboard(image)
         x = Conv3x3(self.widths[0], name="stem")(pixel_unshuffle(seen))
         x = x.astype(self.dtype)
         for i, width in enumerate(self.widths[1:]):
@@ -74,5 +78,7 @@ class Discriminator(nn.Module):
         )
         features = nn.leaky_relu(x, 0.2).astype(jnp.float32).mean((1, 2))
         realness = nn.Dense(1, name="realness")(features)[:, 0]
-        pathology = nn.Dense(self.num_classes, name="pathology")(features)
+        pathology = nn.Dense(self.answers * self.num_classes, name="pathology")(
+            features
+        )
         return Judgement(realness, pathology, features)

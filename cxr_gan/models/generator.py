@@ -69,14 +69,18 @@ class Generator(nn.Module):
     dtype: Any = jnp.float32  # of the arithmetic; weights, norms, head stay float32
 
     @nn.compact
-    def __call__(self, z: jax.Array, label: jax.Array) -> jax.Array:
+    def __call__(
+        self, z: jax.Array, label: jax.Array, told: jax.Array | float = 1
+    ) -> jax.Array:
         """z float32 [n, latent] of N(0, 1), label int32 [n] -> [n, s, s, 1] in [-1, 1].
+
+        told: how much of the label it is told, from 0, where it draws without, to 1.
 
         A label of num_classes or above gives NaN; who samples guards against others.
         """
         scale = nn.initializers.normal(1.0)
         pathology = nn.Embed(self.num_classes, self.embedding, embedding_init=scale)
-        condition = jnp.concatenate([z, pathology(label)], -1)
+        condition = jnp.concatenate([z, told * pathology(label)], -1)
         x = nn.Dense(16 * self.widths[0], name="stem")(condition)
         x = x.reshape(-1, 4, 4, self.widths[0]).astype(self.dtype)
         for features in self.widths[1:]:
