@@ -15,7 +15,8 @@ from jax import lax
 from cxr_gan import disk
 from cxr_gan.gan import Gan
 from cxr_gan.state import TrainState
-from cxr_gan.step import AXIS, Metrics, train_step
+from cxr_gan.step import AXIS, train_step
+from cxr_gan.terms import Metrics
 
 Batch = dict[str, np.ndarray]
 Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]

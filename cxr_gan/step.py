@@ -10,15 +10,21 @@ import optax
 from jax import lax
 
 from cxr_gan import balance, images
-from cxr_gan.augment import augment
 from cxr_gan.gan import Gan
 from cxr_gan.microbatches import in_parts
 from cxr_gan.schedule import factors
 from cxr_gan.state import Player, TrainState
-from cxr_gan.terms import judge, lazy_penalty, matching, repetition
+from cxr_gan.terms import (
+    Metrics,
+    judge,
+    lazy_penalty,
+    matching,
+    repetition,
+    shown_to_d,
+    signs_of_balance,
+)
 
 AXIS = "batch"  # the mapped axis: devices
-Metrics = dict[str, jax.Array]
 
 
 class Round(NamedTuple):
@@ -79,20 +85,6 @@ def generate(
     )
 
 
-def shown_to_d(
-    gan: Gan, state: TrainState, images: jax.Array, keys: jax.Array
-) -> jax.Array:
-    """Augmented, all of them or, where D leads the more, the more: [n, s, s, 1].
-
-    Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limited
-    Data", section 3.1, steered in proportion to the lead instead of by steps.
-    """
-    if not gan.augment_by_lead:
-        return augment(images, keys, gan.policies)
-    share = balance.confidence(state.lead, gan.balance.low, gan.balance.high)
-    return augment(images, keys, gan.policies, share)
-
-
 def update_discriminator(
     gan: Gan, state: TrainState, dealt: Round, drawn: Drawn, speed: jax.Array
 ) -> tuple[TrainState, Metrics]:
@@ -103,8 +95,8 @@ def update_discriminator(
     def uphill(
         dealt: Round, fake: jax.Array
     ) -> tuple[tuple[optax.Params, Metrics], None]:
-        real = shown_to_d(gan, state, dealt.real, dealt.keys[:, 0])
-        shown = shown_to_d(gan, state, fake, dealt.keys[:, 1])
+        real = shown_to_d(gan, state.lead, dealt.real, dealt.keys[:, 0])
+        shown = shown_to_d(gan, state.lead, fake, dealt.keys[:, 1])
         both = jnp.concatenate([real, shown])
 
         def loss(params: optax.Params) -> tuple[jax.Array, Metrics]:
@@ -138,11 +130,11 @@ def update_generator(
     classing = factors(gan.schedule, state.step).condition * gan.loss.class_weight_g
 
     def uphill(dealt: Round, fake: jax.Array) -> tuple[Metrics, jax.Array]:
-        real = shown_to_d(gan, state, dealt.real, dealt.keys[:, 0])
+        real = shown_to_d(gan, state.lead, dealt.real, dealt.keys[:, 0])
         beside = judge(gan, referee, real, state.step)  # compiled where it is used
 
         def loss(fake: jax.Array) -> tuple[jax.Array, Metrics]:
-            shown = shown_to_d(gan, state, fake, dealt.keys[:, 2])
+            shown = shown_to_d(gan, state.lead, fake, dealt.keys[:, 2])
             seen = judge(gan, referee, shown, state.step)
             adversarial = gan.adversarial.generator(
                 beside.realness, seen.realness
@@ -178,34 +170,6 @@ def learn(
     updates, opt_state = optimizer.update(slope, player.opt_state, player.params)
     updates = jax.tree.map(lambda u: speed * u, updates)
     return Player(optax.apply_updates(player.params, updates), opt_state)
-
-
-def signs_of_balance(
-    gan: Gan,
-    on_real: jax.Array,
-    on_fake: jax.Array,
-    logits: jax.Array,
-    label: jax.Array,
-) -> Metrics:
-    """What tells which player leads; float32 [], and [num_classes] class by class."""
-    member = jax.nn.one_hot(label, gan.num_classes, axis=0)
-    share = member / member.sum(1, keepdims=True)
-    middle = gan.adversarial.middle
-    right_real = on_real > (on_fake if middle is None else middle)
-    right_fake = on_fake <= (on_real if middle is None else middle)
-    right_class = logits[:, : gan.num_classes].argmax(-1) == label
-    right_real, right_fake, right_class = (
-        right.astype(jnp.float32) for right in (right_real, right_fake, right_class)
-    )
-    return {
-        "d/accuracy_real": right_real.mean(),
-        "d/accuracy_fake": right_fake.mean(),
-        "d/accuracy_class": right_class.mean(),
-        "d/lead": (on_real - on_fake).mean(),
-        "d/accuracy_real_by_class": share @ right_real,
-        "d/accuracy_fake_by_class": share @ right_fake,
-        "d/lead_by_class": share @ (on_real - on_fake),
-    }
 
 
 def average(gan: Gan, state: TrainState) -> optax.Params:

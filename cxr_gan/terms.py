@@ -1,4 +1,4 @@
-"""The terms of both players' losses that take more than a line, weights included."""
+"""What takes more than a line of both turns; losses come with their weights."""
 
 import dataclasses
 from typing import cast
@@ -8,12 +8,15 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from cxr_gan import balance
+from cxr_gan.augment import augment
 from cxr_gan.gan import Gan
 from cxr_gan.losses import feature_matching, gradient_penalty, sameness
 from cxr_gan.models.discriminator import Judgement
 from cxr_gan.models.layers import normalize
 from cxr_gan.schedule import factors
 
+Metrics = dict[str, jax.Array]
 AFAR = 16  # pixels a side, at which images are compared for sameness
 
 
@@ -26,6 +29,20 @@ def judge(
     return cast(Judgement, seen)
 
 
+def shown_to_d(
+    gan: Gan, lead: jax.Array, images: jax.Array, keys: jax.Array
+) -> jax.Array:
+    """Augmented, all of them or, where D leads the more, the more: [n, s, s, 1].
+
+    Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limited
+    Data", section 3.1, steered in proportion to the lead instead of by steps.
+    """
+    if not gan.augment_by_lead:
+        return augment(images, keys, gan.policies)
+    share = balance.confidence(lead, gan.balance.low, gan.balance.high)
+    return augment(images, keys, gan.policies, share)
+
+
 def lazy_penalty(
     gan: Gan,
     params: optax.Params,
@@ -33,13 +50,11 @@ def lazy_penalty(
     fake: jax.Array,
     step: jax.Array,
 ) -> tuple[jax.Array, optax.Params]:
-    """R1 on real images, R2 on generated ones, every few steps, and their slope.
+    """R1 on real images and R2 on generated ones, as D sees them, and their slope.
 
-    As many times as strong; all float32 [n, s, s, 1], as D sees them.
-
-    Both are 0 in between, and float32 at any precision. The slope is taken within the
-    branch: taken of the branch, every step would write out, in zeros, all that the
-    penalty keeps for its way back.
+    Every few steps, and as many times as strong; both are 0 in between, and float32 at
+    any precision. The slope is taken within the branch: taken of the branch, every step
+    would write out, in zeros, all that the penalty keeps for its way back.
 
     Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of
     StyleGAN", section 3.1 (lazy regularization).
@@ -100,3 +115,31 @@ def repetition(gan: Gan, real: jax.Array, fake: jax.Array) -> jax.Array:
 
     compare = jax.vmap(lambda r, f: sameness(r, f, gan.num_classes))
     return weight * compare(afar(real), afar(fake)).mean()
+
+
+def signs_of_balance(
+    gan: Gan,
+    on_real: jax.Array,
+    on_fake: jax.Array,
+    logits: jax.Array,
+    label: jax.Array,
+) -> Metrics:
+    """What tells which player leads; float32 [], and [num_classes] class by class."""
+    member = jax.nn.one_hot(label, gan.num_classes, axis=0)
+    share = member / member.sum(1, keepdims=True)
+    middle = gan.adversarial.middle
+    right_real = on_real > (on_fake if middle is None else middle)
+    right_fake = on_fake <= (on_real if middle is None else middle)
+    right_class = logits[:, : gan.num_classes].argmax(-1) == label
+    right_real, right_fake, right_class = (
+        right.astype(jnp.float32) for right in (right_real, right_fake, right_class)
+    )
+    return {
+        "d/accuracy_real": right_real.mean(),
+        "d/accuracy_fake": right_fake.mean(),
+        "d/accuracy_class": right_class.mean(),
+        "d/lead": (on_real - on_fake).mean(),
+        "d/accuracy_real_by_class": share @ right_real,
+        "d/accuracy_fake_by_class": share @ right_fake,
+        "d/lead_by_class": share @ (on_real - on_fake),
+    }

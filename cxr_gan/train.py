@@ -15,8 +15,8 @@ from cxr_gan import health, hosts, lock, looks, monitor, parallel, report, resum
 from cxr_gan.checkpoint import Checkpoints
 from cxr_gan.run import Run
 from cxr_gan.state import TrainState, create_state
-from cxr_gan.step import Metrics
 from cxr_gan.stop import StopSignals
+from cxr_gan.terms import Metrics
 
 LATE, HURRY = 1, 2  # wishes to end: time is up; a signal, which leaves no time to look
 Batch = dict[str, np.ndarray]

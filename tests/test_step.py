@@ -14,7 +14,7 @@ import tiny
 from flax import linen as nn
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from cxr_gan import images, step
+from cxr_gan import images, step, terms
 from cxr_gan.gan import build
 from cxr_gan.losses import ADVERSARIAL, CLASSES
 from cxr_gan.models.discriminator import Judgement
@@ -213,7 +213,7 @@ def test_every_adversarial_loss_plays_a_round(toy, start, name):
 def test_a_relativistic_d_is_right_where_it_prefers_the_real_one_of_a_pair(toy):
     game = dataclasses.replace(toy, adversarial=ADVERSARIAL["relativistic"])
     on_real, on_fake = jnp.array([5.0, -3, 2, 1]), jnp.array([4.0, -4, 3, 1])
-    signs = step.signs_of_balance(game, on_real, on_fake, jnp.zeros((4, 2)), LABELS)
+    signs = terms.signs_of_balance(game, on_real, on_fake, jnp.zeros((4, 2)), LABELS)
     assert signs["d/accuracy_real"] == 0.5
     assert signs["d/accuracy_fake"] == 0.75  # a tie is to its credit
 
@@ -314,7 +314,7 @@ def test_what_has_faded_moves_neither_player(toy, start):
 
 
 def test_signs_of_balance_are_shares_of_right_answers_class_by_class(toy):
-    signs = step.signs_of_balance(
+    signs = terms.signs_of_balance(
         toy,  # least squares: undecided at 0.5
         on_real=jnp.array([0.9, 0.6, 0.4, 0.7]),
         on_fake=jnp.array([0.1, 0.8, 0.2, 0.9]),
@@ -370,7 +370,7 @@ def test_real_and_generated_images_are_augmented_by_the_same_policies(
         seen.append((keys.shape, policies))
         return image
 
-    monkeypatch.setattr(step, "augment", record)
+    monkeypatch.setattr(terms, "augment", record)
     policies = (("brightness", 0.5),)
     game = dataclasses.replace(toy, policies=policies)
     jax.eval_shape(functools.partial(round_of, game), start)
