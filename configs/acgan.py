@@ -80,10 +80,8 @@ def get_config() -> ConfigDict:
     config.decay = 0.2  # share of total_kimg, its last, in which both rates fall to 0
     config.sharpen = 0.5  # share of total_kimg, its first, in which D comes to see the
     #                       finest checkerboard raised, as Discriminator tells
-    config.condition = (
-        0.0  # share of total_kimg, its first, in which G's label and both
-    )
-    #                         class losses come in; before, it draws without
+    config.condition = 0.0  # share of total_kimg, its first, in which labels come in,
+    #                         both in what G is told and in the class losses
     config.ema_halflife_kimg = 10.0  # of the averaged generator that is sampled
     config.ema_rampup = 0.05  # the half-life is at most this share of kimg seen so far
 

@@ -133,8 +133,8 @@ CLASSES = {
         generator=cross_entropy,
         answers=1,
     ),
-    # Hou et al. 2022, "Conditional GANs with Auxiliary Discriminative Classifier",
-    # eqs. 8 and 9: D tells real from generated class by class.
+    # Hou et al. 2022, "Conditional GANs with Auxiliary Discriminative Classifier"
+    # (ADC-GAN): D tells real from generated class by class.
     "discriminating": Classes(
         discriminator=lambda real, fake, label: (
             cross_entropy(real, label)
