@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import tqdm
 from absl import app, flags, logging
 from ml_collections import ConfigDict
@@ -118,6 +119,7 @@ def train_missing(
                     run = runs.Run(config, path.parent, yard.dataset, gan)
                     record = {"config": told, **trial.play(run, yard)}
                     runs.write(path, record)
+                    jax.clear_caches()  # of programs a process has but so many pages
             except lock.InUseError:
                 continue
         yield arm, seed, record

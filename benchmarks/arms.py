@@ -3,10 +3,6 @@
 An arm is a few values of the configuration. Where one names a network that is not the
 library's own, it is one of `GENERATORS` or `DISCRIMINATORS` below: most are the
 library's network itself, traced with another layer in place of one of its own.
-
-Not here, since the round of the game (`cxr_gan/step.py`) would have to be another:
-relativistic pairing with R2, a class loss of D on generated images, a condition that is
-ramped in, and augmentation that adapts.
 """
 
 from collections.abc import Mapping
@@ -136,6 +132,7 @@ _Spectral = nn.map_variables(Discriminator, "params", spectral, init=True)
 DISCRIMINATORS = {
     "no norm": altered(Discriminator, layers, normalize=as_it_is),
     "group norm": altered(Discriminator, layers, normalize=in_groups),
+    "blunt": altered(Discriminator, discriminator, checkerboard=jnp.zeros_like),
     "no deviation": altered(Discriminator, discriminator, group_deviation=alone),
     "plain": altered(
         Discriminator,
@@ -155,6 +152,7 @@ DIFF_AUGMENT = {
     "augment.cutout": 0.2,
 }
 NO_AVERAGE = {"ema_rampup": 1e-6}  # a half-life of no time at all
+BY_LEAD = "DiffAugment as D's lead asks"
 DEFAULT, PLAIN = "as published", "plain LSGAN-ACGAN with LayerNorm"
 ARMS: dict[str, Changes] = {
     DEFAULT: {},
@@ -174,6 +172,7 @@ ARMS: dict[str, Changes] = {
     "DiffAugment": DIFF_AUGMENT,
     "DiffAugment, exposure alone": {"augment.brightness": 0.2, "augment.contrast": 0.2},
     "DiffAugment, geometry alone": {"augment.translation": 0.1, "augment.cutout": 0.2},
+    BY_LEAD: {**DIFF_AUGMENT, "augment_by_lead": True},
     "no R1": {"loss.r1_weight": 0.0},
     "R1 a fifth": {"loss.r1_weight": 0.02},
     "R1 five times": {"loss.r1_weight": 0.5},
@@ -181,7 +180,12 @@ ARMS: dict[str, Changes] = {
     "no decay of the learning rates": {"decay": 0.0},
     "EMA three times as long": {"ema_rampup": 0.15, "ema_halflife_kimg": 30.0},
     "no detail head": {"generator.name": "no detail"},
+    "checkerboard not shown to D": {"discriminator.name": "blunt"},
+    "checkerboard shown in full from the start": {"sharpen": 0.0},
+    "labels ramped in over a tenth": {"condition": 0.1},
     "class losses doubled": {"loss.class_weight_d": 1.0, "loss.class_weight_g": 0.8},
+    "class loss of D on both": {"loss.classes": "both"},
+    "class loss of D discriminating": {"loss.classes": "discriminating"},
     "projection for class losses": {
         "discriminator.name": "projection",
         "loss.class_weight_d": 0.0,
@@ -189,6 +193,8 @@ ARMS: dict[str, Changes] = {
     },
     "hinge": {"loss.adversarial": "hinge"},
     "logistic": {"loss.adversarial": "logistic"},
+    "relativistic": {"loss.adversarial": "relativistic"},
+    "relativistic with R2": {"loss.adversarial": "relativistic", "loss.r2_weight": 0.1},
     "feature matching": {"loss.feature_matching": 1.0},
     "learning rates halved": {
         "optimizer_d.learning_rate": 1.5e-3,
@@ -206,7 +212,7 @@ ARMS: dict[str, Changes] = {
     "D with spectral norm too": {"discriminator.name": "spectral"},
     "D with spectral norm alone": {"discriminator.name": "spectral, no norm"},
 }
-FOR_FEW = (DEFAULT, "DiffAugment")
+FOR_FEW = (DEFAULT, "DiffAugment", BY_LEAD)
 
 
 def register() -> None:

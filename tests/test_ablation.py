@@ -337,8 +337,11 @@ def test_with_few_images_augmentation_alone_is_looked_at(played, tmp_path):
     assert command(f"--workdir={tmp_path}", "--stage=few") == 0
     kept = [json.loads(p.read_text()) for p in tmp_path.glob("few/*/0/run.json")]
     assert {tuple(run["config"]["samples_per_class"]) for run in kept} == {(100,)}
-    strengths = {tuple(run["config"]["augment"].values()) for run in kept}
-    assert len(strengths) == len(kept) == len(arms.FOR_FEW) == 2
+    strengths = {
+        (*run["config"]["augment"].values(), run["config"]["augment_by_lead"])
+        for run in kept
+    }
+    assert len(strengths) == len(kept) == len(arms.FOR_FEW) == 3
 
 
 def test_the_page_gets_table_drawing_and_figures(played, tmp_path):
