@@ -119,7 +119,9 @@ def train_missing(
                     run = runs.Run(config, path.parent, yard.dataset, gan)
                     record = {"config": told, **trial.play(run, yard)}
                     runs.write(path, record)
-                    jax.clear_caches()  # of programs a process has but so many pages
+                    # A run's programs take some 2,400 mappings of memory; Linux allows
+                    # a process 65,530, and beyond it ends without a word of Python.
+                    jax.clear_caches()
             except lock.InUseError:
                 continue
         yield arm, seed, record

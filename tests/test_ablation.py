@@ -259,6 +259,22 @@ def command(*words):
 TWO = "--only=as published,no R1"
 
 
+def test_a_run_s_programs_are_let_go_of_after_it(played, tmp_path):
+    traced = []
+
+    @jax.jit
+    def program(x):
+        traced.append(x)
+        return x + 1
+
+    for _ in range(2):
+        program(1.0)
+    assert len(traced) == 1
+    assert command(TWO, f"--workdir={tmp_path}") == 0
+    program(1.0)
+    assert len(traced) == 2
+
+
 def test_all_arms_get_a_seed_before_any_gets_the_next(played, tmp_path, capsys):
     assert command(f"--workdir={tmp_path}", TWO) == 0
     assert [run[1:] for run in played] == [(0.1, 0), (0.0, 0), (0.1, 1), (0.0, 1)]
