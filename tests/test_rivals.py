@@ -177,7 +177,7 @@ def rounds():
     """Rules, weights, and of two rounds without augmentation: noise, and losses."""
     config = tiny_config(16)
     config.batch_size = 8
-    config.balance.enabled = False
+    config.balance.enabled, config.sharpen = False, 0.0
     config.augment = dict.fromkeys(config.augment, 0.0)
     rules = dataclasses.replace(configs.rules_of(config), learning_rate=RATE)
     adam = optax.adam(RATE, b1=rules.beta1, b2=rules.beta2)

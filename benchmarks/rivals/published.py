@@ -12,10 +12,14 @@ AUGMENTED = {"brightness": 0.2, "contrast": 0.2, "translation": 0.1, "cutout": 0
 
 
 def measured(batch_size: int, resolution: int = 64) -> ConfigDict:
-    """configs/acgan.py at this batch, augmented; without the balance, ours alone."""
+    """configs/acgan.py at this batch, augmented.
+
+    Without what is ours alone: the balance, and what changes by plan.
+    """
     config = configs.published()
     config.batch_size, config.resolution = batch_size, resolution
     config.balance.enabled = False
+    config.sharpen = config.decay = 0.0
     config.augment.update(AUGMENTED)
     return config
 
