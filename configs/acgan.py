@@ -39,8 +39,7 @@ def get_config() -> ConfigDict:
 
     # Losses
     config.loss = ConfigDict()
-    config.loss.adversarial = "least_squares"  # or "hinge", "logistic",
-    #                                        "relativistic"
+    config.loss.adversarial = "least_squares"  # "hinge", "logistic", "relativistic"
     config.loss.classes = "real"  # what D learns classes from: "real" images, "both",
     #                    or "discriminating", where it tells real from generated in each
     config.loss.class_weight_d = 0.5  # of D's loss of that name

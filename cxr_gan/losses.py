@@ -19,13 +19,13 @@ class Adversarial(NamedTuple):
 
 
 class Classes(NamedTuple):
-    """A matched pair; each maps logits float32 [n, answers * k] to a loss [n]."""
+    """A matched pair; of logits float32 [n, answers * k] and label int [n] -> [n]."""
 
-    discriminator: Callable[
-        [jax.Array, jax.Array, jax.Array], jax.Array
-    ]  # (logits of real, logits of fake, label)
-    generator: Callable[[jax.Array, jax.Array], jax.Array]  # (logits of fake, label)
-    answers: int  # of D for each of k classes: real of it, and generated of it
+    # Of the logits of real and of generated images, and the label of both.
+    discriminator: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    # Of the logits of generated images, and their label.
+    generator: Callable[[jax.Array, jax.Array], jax.Array]
+    answers: int  # of D for each of k classes: 1, or 2 where of generated ones, too
 
 
 def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:

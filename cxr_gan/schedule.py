@@ -1,4 +1,9 @@
-"""What a training changes by plan: factors from 0 to 1, by the rounds played."""
+"""What a training changes by plan: factors from 0 to 1, by the rounds played.
+
+Sources: of labels that come in, Shahbazi et al. 2022, "Collapse by Conditioning:
+Training Class-conditional GANs with Limited Data" (its transition, here from the first
+round on). That D comes to see finest detail in full is ours.
+"""
 
 from typing import NamedTuple
 

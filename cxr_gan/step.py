@@ -53,18 +53,16 @@ def deal(gan: Gan, batch: dict[str, jax.Array], rng: jax.Array) -> Round:
     return Round(images.from_uint8(batch["image"]), batch["label"], z, keys[:, 1:])
 
 
-def generate(
-    gan: Gan, params: optax.Params, dealt: Round, condition: jax.Array
-) -> Drawn:
+def generate(gan: Gan, params: optax.Params, dealt: Round, told: jax.Array) -> Drawn:
     """G's images of this round.
 
     Both turns use them: G does not change between the two, so it runs forward once;
-    of a batch in parts it keeps none of the way back, and runs forward again. condition
-    is how much of its label G is told: float32 [], 0 to 1.
+    of a batch in parts it keeps none of the way back, and runs forward again. told is
+    how much of its label G is told: float32 [], from 0 to 1.
     """
 
     def draw(params: optax.Params, z: jax.Array, label: jax.Array) -> jax.Array:
-        fake = gan.generator.apply({"params": params}, z, label, condition)
+        fake = gan.generator.apply({"params": params}, z, label, told)
         return cast(jax.Array, fake)
 
     def pull_part(

@@ -50,7 +50,7 @@ def test_a_share_of_images_is_changed_and_the_others_are_not():
 
     assert not changed(0).any()
     assert changed(1).all()
-    assert 70 < changed(0.5).sum() < 130  # six deviations of 7 either side, all but
+    assert 70 < changed(0.5).sum() < 130  # four deviations of 7 either side
     assert (changed(0.3) <= changed(0.6)).all()
 
 

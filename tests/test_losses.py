@@ -140,9 +140,8 @@ def test_sameness_drives_images_that_differ_as_real_ones_nowhere():
     assert abs(jax.grad(mean)(1.0)) < 0.02 * wider / 0.1
 
 
-LOGITS = jnp.log(
-    jnp.array([[0.1, 0.2, 0.3, 0.4]])
-)  # real of 0 and 1, generated of both
+# Real of class 0 and 1, generated of class 0 and 1.
+LOGITS = jnp.log(jnp.array([[0.1, 0.2, 0.3, 0.4]]))
 CLASSES_BY_HAND = {  # D's loss where it says LOGITS of both images, label 1; then G's
     "real": (-np.log(2 / 3), -np.log(2 / 3)),
     "both": (-2 * np.log(2 / 3), -np.log(2 / 3)),

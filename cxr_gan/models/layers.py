@@ -73,18 +73,18 @@ def checkerboard(x: jax.Array) -> jax.Array:
     return x
 
 
+LEAST = 0.01  # slope of tanh at 0.995, two thirds of one of 256 greys from black
+
+
 @jax.custom_vjp
 def tanh(x: jax.Array) -> jax.Array:
-    """Greys in (-1, 1), of x of any shape, that learn their way back from black.
+    """Hyperbolic tangent, of any shape, that learns its way back from black.
 
     Where a step downhill leads back to grey its slope is LEAST or more; outwards, its
     own. Without that, a class that the first steps drove to black stays so (2 trainings
     of 14, see docs/quality.md); with it both ways, what is saturated drifts on and on.
     """
     return jnp.tanh(x)
-
-
-LEAST = 0.01  # slope: tanh's own at 0.995, half a grey level of 256 from black
 
 
 def _tanh_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
