@@ -27,7 +27,8 @@ TIMEOUT = 1200  # seconds, for what takes ten on an idle machine
 FLAGS = [
     *("--config=configs/quick.py", "--config.dataset=phantom:60"),
     *("--config.batch_size=16", "--config.group_per_class=2"),
-    *("--config.latent_size=8", "--config.loss.r1_weight=0", "--config.decay=0.0"),
+    *("--config.latent_size=8", "--config.loss.r1_weight=0"),
+    *("--config.decay=0.0", "--config.sharpen=0.0"),  # they ask how long a run will be
     *("--config.generator.features_at_32=8", "--config.generator.max_features=8"),
     "--config.discriminator.features_at_32=8",
     "--config.discriminator.max_features=8",
