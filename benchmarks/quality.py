@@ -3,7 +3,7 @@ r"""Puts evaluations of several generators side by side.
     python -m benchmarks.quality --out=docs/quality.md \
       --report="cxr_gan=runs/report" --report="PyTorch recipe=runs/report_recipe" \
       --report="PCA-Gaussian=runs/report_gaussian" \
-      --run=runs/kermany64 --recipe=runs/recipe --dataset=path/to/chest_xray
+      --run=runs/kermany64_250 --recipe=runs/recipe --dataset=path/to/chest_xray
 
 Each report is a folder that `python -m cxr_gan.evaluate` wrote, of as many images and
 against the same real ones. The second table looks at run and recipe (that of
