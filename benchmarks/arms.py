@@ -197,12 +197,12 @@ ARMS: dict[str, Changes] = {
     "relativistic with R2": {"loss.adversarial": "relativistic", "loss.r2_weight": 0.1},
     "feature matching": {"loss.feature_matching": 1.0},
     "learning rates halved": {
-        "optimizer_d.learning_rate": 1.5e-3,
-        "optimizer_g.learning_rate": 2.5e-3,
+        "optimizer_d.learning_rate": 3e-3,
+        "optimizer_g.learning_rate": 5e-3,
     },
     "learning rates doubled": {
-        "optimizer_d.learning_rate": 6e-3,
-        "optimizer_g.learning_rate": 1e-2,
+        "optimizer_d.learning_rate": 1.2e-2,
+        "optimizer_g.learning_rate": 2e-2,
     },
     "beta1 0.5": {"optimizer_d.beta1": 0.5, "optimizer_g.beta1": 0.5},
     "G without norm": {"generator.name": "no norm"},

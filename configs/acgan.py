@@ -71,11 +71,11 @@ def get_config() -> ConfigDict:
 
     # Optimizers (Adam), one for each player
     config.optimizer_d = ConfigDict()
-    config.optimizer_d.learning_rate = 3e-3  # of a weight of fan-in 1
+    config.optimizer_d.learning_rate = 6e-3  # of a weight of fan-in 1
     config.optimizer_d.beta1 = 0.0
     config.optimizer_d.beta2 = 0.99
     config.optimizer_g = config.optimizer_d.copy_and_resolve_references()
-    config.optimizer_g.learning_rate = 5e-3
+    config.optimizer_g.learning_rate = 1e-2
     config.decay = 0.2  # share of total_kimg, its last, in which both rates fall to 0
     config.sharpen = 0.5  # share of total_kimg, its first, in which D comes to see the
     #                       finest checkerboard raised, as Discriminator tells
