@@ -37,8 +37,8 @@ class Effect(NamedTuple):
 
     @property
     def sure(self) -> bool:
-        """Beyond two standard errors."""
-        return abs(self.mean) > 2 * self.error
+        """Beyond two standard errors; what others are compared with has none."""
+        return abs(self.mean) > 2 * self.error > 0
 
 
 def score(record: Record) -> float:
