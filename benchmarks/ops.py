@@ -26,7 +26,7 @@ from benchmarks import bars, operations, pages, timing
 from benchmarks.operations import FORWARD, TO_IMAGE, TO_WEIGHTS
 from benchmarks.rivals.published import CLASS_NAMES, measured, rules_of
 from cxr_gan import gan, parallel
-from cxr_gan.models import convolution
+from cxr_gan.models import backend, convolution
 from cxr_gan.state import TrainState, create_state
 
 MARK, PICTURE = "operations", "operations.svg"
@@ -83,15 +83,19 @@ def measure(config: ConfigDict, rounds: int) -> Figures:
 def cost(config: ConfigDict) -> dict[str, float]:
     """What XLA counts in a compiled step, per image of the batch.
 
-    XLA counts a loop's body once, so the weights are summed in one go here; and of a
-    branch the dearer side, so a step with R1 and one without are counted apart.
+    XLA counts a loop's body once, so the weights are summed in one go here, and nothing
+    is cut into tiles; and of a branch the dearer side, so a step with R1 and one
+    without are counted apart.
     """
     counted = {}
     for weight in (config.loss.r1_weight, 0.0):
         asked = config.copy_and_resolve_references()
         asked.loss.r1_weight = weight
         game, state = shapes(asked)
-        with mock.patch.object(convolution, "LARGE", math.inf):
+        with (
+            mock.patch.object(backend, "LARGE", math.inf),
+            mock.patch.object(convolution, "narrow", lambda: False),
+        ):
             step = parallel.compile_step(game, state, config.batch_size)
         counted[bool(weight)] = step.cost_analysis()
     every = config.loss.r1_every

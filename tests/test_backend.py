@@ -23,3 +23,33 @@ def test_only_cpus_are_told_to_write_out(monkeypatch, name, barriers):
     monkeypatch.setattr(jax, "default_backend", lambda: name)
     traced = str(jax.make_jaxpr(lambda x: backend.written(x))(jnp.ones(2)))
     assert traced.count("optimization_barrier") == barriers
+
+
+@pytest.mark.parametrize(
+    ("flags", "narrow"),
+    [("fma avx avx2 bmi2", True), ("avx2 avx512f", False), ("asimd fp", False)],
+)
+def test_a_narrow_cpu_has_avx2_alone(tmp_path, monkeypatch, flags, narrow):
+    told = tmp_path / "cpuinfo"
+    told.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+    monkeypatch.setattr(backend, "CPU", told)
+    assert backend.narrow.__wrapped__() is narrow
+
+
+def test_of_a_system_that_does_not_tell_its_cpu_nothing_is_assumed(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(backend, "CPU", tmp_path / "none")
+    assert backend.narrow.__wrapped__() is False
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 6])
+@pytest.mark.parametrize("side", [4, 16])
+def test_a_sum_in_pairs_is_the_sum(n, side):
+    x, dy = jax.random.normal(jax.random.key(n), (2, n, side, side, 3))
+
+    def slope(x, dy):
+        return jnp.einsum("nhwc,nhwd->cd", x, dy)
+
+    paired = backend.in_pairs(slope, x, dy)
+    np.testing.assert_allclose(paired, slope(x, dy), rtol=1e-4, atol=1e-4)

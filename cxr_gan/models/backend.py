@@ -1,16 +1,33 @@
 """What the networks do on CPUs alone, where XLA leaves more to those who use it."""
 
+import functools
+import pathlib
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 Arrays = TypeVar("Arrays")
+CPU = pathlib.Path("/proc/cpuinfo")  # what Linux knows of the processor
+LARGE = 16  # pixels a side, from where on weights learn from two images at a time
 
 
 def on_cpu() -> bool:
     """Whether programs are compiled for CPUs; known when they are traced."""
     return jax.default_backend() == "cpu"
+
+
+@functools.cache
+def narrow() -> bool:
+    """Whether this CPU is an x86 that has AVX2, but not the twice as wide AVX-512.
+
+    There a convolution waits for its multiplications; with AVX-512, hardly. Of a system
+    that is not Linux, or another processor, nothing was measured: False.
+    """
+    known = CPU.read_text(encoding="utf-8").split() if CPU.exists() else []
+    return "avx2" in known and "avx512f" not in known
 
 
 def written(arrays: Arrays) -> Arrays:
@@ -19,3 +36,23 @@ def written(arrays: Arrays) -> Arrays:
     XLA:CPU would work them out anew in every loop that reads them, pixel by pixel.
     """
     return lax.optimization_barrier(arrays) if on_cpu() else arrays
+
+
+def in_pairs(
+    slope: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, dy: jax.Array
+) -> jax.Array:
+    """slope(x, dy), a sum over examples: of large images over two of them at a time.
+
+    What is multiplied then stays in a core's cache: twice as fast at 32 x 32 pixels.
+    Summed in float32, whatever x [n, h, h, c] and dy [n, h', h', d] are.
+    """
+    n, side = x.shape[:2]
+    if side < LARGE or n % 2:
+        return slope(x, dy)
+
+    def add(total: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
+        pair = [lax.dynamic_slice_in_dim(a, first, 2) for a in (x, dy)]
+        return total + slope(pair[0], pair[1]), None
+
+    none = jnp.zeros(jax.eval_shape(slope, x[:2], dy[:2]).shape)
+    return lax.scan(add, none, jnp.arange(0, n, 2))[0]
