@@ -14,6 +14,7 @@ from jax import lax
 
 from cxr_gan import disk
 from cxr_gan.gan import Gan
+from cxr_gan.models.backend import compiler_options
 from cxr_gan.state import TrainState
 from cxr_gan.step import AXIS, train_step
 from cxr_gan.terms import Metrics
@@ -51,13 +52,26 @@ def keep_memory() -> bool:
     get one heap, which gives nothing back. On several cores each device's part of a
     batch fits its own heap, and one for all would let them wait for each other.
     """
-    if _cores() > 1 or platform.libc_ver()[0] != "glibc":
+    if _cores() > 1 or not _glibc():
         return False
     libc = ctypes.CDLL(None)
     one_heap = libc.mallopt(-8, 1)  # M_ARENA_MAX
     kept = libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD, bytes
     in_heap = libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD, bytes
     return bool(one_heap and kept and in_heap)
+
+
+def give_back_memory() -> bool:
+    """Returns to the system what was freed; to be called when something was compiled.
+
+    glibc would keep it, for it lies between what is in use: half of a training's
+    memory. Returns whether there was any.
+    """
+    return _glibc() and bool(ctypes.CDLL(None).malloc_trim(0))
+
+
+def _glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"
 
 
 def keep_compilations() -> None:
@@ -93,7 +107,8 @@ def compile_step(gan: Gan, state: TrainState, batch_size: int) -> Step:
         lambda x: jax.ShapeDtypeStruct((devices, *x.shape), x.dtype),
         (state, jax.eval_shape(lambda: jax.random.key(0))),
     )
-    return step.lower(stacked[0], batch, stacked[1]).compile()
+    lowered = step.lower(stacked[0], batch, stacked[1])
+    return lowered.compile(compiler_options=compiler_options())
 
 
 def replicate(tree: Any) -> Any:

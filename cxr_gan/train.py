@@ -97,6 +97,7 @@ def play(
                 report.require_finite(host, done)
                 if checkpoints and reporter:
                     figures = exam.figures(host.ema) if look else {}
+                    parallel.give_back_memory()
                     if figures:
                         reporter.write(done, run.kimg(done), figures)
                         window.warn(figures)
@@ -165,7 +166,9 @@ def open_step_and_feed(
     with ThreadPoolExecutor(1) as pool:
         feed = pool.submit(open_feed, run, first)
         step = parallel.compile_step(run.gan, state, run.config.batch_size)
-        return step, feed.result()
+        batches = feed.result()
+    parallel.give_back_memory()
+    return step, batches
 
 
 def open_feed(run: Run, first: int) -> Iterator[Batch]:

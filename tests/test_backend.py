@@ -43,6 +43,20 @@ def test_of_a_system_that_does_not_tell_its_cpu_nothing_is_assumed(
     assert backend.narrow.__wrapped__() is False
 
 
+@pytest.mark.parametrize("narrow", [True, False])
+@pytest.mark.parametrize("name", ["cpu", "gpu", "tpu"])
+def test_only_narrow_cpus_ask_something_of_the_compiler(monkeypatch, name, narrow):
+    monkeypatch.setattr(jax, "default_backend", lambda: name)
+    monkeypatch.setattr(backend, "narrow", lambda: narrow)
+    assert bool(backend.compiler_options()) == (narrow and name == "cpu")
+
+
+def test_xla_knows_what_it_is_asked(monkeypatch):
+    monkeypatch.setattr(backend, "narrow", lambda: True)
+    lowered = jax.jit(lambda x: x + 1).lower(1.0)
+    assert lowered.compile(compiler_options=backend.compiler_options())(1.0) == 2
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 6])
 @pytest.mark.parametrize("side", [4, 16])
 def test_a_sum_in_pairs_is_the_sum(n, side):

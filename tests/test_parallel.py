@@ -1,5 +1,7 @@
 import os
+import pathlib
 import platform
+import resource
 import subprocess
 import sys
 import types
@@ -162,6 +164,23 @@ def test_a_single_core_keeps_the_memory_of_a_step():
 
 def test_several_cores_are_left_their_heaps(asked):
     assert not parallel.keep_memory()
+
+
+def resident() -> int:
+    """Bytes of memory this process takes."""
+    pages = pathlib.Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * resource.getpagesize()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone")
+def test_what_was_freed_between_what_is_in_use_is_given_back():
+    blocks = [bytes(1_000) for _ in range(200_000)]
+    kept = blocks[::1000]
+    del blocks
+    before = resident()
+    assert parallel.give_back_memory()
+    assert resident() < before - 100_000_000
+    assert len(kept) == 200
 
 
 def test_the_wish_of_one_process_counts_at_once():
