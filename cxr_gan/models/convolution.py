@@ -13,7 +13,7 @@ from cxr_gan.models.backend import in_pairs, narrow, on_cpu
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 MANY = 32  # channels in and out, from where on Winograd's algorithm is the quicker,
-FEW = 8  # and from where on it is for the slope of the weights
+FEW = 32  # and from where on it is for the slope of the weights
 Saved = tuple[jax.Array, jax.Array]  # x and w, or their gradients
 
 
