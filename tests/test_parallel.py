@@ -166,6 +166,12 @@ def test_several_cores_are_left_their_heaps(asked):
     assert not parallel.keep_memory()
 
 
+def test_a_step_is_compiled_as_its_backend_asks(table, monkeypatch):
+    monkeypatch.setattr(parallel, "compiler_options", lambda: {"no_such_option": True})
+    with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
+        parallel.compile_step(table.game, table.start, 64)
+
+
 def resident() -> int:
     """Bytes of memory this process takes."""
     pages = pathlib.Path("/proc/self/statm").read_text().split()[1]

@@ -12,8 +12,7 @@ from cxr_gan.models import winograd
 from cxr_gan.models.backend import in_pairs, narrow, on_cpu
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-MANY = 32  # channels in and out, from where on Winograd's algorithm is the quicker,
-FEW = 32  # and from where on it is for the slope of the weights
+MANY = 32  # channels in and out, from where on Winograd's algorithm is used
 Saved = tuple[jax.Array, jax.Array]  # x and w, or their gradients
 
 
@@ -27,19 +26,19 @@ def convolve(x: jax.Array, w: jax.Array, pad: int) -> jax.Array:
     which keeps second derivatives (the R1 penalty) canonical as well; those of the
     weights need h = w. Where it pays, it is Winograd's algorithm instead.
     """
-    if _tiled(x, w.shape, pad, MANY):
+    if _tiled(x, w.shape, pad):
         return winograd.convolve(x, w)
     return lax.conv_general_dilated(
         x, w, (1, 1), [(pad, pad), (pad, pad)], dimension_numbers=LAYOUT
     )
 
 
-def _tiled(x: jax.Array, kernel: tuple[int, ...], pad: int, channels: int) -> bool:
-    """Whether to cut x into tiles, for a kernel of at least so many channels."""
+def _tiled(x: jax.Array, kernel: tuple[int, ...], pad: int) -> bool:
+    """Whether to cut x [n, h, w, c] into tiles, for a kernel of shape [k, k, c, d]."""
     side = x.shape[1]
     fits = side == x.shape[2] and side % winograd.TILE == 0 and pad == 1
     alike = kernel[0] == winograd.KERNEL and x.dtype == jnp.float32
-    return narrow() and fits and alike and min(kernel[2:]) >= channels
+    return narrow() and fits and alike and min(kernel[2:]) >= MANY
 
 
 def _forward(x: jax.Array, w: jax.Array, pad: int) -> tuple[jax.Array, Saved]:
@@ -49,7 +48,7 @@ def _forward(x: jax.Array, w: jax.Array, pad: int) -> tuple[jax.Array, Saved]:
 def _backward(pad: int, saved: Saved, dy: jax.Array) -> Saved:
     x, w = saved
     mirrored = w[::-1, ::-1].transpose(0, 1, 3, 2)
-    if _tiled(x, w.shape, pad, FEW):
+    if _tiled(x, w.shape, pad):
         dw = winograd.of_weights(x, dy)
     else:
         dw = in_pairs(functools.partial(_correlate, pad=pad), x, dy).astype(x.dtype)
