@@ -4,12 +4,12 @@
 
 Every arm of `benchmarks/arms.py` is trained by the library's own step on as many
 images, of the same seeds, and measured by its own figures. --stage=sort trains narrow
-networks at 32 x 32 pixels; --stage=few the same on 100 images of each class, for what
-augmentation is worth there; --stage=leave_one_out the published ones at 64 x 64, of the
-arms the sort found to matter most. All arms get seed 0 first, then all seed 1, so that
-a table of few seeds is there early. A finished run is one JSON file: the same command
-goes on where it stopped, and several of it may share the work, each on a core of its
-own:
+networks at 32 x 32 pixels; --stage=few the same on 100 images of each class, few_250
+and few_1000 on as many, for what augmentation is worth there; --stage=leave_one_out the
+published ones at 64 x 64, of the arms the sort found to matter most. All arms get seed
+0 first, then all seed 1, so that a table of few seeds is there early. A finished run is
+one JSON file: the same command goes on where it stopped, and several of it may share
+the work, each on a core of its own:
 
     taskset -c 0 python -m benchmarks.ablation --dataset=path/to/chest_xray &
     taskset -c 1 python -m benchmarks.ablation --dataset=path/to/chest_xray
@@ -46,6 +46,8 @@ NARROW: arms.Changes = {
 STAGES: dict[str, arms.Changes] = {
     "sort": NARROW,
     "few": {**NARROW, "samples_per_class": (100,)},
+    "few_250": {**NARROW, "samples_per_class": (250,)},
+    "few_1000": {**NARROW, "samples_per_class": (1000,)},
     "leave_one_out": {"total_kimg": 60.0},
 }
 LARGEST = 6  # effects of the sort that are looked at again in leave_one_out
@@ -141,7 +143,7 @@ def chosen_arms(values: flags.FlagValues, workdir: pathlib.Path) -> list[str]:
         return values.only
     if values.stage == "sort":
         return [*arms.ARMS]
-    if values.stage == "few":
+    if values.stage.startswith("few"):
         return [*arms.FOR_FEW]
     found = collected(workdir, "sort")
     if arms.DEFAULT not in found:

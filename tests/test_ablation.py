@@ -349,10 +349,15 @@ def test_leave_one_out_is_of_the_largest_effects_of_the_sort(
     assert len(played) == 6
 
 
-def test_with_few_images_augmentation_alone_is_looked_at(played, tmp_path):
-    assert command(f"--workdir={tmp_path}", "--stage=few") == 0
-    kept = [json.loads(p.read_text()) for p in tmp_path.glob("few/*/0/run.json")]
-    assert {tuple(run["config"]["samples_per_class"]) for run in kept} == {(100,)}
+@pytest.mark.parametrize(
+    ("stage", "images"), [("few", 100), ("few_250", 250), ("few_1000", 1000)]
+)
+def test_with_few_images_augmentation_alone_is_looked_at(
+    played, tmp_path, stage, images
+):
+    assert command(f"--workdir={tmp_path}", f"--stage={stage}") == 0
+    kept = [json.loads(p.read_text()) for p in tmp_path.glob(f"{stage}/*/0/run.json")]
+    assert {tuple(run["config"]["samples_per_class"]) for run in kept} == {(images,)}
     strengths = {
         (*run["config"]["augment"].values(), run["config"]["augment_by_lead"])
         for run in kept
