@@ -1,3 +1,4 @@
+import gc
 import os
 import pathlib
 import platform
@@ -187,6 +188,20 @@ def test_what_was_freed_between_what_is_in_use_is_given_back():
     assert parallel.give_back_memory()
     assert resident() < before - 100_000_000
     assert len(kept) == 200
+
+
+def test_python_looks_for_dead_cycles_again_after_tracing():
+    with pytest.raises(KeyError), parallel.uncollected():
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with parallel.uncollected():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_the_wish_of_one_process_counts_at_once():

@@ -8,7 +8,8 @@ products the tiles are put together again. All that is linear, so the slope of t
 weights is the same way walked backwards, and costs as little.
 
 The points along w are taken one after the other, in a loop: what is multiplied stays in
-a core's cache, and the loop's body is compiled once.
+a core's cache, and the loop's body is compiled once. Within jit, JAX traces each shape
+once.
 
 Source: Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks", section
 4.3; of the slope of the weights, section 4.2, with tiles of 4 x 4.
@@ -59,6 +60,7 @@ OF_IMAGE, OF_KERNEL, TO_TILE = (m.astype(np.float32) for m in _transforms())
 OF_KERNEL_2D = np.einsum("ph,qw->qphw", OF_KERNEL, OF_KERNEL).reshape(36, -1)
 
 
+@jax.jit
 def convolve(x: jax.Array, w: jax.Array) -> jax.Array:
     """x float32 [n, h, h, c], w [3, 3, c, d] -> [n, h, h, d], zeros around.
 
@@ -78,6 +80,7 @@ def convolve(x: jax.Array, w: jax.Array) -> jax.Array:
     return jnp.stack(_mixed(TO_TILE, columns), 4).reshape(n, side, side, -1)
 
 
+@jax.jit
 def of_weights(x: jax.Array, dy: jax.Array) -> jax.Array:
     """x float32 [n, h, h, c], dy [n, h, h, d] -> [3, 3, c, d]: the slope of w."""
     return _to_kernel(in_pairs(_learn, x, dy))
