@@ -17,7 +17,7 @@ SHAPES = [
     (3, 4, 5, 2, 3, 1),
     (1, 6, 1, 2, 3, 0),
     (2, 4, 2, 3, 1, 0),
-    (3, 4, 32, 33, 3, 1),  # from here on by tiles, where that pays
+    (8, 4, 32, 33, 3, 1),  # from here on by tiles, where that pays
     (2, 8, 33, 32, 3, 1),
     (4, 16, 32, 33, 3, 1),
 ]
@@ -71,6 +71,7 @@ def test_convolve_has_the_value_and_slopes_of_a_plain_convolution(function, case
     [
         ((2, 8, 8, 32, 32), jnp.float32, True),
         ((2, 8, 8, 31, 32), jnp.float32, False),  # too few channels to pay
+        ((1, 8, 8, 32, 32), jnp.float32, False),  # too few tiles
         ((2, 6, 6, 32, 32), jnp.float32, False),  # no tiles of 4 x 4
         ((2, 8, 8, 32, 32), jnp.bfloat16, False),
     ],

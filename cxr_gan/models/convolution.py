@@ -12,7 +12,9 @@ from cxr_gan.models import winograd
 from cxr_gan.models.backend import in_pairs, narrow, on_cpu
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-MANY = 32  # channels in and out, from where on Winograd's algorithm is used
+# Winograd's algorithm is used from so many channels in and out, and tiles, on: for
+# fewer tiles, as of one image of 8 pixels a side, to transform the kernel takes longer.
+MANY, TILES = 32, 8
 Saved = tuple[jax.Array, jax.Array]  # x and w, or their gradients
 
 
@@ -35,10 +37,11 @@ def convolve(x: jax.Array, w: jax.Array, pad: int) -> jax.Array:
 
 def _tiled(x: jax.Array, kernel: tuple[int, ...], pad: int) -> bool:
     """Whether to cut x [n, h, w, c] into tiles, for a kernel of shape [k, k, c, d]."""
-    side = x.shape[1]
+    n, side = x.shape[:2]
     fits = side == x.shape[2] and side % winograd.TILE == 0 and pad == 1
     alike = kernel[0] == winograd.KERNEL and x.dtype == jnp.float32
-    return narrow() and fits and alike and min(kernel[2:]) >= MANY
+    pays = n * (side // winograd.TILE) ** 2 >= TILES and min(kernel[2:]) >= MANY
+    return narrow() and fits and alike and pays
 
 
 def _forward(x: jax.Array, w: jax.Array, pad: int) -> tuple[jax.Array, Saved]:
