@@ -67,7 +67,10 @@ def measure(
     half_a, germs_a = germs_of(train.take(divided.in_a))
     half_b, germs_b = germs_of(train.take(~divided.in_a))
     if len(half_a) < len(drawn):
-        raise ValueError(f"half A has {len(half_a)} images, not {len(drawn)}")
+        raise ValueError(
+            f"half A has {len(half_a)} images of either germ, fewer than the "
+            f"{len(drawn)} drawn; give --num={len(half_a)} or fewer"
+        )
     beside = np.random.default_rng(0).permutation(len(half_a))[: len(drawn)]
     judge = fidelity.fit(half_b.images, germs_b, len(GERMS), 0, steps=steps)
     of_a = fidelity.classify(judge, half_a.images)[:, 1]
@@ -99,9 +102,17 @@ def share(hits: np.ndarray, patients: np.ndarray) -> list[float]:
 
 
 def coverage(
-    space: str, drawn: np.ndarray, beside: np.ndarray, real: np.ndarray, germs: Any
+    space: str,
+    drawn: np.ndarray,
+    beside: np.ndarray,
+    real: np.ndarray,
+    germs: np.ndarray,
 ) -> dict[str, dict[str, float]]:
-    """{"bacteria": {"generated": .., "real": ..}}, of as many images drawn and real."""
+    """{"bacteria": {"generated": .., "real": ..}}: coverage from 0 to 1, see `prdc`.
+
+    By drawn and by beside, as many, both uint8 [n, s, s, 1], of real [m, s, s, 1],
+    whose germs are int32 [m].
+    """
     extract = features.space(space).extract
     seen, as_many, there = (extract(some) for some in (drawn, beside, real))
     found = {}
@@ -115,7 +126,10 @@ def coverage(
 
 
 def picture(drawn: np.ndarray, viral: np.ndarray) -> np.ndarray:
-    """Those the judge is surest of, two rows of each germ: uint8 [h, w]."""
+    """Those the judge is surest of, two rows of each germ: uint8 [h, w].
+
+    drawn uint8 [n, s, s, 1]; viral float [n], the judge's probability.
+    """
     order = np.argsort(viral, kind="stable")
     chosen = np.concatenate([order[:SURE], order[::-1][:SURE]])
     rows = drawn[chosen].reshape(4, SURE // 2, *drawn.shape[1:])
@@ -155,7 +169,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
         params = sampling.load(values.model)
         if values.label not in params.class_names:
             names = ", ".join(params.class_names)
-            raise ValueError(f"--label={values.label}: its classes are {names}")
+            raise ValueError(f"--label={values.label}: give a class of it, {names}")
         dataset = data.load(values.dataset, params.spec.resolution, split_seed=0)
         divided = evaluation.divide(dataset)
         asked = [values.label] * values.num

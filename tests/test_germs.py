@@ -74,7 +74,7 @@ def test_a_look_that_is_never_drawn_shows_in_share_and_coverage(real):
 
 
 def test_more_images_than_half_a_has_are_refused(real):
-    with pytest.raises(ValueError, match=r"half A has \d+ images, not 200"):
+    with pytest.raises(ValueError, match=r"fewer than the 200 drawn; give --num=\d+"):
         germs.measure(drawn(0.5, 200), real, steps=1)
 
 
@@ -112,7 +112,7 @@ def test_the_page_gets_table_figures_and_picture(real, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--label=COVID",), "--label=COVID: its classes are NORMAL, PNEUMONIA"),
+        (("--label=COVID",), "--label=COVID: give a class of it, NORMAL, PNEUMONIA"),
         (("--out=none.md",), "no such page"),
         (("--model=none",), "none"),
     ],

@@ -204,6 +204,19 @@ def test_python_looks_for_dead_cycles_again_after_tracing():
         gc.enable()
 
 
+def test_a_step_is_traced_uncollected(table, monkeypatch):
+    seen = []
+
+    def step(gan, state, batch, rng):
+        seen.append(gc.isenabled())
+        return state, {}
+
+    monkeypatch.setattr(parallel, "train_step", step)
+    parallel.compile_step(table.game, table.start, 64)
+    assert seen == [False]
+    assert gc.isenabled()
+
+
 def test_the_wish_of_one_process_counts_at_once():
     vote = parallel.Vote()
     assert [vote(wish) for wish in (0, 2, 1)] == [0, 2, 1]
