@@ -59,3 +59,19 @@ def test_an_image_is_answered_alike_whatever_is_beside_it():
     moved = jax.jit(winograd.convolve)(x[order], w)
     answers = jax.jit(winograd.convolve)(x, w)
     np.testing.assert_allclose(moved, answers[order], atol=1e-5)
+
+
+def test_a_shape_is_traced_once_however_many_convolutions_have_it(monkeypatch):
+    traced = []
+    along_h = winograd._along_h
+    monkeypatch.setattr(
+        winograd, "_along_h", lambda *args: traced.append(0) or along_h(*args)
+    )
+    jax.clear_caches()
+    x, w = jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 3))
+
+    def twice(x):
+        return winograd.convolve(winograd.convolve(x, w), w)
+
+    jax.make_jaxpr(twice)(x)
+    assert len(traced) == 1
