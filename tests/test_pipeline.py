@@ -158,3 +158,16 @@ def test_wrong_arguments_are_refused_before_the_first_batch(changes, words):
 def test_the_data_package_imports_no_tensorflow():
     code = "import sys, cxr_gan.data; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_keras_is_not_imported_until_it_is_used():
+    code = """
+import os, sys
+from cxr_gan.data import pipeline
+assert "keras" not in sys.modules
+assert pipeline.OLDER_KERAS not in os.environ
+from tensorflow.keras import layers
+assert layers.Dense(2).units == 2
+assert pipeline.tf.keras.layers.Dense is layers.Dense
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

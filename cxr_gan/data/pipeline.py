@@ -5,6 +5,7 @@ here, so that it is quiet and leaves accelerators to JAX wherever it is first im
 """
 
 import collections
+import contextlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,31 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import numpy as np
-import tensorflow as tf
 
 from cxr_gan.data.sets import ImageSet
 from cxr_gan.data.splits import ranked
+
+OLDER_KERAS = "TF_USE_LEGACY_KERAS"
+
+
+@contextlib.contextmanager
+def _without_keras() -> Iterator[None]:
+    """Within, TensorFlow is imported in three quarters of the time.
+
+    It would import Keras before anyone uses it; told to, it looks for an older one in
+    its place, which is not there. Who uses Keras afterwards gets it as ever.
+    """
+    told = OLDER_KERAS in os.environ
+    os.environ.setdefault(OLDER_KERAS, "1")
+    try:
+        yield
+    finally:
+        if not told:
+            del os.environ[OLDER_KERAS]
+
+
+with _without_keras():
+    import tensorflow as tf
 
 tf.config.set_visible_devices([], "GPU")
 tf.config.set_visible_devices([], "TPU")
