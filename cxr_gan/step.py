@@ -184,10 +184,13 @@ def average(gan: Gan, state: TrainState) -> optax.Params:
 
 
 def non_finite(state: TrainState) -> jax.Array:
-    """How many numbers of both players' weights are NaN or infinite; float32 []."""
+    """How many numbers of both players' weights are NaN or infinite; float32 [].
+
+    Of all of them in one row, for each array counted by itself is three programs more.
+    """
     params = (state.discriminator.params, state.generator.params)
-    counts = [jnp.sum(~jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]
-    return jnp.asarray(sum(counts), jnp.float32)
+    row = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(params)])
+    return jnp.sum(~jnp.isfinite(row), dtype=jnp.float32)
 
 
 def train_step(
