@@ -37,7 +37,9 @@ def main(argv: Sequence[str]) -> None:
     with contextlib.ExitStack() as held:
         try:
             from cxr_gan import bucket, parallel, run
+            from cxr_gan.models import backend
 
+            backend.keep_loops()
             if _MULTIHOST.value:
                 hosts.join()
             parallel.keep_compilations()

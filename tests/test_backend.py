@@ -1,9 +1,15 @@
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cxr_gan.models import backend
+
+EXTRA = "--xla_backend_extra_options"
 
 
 def test_what_is_written_out_is_unchanged_there_and_on_the_way_back():
@@ -49,6 +55,52 @@ def test_only_narrow_cpus_ask_something_of_the_compiler(monkeypatch, name, narro
     monkeypatch.setattr(jax, "default_backend", lambda: name)
     monkeypatch.setattr(backend, "narrow", lambda: narrow)
     assert bool(backend.compiler_options()) == (narrow and name == "cpu")
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("", f"{EXTRA}=xla_cpu_disable_loop_unrolling"),
+        ("--a=1", f"--a=1 {EXTRA}=xla_cpu_disable_loop_unrolling"),
+        (f"{EXTRA}=b", f"{EXTRA}=b"),
+    ],
+)
+def test_loops_are_kept_on_narrow_cpus_where_nothing_else_was_asked(
+    monkeypatch, given, asked
+):
+    for narrow, wanted in ((True, asked), (False, given)):
+        monkeypatch.setenv("XLA_FLAGS", given)
+        monkeypatch.setattr(backend, "narrow", lambda narrow=narrow: narrow)
+        backend.keep_loops()
+        assert os.environ["XLA_FLAGS"] == wanted
+
+
+A_LOOP = """
+import sys
+from cxr_gan.models import backend
+backend.narrow = lambda: True
+if sys.argv[1] == "kept":
+    backend.keep_loops()
+import jax, jax.numpy as jnp
+lowered = jax.jit(lambda x: jnp.where(x > 0, x, 0.2 * x)).lower(jnp.ones((999, 32)))
+lowered.compile(compiler_options=backend.compiler_options())
+"""
+
+
+def test_llvm_does_as_it_is_asked(tmp_path):
+    """A loop over 32 numbers is written out in hundreds of lines, if it may be."""
+    lines = {}
+    for loops in ("kept", "written out"):
+        dump = tmp_path / loops.split()[0]
+        environment = {"XLA_FLAGS": f"--xla_dump_to={dump}", "JAX_PLATFORMS": "cpu"}
+        subprocess.run(
+            [sys.executable, "-c", A_LOOP, loops],
+            env={**os.environ, **environment},
+            check=True,
+        )
+        (dumped,) = dump.glob("*lambda*with-opt.ll")
+        lines[loops] = len(dumped.read_text().splitlines())
+    assert lines["kept"] < lines["written out"] / 2, lines
 
 
 def test_xla_knows_what_it_is_asked(monkeypatch):

@@ -12,6 +12,7 @@ from benchmarks.rivals.rules import Rules
 from cxr_gan import parallel, sampling
 from cxr_gan.data import Dataset, ImageSet
 from cxr_gan.gan import build as build_gan
+from cxr_gan.models import backend
 from cxr_gan.run import Run
 from cxr_gan.train import fresh_state
 
@@ -45,6 +46,7 @@ class Ours:
 
 def build(rules: Rules, cores: int) -> Ours:
     """A device of each core, as `cxr_gan.main` makes them."""
+    backend.keep_loops()
     parallel.keep_compilations()
     parallel.keep_memory()
     parallel.use_cores(shares=rules.batch_size // rules.group)

@@ -1,6 +1,7 @@
 """What the networks do on CPUs alone, where XLA leaves more to those who use it."""
 
 import functools
+import os
 import pathlib
 from collections.abc import Callable
 from typing import TypeVar
@@ -37,6 +38,20 @@ def compiler_options() -> dict[str, bool]:
     neither was measured, so nothing is asked.
     """
     return {"xla_cpu_use_fusion_emitters": False} if on_cpu() and narrow() else {}
+
+
+def keep_loops() -> None:
+    """Asks LLVM to unroll no loops, on a narrow CPU; to be called before JAX is used.
+
+    One over 32 channels it would write out number by number, and then not find that
+    eight may be multiplied at a time: two to three times as slow, and ten times as long
+    to compile. No program can ask for itself alone, so all of the process do, through
+    XLA_FLAGS; whoever has asked LLVM for something there is left alone.
+    """
+    given, extra = os.environ.get("XLA_FLAGS", ""), "--xla_backend_extra_options"
+    if narrow() and extra not in given:
+        asked = f"{given} {extra}=xla_cpu_disable_loop_unrolling"
+        os.environ["XLA_FLAGS"] = asked.strip()
 
 
 def written(arrays: Arrays) -> Arrays:
