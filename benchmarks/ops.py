@@ -29,7 +29,7 @@ from cxr_gan import gan, parallel
 from cxr_gan.models import backend, convolution
 from cxr_gan.state import TrainState, create_state
 
-MARK, PICTURE = "operations", "operations.svg"
+MARK = "operations"
 RESOLUTIONS = (64, 128, 256)
 Figures = dict[str, Any]
 
@@ -183,15 +183,20 @@ def figure(figures: Figures) -> str:
     return bars.draw(rows, title, "ms")
 
 
-def text(figures: Figures) -> str:
-    """Markdown."""
+def picture_of(page: pathlib.Path) -> pathlib.Path:
+    """Where the drawing of a page is kept: PAGE.operations.svg beside it."""
+    return page.with_name(f"{page.stem}.{MARK}.svg")
+
+
+def text(figures: Figures, picture: str) -> str:
+    """Markdown; `picture` is the name of the drawing beside the page."""
     about = ", ".join(f"{k} {v}" for k, v in figures["about"].items())
     return "\n".join(
         [
             f"Batch {figures['batch']}, one core; {about}. A product of two large "
             f"matrices reaches {figures['peak'] / 1e9:.0f} GFLOP/s.\n",
             share_table(figures),
-            f"![Operations of a step]({PICTURE})\n",
+            f"![Operations of a step]({picture})\n",
             convolution_table(figures),
             "Of a whole step, as XLA counts, R1 in one of eight steps included:\n",
             cost_table(figures["costs"]),
@@ -213,15 +218,17 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
     except (ValueError, FileNotFoundError) as error:
         raise app.UsageError(str(error)) from error
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    backend.keep_loops()  # as a training does
     jax.config.update("jax_platforms", "cpu")
     figures = measure(config, values.rounds)
     figures["costs"] = {}
     for size in tqdm.tqdm(RESOLUTIONS, "counting", disable=None):
         config.resolution = size
         figures["costs"][str(size)] = cost(config)
-    pages.keep(out.with_name(PICTURE), figure(figures))
-    pages.write(out, figures, MARK, text)
-    print(f"wrote {out}, {pages.file_of(out, MARK)} and {out.with_name(PICTURE)}")
+    picture = picture_of(out)
+    pages.keep(picture, figure(figures))
+    pages.write(out, figures, MARK, functools.partial(text, picture=picture.name))
+    print(f"wrote {out}, {pages.file_of(out, MARK)} and {picture}")
     return 0
 
 

@@ -245,19 +245,26 @@ def test_operations_of_a_tiny_step_are_timed_and_told(monkeypatch):
     } < kinds.keys()
     figures["costs"] = {"16": ops.cost(config)}
     assert figures["costs"]["16"]["flops"] > 0
-    words = ops.text(figures)
+    words = ops.text(figures, "page.operations.svg")
+    assert "(page.operations.svg)" in words
     for row in figures["operations"]:
         assert "convolutions" not in row["kind"] or row["name"] in words
         assert row["name"] in ops.figure(figures)
 
 
-@pytest.mark.parametrize(
-    ("mark", "text"), [(speed.MARK, standings.text), (ops.MARK, ops.text)]
-)
-def test_the_page_has_the_tables_of_its_figures(mark, text):
-    page = ROOT / "docs/performance.md"
-    figures = pages.earlier(page, mark)
-    if not figures:
-        pytest.skip(f"{pages.file_of(page, mark)}: not measured yet")
+PAGES = [ROOT / "docs" / name for name in ("performance.md", "performance_avx2.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_page_has_the_tables_of_its_contests(page):
+    figures = pages.earlier(page, speed.MARK)
     words = page.read_text()
-    assert pages.put(words, mark, text(figures)) == words
+    assert pages.put(words, speed.MARK, standings.text(figures)) == words
+
+
+def test_the_page_has_the_tables_of_a_step_and_its_drawing():
+    page = PAGES[0]
+    figures, picture = pages.earlier(page, ops.MARK), ops.picture_of(page)
+    words = page.read_text()
+    assert pages.put(words, ops.MARK, ops.text(figures, picture.name)) == words
+    assert picture.read_text() == ops.figure(figures)
