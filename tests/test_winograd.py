@@ -52,6 +52,17 @@ def test_the_slope_of_the_weights_is_that_of_a_convolution(n, side):
     np.testing.assert_allclose(slope, expected, atol=1e-5 * largest)
 
 
+@pytest.mark.parametrize("devices", [2, 8])
+def test_devices_that_share_a_batch_find_the_same_slope(devices):
+    key_x, key_dy = jax.random.split(jax.random.key(devices))
+    x = jax.random.normal(key_x, (16, 16, 16, 32))
+    dy = jax.random.normal(key_dy, (16, 16, 16, 64))
+    whole = winograd.of_weights(x, dy)
+    shares = zip(jnp.split(x, devices), jnp.split(dy, devices), strict=True)
+    dealt_out = sum(winograd.of_weights(*share) for share in shares)
+    np.testing.assert_allclose(dealt_out, whole, atol=1e-5 * float(whole.std()))
+
+
 def test_an_image_is_answered_alike_whatever_is_beside_it():
     x = jax.random.normal(jax.random.key(0), (8, 8, 8, 32))
     w = jax.random.normal(jax.random.key(1), (3, 3, 32, 32))
