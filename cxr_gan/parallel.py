@@ -16,7 +16,7 @@ from jax import lax
 
 from cxr_gan import disk
 from cxr_gan.gan import Gan
-from cxr_gan.models.backend import compiler_options
+from cxr_gan.models.backend import compiler_options, narrow
 from cxr_gan.state import TrainState
 from cxr_gan.step import AXIS, train_step
 from cxr_gan.terms import Metrics
@@ -46,15 +46,16 @@ def _cores() -> int:
 
 
 def keep_memory() -> bool:
-    """On a single core, lets glibc keep a step's memory for the next step.
+    """Lets glibc keep a step's memory for the next step: on one core, or narrow ones.
 
     To be called before there are threads; returns whether there was anything to do. A
     thread's own heap ends at 64 MB, and what is larger goes back to the system after
-    every step, to be cleared by it before the next: a tenth of the time. So all threads
-    get one heap, which gives nothing back. On several cores each device's part of a
-    batch fits its own heap, and one for all would let them wait for each other.
+    every step, to be cleared by it before the next: a tenth to a third of the time. So
+    all threads get one heap, which gives nothing back. On several cores with AVX-512
+    each device's part of a batch fits its own heap, and one for all would let them wait
+    for each other; without, Winograd's tiles do not fit.
     """
-    if _cores() > 1 or not _glibc():
+    if not _glibc() or (_cores() > 1 and not narrow()):
         return False
     libc = ctypes.CDLL(None)
     one_heap = libc.mallopt(-8, 1)  # M_ARENA_MAX

@@ -138,6 +138,8 @@ ROUNDS = """
 import os, resource, sys, threading
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 from cxr_gan import parallel
+if sys.argv[1] == "keep, on two narrow cores":
+    parallel._cores, parallel.narrow = lambda: 2, lambda: True
 assert sys.argv[1] == "let go" or parallel.keep_memory()
 def step():
     return b"x" * 100_000_000
@@ -154,16 +156,18 @@ thread.join()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone")
-def test_a_single_core_keeps_the_memory_of_a_step():
+@pytest.mark.parametrize("kept", ["keep", "keep, on two narrow cores"])
+def test_the_memory_of_a_step_is_kept(kept):
     """Counted in pages that the system had to clear anew for three more steps."""
     asked_for = {
         word: int(subprocess.check_output([sys.executable, "-c", ROUNDS, word]))
-        for word in ("let go", "keep")
+        for word in ("let go", kept)
     }
-    assert asked_for["keep"] < 100 < 50_000 < asked_for["let go"]
+    assert asked_for[kept] < 100 < 50_000 < asked_for["let go"]
 
 
-def test_several_cores_are_left_their_heaps(asked):
+def test_several_cores_that_are_not_narrow_are_left_their_heaps(asked, monkeypatch):
+    monkeypatch.setattr(parallel, "narrow", lambda: False)
     assert not parallel.keep_memory()
 
 
