@@ -32,6 +32,7 @@ from cxr_gan import config as configs
 from cxr_gan import data, lock, parallel
 from cxr_gan import run as runs
 from cxr_gan.gan import build
+from cxr_gan.models import backend
 
 LOOKS = 6  # at val, on the way, the last at the end
 NARROW: arms.Changes = {
@@ -179,6 +180,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
         chosen = chosen_arms(values, workdir)
         jobs = [(arm, seed) for seed in range(values.seeds) for arm in chosen]
         arms.register()
+        backend.ask_compiler()  # as a training does
         parallel.keep_compilations()
         for arm, seed, record in train_missing(jobs, base, values.stage, workdir):
             tqdm.tqdm.write(effects.line(arm, seed, record))

@@ -218,7 +218,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
     except (ValueError, FileNotFoundError) as error:
         raise app.UsageError(str(error)) from error
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    backend.keep_loops()  # as a training does
+    backend.ask_compiler()  # as a training does
     jax.config.update("jax_platforms", "cpu")
     figures = measure(config, values.rounds)
     figures["costs"] = {}

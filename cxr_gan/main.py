@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
             from cxr_gan import bucket, parallel, run
             from cxr_gan.models import backend
 
-            backend.keep_loops()
+            backend.ask_compiler()
             if _MULTIHOST.value:
                 hosts.join()
             parallel.keep_compilations()

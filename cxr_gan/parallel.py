@@ -16,7 +16,7 @@ from jax import lax
 
 from cxr_gan import disk
 from cxr_gan.gan import Gan
-from cxr_gan.models.backend import compiler_options, narrow
+from cxr_gan.models.backend import narrow
 from cxr_gan.state import TrainState
 from cxr_gan.step import AXIS, train_step
 from cxr_gan.terms import Metrics
@@ -127,7 +127,7 @@ def compile_step(gan: Gan, state: TrainState, batch_size: int) -> Step:
     )
     with uncollected():
         lowered = step.lower(stacked[0], batch, stacked[1])
-    return lowered.compile(compiler_options=compiler_options())
+    return lowered.compile()
 
 
 def replicate(tree: Any) -> Any:

@@ -184,13 +184,13 @@ def average(gan: Gan, state: TrainState) -> optax.Params:
 
 
 def non_finite(state: TrainState) -> jax.Array:
-    """How many numbers of both players' weights are NaN or infinite; float32 [].
+    """How many arrays of both players' weights hold NaN or infinity; float32 [].
 
-    Of all of them in one row, for each array counted by itself is three programs more.
+    Their sums tell: read once, and written nowhere.
     """
     params = (state.discriminator.params, state.generator.params)
-    row = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(params)])
-    return jnp.sum(~jnp.isfinite(row), dtype=jnp.float32)
+    sums = jnp.stack([jnp.sum(leaf) for leaf in jax.tree.leaves(params)])
+    return jnp.sum(~jnp.isfinite(sums), dtype=jnp.float32)
 
 
 def train_step(

@@ -8,8 +8,10 @@ from ml_collections import FrozenConfigDict
 
 from cxr_gan import checkpoint, data, train
 from cxr_gan.gan import build
+from cxr_gan.models import backend
 from cxr_gan.run import Run
 
+backend.ask_compiler()  # as `cxr_gan.main` does
 jax.config.update("jax_num_cpu_devices", 8)  # no import above may use a device
 jax.config.update("jax_disable_most_optimizations", True)  # we wait for the compiler
 

@@ -10,6 +10,7 @@ import pytest
 from cxr_gan.models import backend
 
 EXTRA = "--xla_backend_extra_options"
+ASKED = "xla_cpu_disable_loop_unrolling,xla_cpu_disable_new_fusion_emitters"
 
 
 def test_what_is_written_out_is_unchanged_there_and_on_the_way_back():
@@ -49,67 +50,92 @@ def test_of_a_system_that_does_not_tell_its_cpu_nothing_is_assumed(
     assert backend.narrow.__wrapped__() is False
 
 
-@pytest.mark.parametrize("narrow", [True, False])
-@pytest.mark.parametrize("name", ["cpu", "gpu", "tpu"])
-def test_only_narrow_cpus_ask_something_of_the_compiler(monkeypatch, name, narrow):
-    monkeypatch.setattr(jax, "default_backend", lambda: name)
-    monkeypatch.setattr(backend, "narrow", lambda: narrow)
-    assert bool(backend.compiler_options()) == (narrow and name == "cpu")
-
-
 @pytest.mark.parametrize(
     ("given", "asked"),
     [
-        ("", f"{EXTRA}=xla_cpu_disable_loop_unrolling"),
-        ("--a=1", f"--a=1 {EXTRA}=xla_cpu_disable_loop_unrolling"),
+        ("", f"{EXTRA}={ASKED}"),
+        ("--a=1", f"--a=1 {EXTRA}={ASKED}"),
         (f"{EXTRA}=b", f"{EXTRA}=b"),
     ],
 )
-def test_loops_are_kept_on_narrow_cpus_where_nothing_else_was_asked(
-    monkeypatch, given, asked
-):
-    for narrow, wanted in ((True, asked), (False, given)):
-        monkeypatch.setenv("XLA_FLAGS", given)
-        monkeypatch.setattr(backend, "narrow", lambda narrow=narrow: narrow)
-        backend.keep_loops()
-        assert os.environ["XLA_FLAGS"] == wanted
+def test_the_compiler_is_asked_where_nobody_else_asked_it(monkeypatch, given, asked):
+    monkeypatch.setenv("XLA_FLAGS", given)
+    for _ in range(2):
+        backend.ask_compiler()
+        assert os.environ["XLA_FLAGS"] == asked
 
 
 A_LOOP = """
 import sys
 from cxr_gan.models import backend
-backend.narrow = lambda: True
-if sys.argv[1] == "kept":
-    backend.keep_loops()
+if sys.argv[1] == "asked":
+    backend.ask_compiler()
 import jax, jax.numpy as jnp
-lowered = jax.jit(lambda x: jnp.where(x > 0, x, 0.2 * x)).lower(jnp.ones((999, 32)))
-lowered.compile(compiler_options=backend.compiler_options())
+
+def leaky(x):
+    return jnp.where(x > 0, x, 0.2 * x)
+
+jax.jit(leaky).lower(jnp.ones((999, 32))).compile()
 """
 
 
-@pytest.mark.skipif(not backend.narrow(), reason="of others it was not looked at")
+def dumped(code, folder, word, program):
+    """The LLVM code that XLA makes of a program, in a process that is told the word."""
+    flags = {"XLA_FLAGS": f"--xla_dump_to={folder}", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, **flags, "JAX_ENABLE_COMPILATION_CACHE": "0"}
+    subprocess.run([sys.executable, "-c", code, word], env=environment, check=True)
+    (made,) = folder.glob(f"*jit_{program}*with-opt.ll")
+    return made.read_text()
+
+
 def test_llvm_does_as_it_is_asked(tmp_path):
     """A loop over 32 numbers is written out in hundreds of lines, if it may be."""
     lines = {}
-    for loops in ("kept", "written out"):
-        dump = tmp_path / loops.split()[0]
-        environment = {
-            **os.environ,
-            "JAX_ENABLE_COMPILATION_CACHE": "0",
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_dump_to={dump}",
-        }
-        code = [sys.executable, "-c", A_LOOP, loops]
-        subprocess.run(code, env=environment, check=True)
-        (dumped,) = dump.glob("*lambda*with-opt.ll")
-        lines[loops] = len(dumped.read_text().splitlines())
-    assert lines["kept"] < lines["written out"] / 2, lines
+    for words in ("asked", "unasked"):
+        code = dumped(A_LOOP, tmp_path / words, words, "leaky")
+        lines[words] = len(code.splitlines())
+    assert lines["asked"] < lines["unasked"] / 2, lines
 
 
-def test_xla_knows_what_it_is_asked(monkeypatch):
-    monkeypatch.setattr(backend, "narrow", lambda: True)
-    lowered = jax.jit(lambda x: x + 1).lower(1.0)
-    assert lowered.compile(compiler_options=backend.compiler_options())(1.0) == 2
+A_BIAS = """
+import sys
+from cxr_gan.models import backend
+backend.ask_compiler()
+import jax, jax.numpy as jnp
+kept = backend.apart if sys.argv[1] == "apart" else lambda x: x
+
+def between_two(x, w, b):
+    layout = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    convolve = lambda x: jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", **layout)
+    return x * convolve(jnp.maximum(kept(convolve(x)) + b, 0))
+
+shapes = (8, 16, 16, 32), (3, 3, 32, 32), 32
+jax.jit(between_two).lower(*map(jnp.ones, shapes)).compile()
+"""
+
+
+def test_what_is_made_of_numbers_kept_apart_is_not_written_over_them(tmp_path):
+    """Or LLVM's code asks whether it may take several at a time, and may not."""
+    asks = {}
+    for words in ("apart", "near"):
+        code = dumped(A_BIAS, tmp_path / words, words, "between_two.part")
+        asks[words] = "diff.check" in code
+    assert asks == {"apart": False, "near": True}
+
+
+@pytest.mark.parametrize(("name", "rows"), [("cpu", 1), ("tpu", 0), ("gpu", 0)])
+def test_only_on_cpus_numbers_are_kept_apart(monkeypatch, name, rows):
+    monkeypatch.setattr(jax, "default_backend", lambda: name)
+    traced = str(jax.make_jaxpr(lambda x: backend.apart(x))(jnp.ones((2, 4, 2, 3))))
+    assert traced.count("optimization_barrier") == rows
+    assert ("f32[2,8,3]" in traced) == bool(rows)
+
+
+def test_what_is_kept_apart_is_unchanged_there_and_on_the_way_back():
+    x = jnp.arange(48.0).reshape(2, 4, 2, 3)
+    np.testing.assert_array_equal(backend.apart(x), x)
+    slope = jax.grad(lambda x: (backend.apart(x) ** 2).sum())(x)
+    np.testing.assert_array_equal(slope, 2 * x)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 6])

@@ -171,12 +171,6 @@ def test_several_cores_that_are_not_narrow_are_left_their_heaps(asked, monkeypat
     assert not parallel.keep_memory()
 
 
-def test_a_step_is_compiled_as_its_backend_asks(table, monkeypatch):
-    monkeypatch.setattr(parallel, "compiler_options", lambda: {"no_such_option": True})
-    with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
-        parallel.compile_step(table.game, table.start, 64)
-
-
 def resident() -> int:
     """Bytes of memory this process takes."""
     pages = pathlib.Path("/proc/self/statm").read_text().split()[1]

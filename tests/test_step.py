@@ -41,6 +41,18 @@ class Grey(nn.Module):
         return jnp.broadcast_to(grey[:, None, None, None], (len(z), 4, 4, 1))
 
 
+class Tilted(nn.Module):
+    """Planes, as steep downwards as z[0] says and sideways as z[1]; none evenly grey."""
+
+    @nn.compact
+    def __call__(self, z, label, told=1):
+        gain = self.param("gain", nn.initializers.constant(GAIN), ())
+        bias = self.param("bias", nn.initializers.zeros, (2,))
+        up, tilt = jnp.linspace(-1, 1, 4), gain * z[:, :2, None, None]
+        plane = tilt[:, 0] * up[:, None] + tilt[:, 1] * up
+        return (plane + told * bias[label][:, None, None])[..., None]
+
+
 class Sum(nn.Module):
     """Judges an image by the sum of its pixels alone."""
 
@@ -396,20 +408,30 @@ def test_several_devices_play_the_round_of_one(toy, start):
     chex.assert_trees_all_close(alone, together, rtol=1e-5, atol=1e-6)
 
 
-def test_a_batch_in_parts_plays_the_round_of_a_whole_one(toy, start):
-    whole = ruled(toy, "loss", sameness_weight=0.5)
+def test_a_batch_in_parts_plays_the_round_of_a_whole_one(toy):
+    """Of images that are not evenly grey: their contrast is divided by."""
+    tilted = dataclasses.replace(toy, generator=Tilted())
+    whole = ruled(tilted, "loss", sameness_weight=0.5)
     parts = dataclasses.replace(whole, microbatches=2)  # a group of 4 each
+    start = tiny.fresh_state(whole)
     chex.assert_trees_all_close(
         round_of(whole, start), round_of(parts, start), rtol=1e-5, atol=1e-6
     )
 
 
-def test_numbers_that_are_none_are_counted(start):
+@pytest.mark.parametrize("wrong", [[np.nan, 0], [np.inf, 0], [np.inf, -np.inf]])
+def test_arrays_with_a_number_that_is_none_are_counted(start, wrong):
     spoilt = jax.tree.map(np.copy, start.generator.params)
-    spoilt["bias"] = np.array([np.nan, np.inf], np.float32)
+    spoilt["bias"] = np.array(wrong, np.float32)
     assert step.non_finite(start) == 0
     generator = start.generator.replace(params=spoilt)
-    assert step.non_finite(start.replace(generator=generator)) == 2
+    assert step.non_finite(start.replace(generator=generator)) == 1
+    both = start.discriminator.replace(
+        params=jax.tree.map(lambda a: a * np.nan, start.discriminator.params)
+    )
+    spoilt = start.replace(generator=generator, discriminator=both)
+    arrays = len(jax.tree.leaves(start.discriminator.params))
+    assert step.non_finite(spoilt) == 1 + arrays
 
 
 def test_g_is_told_what_its_images_lack_in_difference(toy, start):

@@ -46,7 +46,7 @@ class Ours:
 
 def build(rules: Rules, cores: int) -> Ours:
     """A device of each core, as `cxr_gan.main` makes them."""
-    backend.keep_loops()
+    backend.ask_compiler()
     parallel.keep_compilations()
     parallel.keep_memory()
     parallel.use_cores(shares=rules.batch_size // rules.group)

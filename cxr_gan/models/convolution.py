@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import lax
 
 from cxr_gan.models import winograd
-from cxr_gan.models.backend import in_pairs, narrow, on_cpu
+from cxr_gan.models.backend import apart, in_pairs, narrow, on_cpu
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 # Winograd's algorithm is used from so many channels in and out, and tiles, on: for
@@ -29,10 +29,11 @@ def convolve(x: jax.Array, w: jax.Array, pad: int) -> jax.Array:
     weights need h = w. Where it pays, it is Winograd's algorithm instead.
     """
     if _tiled(x, w.shape, pad):
-        return winograd.convolve(x, w)
-    return lax.conv_general_dilated(
+        return apart(winograd.convolve(x, w))
+    y = lax.conv_general_dilated(
         x, w, (1, 1), [(pad, pad), (pad, pad)], dimension_numbers=LAYOUT
     )
+    return apart(y)
 
 
 def _tiled(x: jax.Array, kernel: tuple[int, ...], pad: int) -> bool:
