@@ -215,6 +215,17 @@ def test_a_step_is_traced_uncollected(table, monkeypatch):
     assert gc.isenabled()
 
 
+def test_what_was_traced_is_forgotten_once_a_step_is_compiled(table):
+    traced = []
+    remembered = jax.jit(lambda x: traced.append(x) or x)
+    for times in (1, 1):
+        remembered(0.0)
+        assert len(traced) == times
+    parallel.compile_step(table.game, table.start, 64)
+    remembered(0.0)
+    assert len(traced) == 2
+
+
 def test_the_wish_of_one_process_counts_at_once():
     vote = parallel.Vote()
     assert [vote(wish) for wish in (0, 2, 1)] == [0, 2, 1]
