@@ -42,7 +42,7 @@ class Grey(nn.Module):
 
 
 class Tilted(nn.Module):
-    """Planes, as steep downwards as z[0] says and sideways as z[1]; none evenly grey."""
+    """Planes: as steep downwards as z[0] says, and sideways as z[1]."""
 
     @nn.compact
     def __call__(self, z, label, told=1):
