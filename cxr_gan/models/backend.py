@@ -43,6 +43,8 @@ def ask_compiler() -> None:
     and ten times as long to compile.
 
     *The older fused loops.* They compile in half of the time and of the memory.
+
+    Measured on x86 alone, with AVX2 and AVX-512. GPUs and TPUs pass over both.
     """
     given, extra = os.environ.get("XLA_FLAGS", ""), "--xla_backend_extra_options"
     if extra not in given:
@@ -59,11 +61,11 @@ def written(arrays: Arrays) -> Arrays:
 
 
 def apart(x: jax.Array) -> jax.Array:
-    """x [n, h, w, c], whose memory nothing made of it is written over, on CPUs.
+    """x [n, h, w, c]; on CPUs nothing that is made of it is written in its place.
 
-    Number by number XLA:CPU would write what has x's shape over x; and LLVM, which does
-    not see that both are one place, then takes no two numbers at a time: three times as
-    slow. So x is kept in another shape, as rows of pixels.
+    What is made number by number, and has x's shape, XLA:CPU would write over x; LLVM
+    does not see that both are one place, and then takes no two numbers at a time: three
+    times as slow. So x is kept in another shape, as rows of pixels.
     """
     if not on_cpu():
         return x
