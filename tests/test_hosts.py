@@ -90,7 +90,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def start(tmp_path_factory, cache):
     """start(arguments of each process, devices): they share their caches."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
     environment = {
         **kept,
         "PYTHONPATH": str(ROOT),
@@ -155,14 +155,21 @@ def test_a_run_may_go_on_with_other_processes_and_devices(train, tmp_path):
     start = arrays(alone, 6)
     shutil.copytree(alone, run)
 
+    for path, how in ((alone, {"processes": 1}), (run, {"devices": 2})):
+        peers = train(path, rounds=7, **how)
+        peers.end_well()
+    assert "round 7 of 7, 4 devices" in peers.words(0)
+    for ours, wanted in zip(arrays(run, 7), arrays(alone, 7), strict=True):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-6)
+
     peers = train(run, devices=2)
-    until(run, 8, peers)
+    until(run, 9, peers)
     peers.processes[1].send_signal(signal.SIGTERM)
     peers.end_well()
     stopped = lines(run)[-1]["step"]
-    assert 8 <= stopped < ROUNDS
-    assert steps(run) == [6, stopped]
-    assert f"round 7 of {ROUNDS}, 4 devices" in peers.words(0)
+    assert 9 <= stopped < ROUNDS
+    assert steps(run) == [7, stopped]
+    assert f"round 8 of {ROUNDS}, 4 devices" in peers.words(0)
     assert peers.words(0).endswith("kimg; the same command goes on\n")
     assert str(run) not in peers.words(1)  # the first speaks for all
 
@@ -171,14 +178,12 @@ def test_a_run_may_go_on_with_other_processes_and_devices(train, tmp_path):
     for peers in [train(path, save, processes=1, rounds=end) for path in (alone, run)]:
         peers.end_well()
     assert [line["step"] for line in lines(run)] == [*range(1, end + 1)]
-    for ours, wanted in zip(arrays(run, stopped), arrays(alone, stopped), strict=True):
-        np.testing.assert_allclose(ours, wanted, rtol=1e-5, atol=1e-6)
-    # Then of what is continuous: a rectifier that turns over makes of a difference of
-    # 1e-8 in a weight one of 1e-5 in its slope.
-    for step in (stopped, end):
+    # From then on what is continuous: a rectifier that turns over makes of a difference
+    # of 1e-8 in a weight one of 1e-5 in its slope, and rounds add up.
+    for step, near in ((7, 1e-5), (8, 1e-5), (end, 1e-3)):
         here, there = (lines(path)[step - 1] for path in (run, alone))
         for key in ("d/adversarial", "d/class", "g/adversarial", "g/class"):
-            assert here[key] == pytest.approx(there[key], rel=1e-5, abs=1e-5), key
+            assert here[key] == pytest.approx(there[key], rel=near, abs=near), key
     pairs = zip(start, arrays(run, end), strict=True)
     assert sum(np.abs(a - b).max() > 1e-4 for a, b in pairs) > 10  # much was learnt
 
