@@ -91,9 +91,9 @@ def dumped(code, folder, word, program):
 def test_llvm_does_as_it_is_asked(tmp_path):
     """A loop over 32 numbers is written out in hundreds of lines, if it may be."""
     lines = {}
-    for words in ("asked", "unasked"):
-        code = dumped(A_LOOP, tmp_path / words, words, "leaky")
-        lines[words] = len(code.splitlines())
+    for word in ("asked", "unasked"):
+        code = dumped(A_LOOP, tmp_path / word, word, "leaky")
+        lines[word] = len(code.splitlines())
     assert lines["asked"] < lines["unasked"] / 2, lines
 
 
@@ -117,9 +117,9 @@ jax.jit(between_two).lower(*map(jnp.ones, shapes)).compile()
 def test_what_is_made_of_numbers_kept_apart_is_not_written_over_them(tmp_path):
     """Or LLVM's code asks whether it may take several at a time, and may not."""
     asks = {}
-    for words in ("apart", "near"):
-        code = dumped(A_BIAS, tmp_path / words, words, "between_two.part")
-        asks[words] = "diff.check" in code
+    for word in ("apart", "near"):
+        code = dumped(A_BIAS, tmp_path / word, word, "between_two.part")
+        asks[word] = "diff.check" in code
     assert asks == {"apart": False, "near": True}
 
 

@@ -89,7 +89,10 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory, cache):
-    """start(arguments of each process, devices): they share their caches."""
+    """start(arguments of each process, devices): they share their caches.
+
+    They compile as the tests do, by XLA_FLAGS: figures are then rounded alike.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
     environment = {
         **kept,
