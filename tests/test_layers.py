@@ -28,6 +28,15 @@ def test_upsample_is_bilinear_with_the_border_repeated():
     np.testing.assert_allclose(layers.upsample(X), resized, rtol=1e-4, atol=1e-5)
 
 
+def test_the_way_back_of_upsample_is_its_transpose():
+    dy = jax.random.normal(jax.random.key(1), (4, 12, 16, 4))
+    (back,) = jax.vjp(layers.upsample, X)[1](dy)
+    (expected,) = jax.linear_transpose(
+        lambda x: jax.image.resize(x, dy.shape, "bilinear"), X
+    )(dy)
+    np.testing.assert_allclose(back, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_blur_takes_a_checkerboard_out_and_leaves_the_rest_in_place():
     board = jnp.indices((8, 10)).sum(0) % 2 * 2.0 - 1
     inside = np.s_[:, 2:-2, 2:-2]

@@ -1,5 +1,7 @@
 """The few layers both networks are drawn from; all are cheap on TPU, GPU and CPU."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -17,20 +19,42 @@ def upsample(x: jax.Array) -> jax.Array:
     return _double(written(_double(written(x), 2)), 1)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _double(x: jax.Array, axis: int) -> jax.Array:
-    """Linear interpolation to twice as many places along one axis."""
-    before, after = _beside(x, axis)
+    """Linear interpolation to twice as many places along one axis.
+
+    The way back is spelt out, one sum of four neighbours: XLA would pad four arrays,
+    and add them.
+    """
+    before, after = _beside(x, x, axis)
     pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
     return pair.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
 
 
-def _beside(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """The neighbours of each place along one axis; the border repeats itself."""
+def _double_forward(x: jax.Array, axis: int) -> tuple[jax.Array, None]:
+    return _double(x, axis), None
+
+
+def _double_backward(axis: int, _: None, dy: jax.Array) -> tuple[jax.Array]:
+    pair = dy.reshape(*dy.shape[:axis], -1, 2, *dy.shape[axis + 1 :])
+    first, second = (lax.index_in_dim(pair, i, axis + 1, False) for i in (0, 1))
+    before, after = _beside(first, second, axis)
+    return (0.75 * (first + second) + 0.25 * (before + after),)
+
+
+_double.defvjp(_double_forward, _double_backward)
+
+
+def _beside(x: jax.Array, y: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """What lies before each place of y, and after each of x, along one axis.
+
+    Before the first place lies that of x, after the last that of y: of one and the same
+    array, the border repeats itself.
+    """
     size = x.shape[axis]
-    first = lax.slice_in_dim(x, 0, 1, axis=axis)
-    last = lax.slice_in_dim(x, size - 1, size, axis=axis)
-    before = jnp.concatenate([first, lax.slice_in_dim(x, 0, size - 1, axis=axis)], axis)
-    after = jnp.concatenate([lax.slice_in_dim(x, 1, size, axis=axis), last], axis)
+    part = functools.partial(lax.slice_in_dim, axis=axis)
+    before = jnp.concatenate([part(x, 0, 1), part(y, 0, size - 1)], axis)
+    after = jnp.concatenate([part(x, 1, size), part(y, size - 1, size)], axis)
     return before, after
 
 
@@ -68,7 +92,7 @@ def checkerboard(x: jax.Array) -> jax.Array:
     and a generator draws 13 dB too much (docs/quality.md).
     """
     for axis in (1, 2):
-        before, after = _beside(x, axis)
+        before, after = _beside(x, x, axis)
         x = 0.5 * x - 0.25 * (before + after)
     return x
 
