@@ -11,7 +11,7 @@ from jax import lax
 
 from cxr_gan import balance, images
 from cxr_gan.gan import Gan
-from cxr_gan.microbatches import in_parts
+from cxr_gan.microbatches import Means, in_parts
 from cxr_gan.schedule import factors
 from cxr_gan.state import Player, TrainState
 from cxr_gan.terms import (
@@ -115,7 +115,7 @@ def update_discriminator(
         return (slope, {**metrics, "d/penalty": penalty}), None
 
     means, _ = in_parts(gan.microbatches, uphill, dealt, drawn.fake)
-    slope, metrics = lax.pmean(means, AXIS)
+    slope, metrics = over_devices(means)
     player = learn(player, gan.optimizer_d, slope, speed)
     return state.replace(discriminator=player), metrics
 
@@ -153,9 +153,15 @@ def update_generator(
 
     player = state.generator
     metrics, toward = in_parts(gan.microbatches, uphill, dealt, drawn.fake)
-    slope, metrics = lax.pmean((drawn.pull(toward), metrics), AXIS)
+    slope, metrics = over_devices((drawn.pull(toward), metrics))
     player = learn(player, gan.optimizer_g, slope, speed)
     return state.replace(generator=player), metrics
+
+
+def over_devices(means: Means) -> Means:
+    """Means over each device's share -> over all; XLA:CPU would copy those of one."""
+    alone = lax.axis_size(AXIS) == 1
+    return means if alone else cast(Means, lax.pmean(means, AXIS))
 
 
 def learn(
