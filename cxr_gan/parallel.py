@@ -16,7 +16,7 @@ from jax import lax
 
 from cxr_gan import disk
 from cxr_gan.gan import Gan
-from cxr_gan.models.backend import narrow
+from cxr_gan.models.backend import vectors
 from cxr_gan.state import TrainState
 from cxr_gan.step import AXIS, train_step
 from cxr_gan.terms import Metrics
@@ -55,7 +55,7 @@ def keep_memory() -> bool:
     each device's part of a batch fits its own heap, and one for all would let them wait
     for each other; without, Winograd's tiles do not fit.
     """
-    if not _glibc() or (_cores() > 1 and not narrow()):
+    if not _glibc() or (_cores() > 1 and vectors() != "avx2"):
         return False
     libc = ctypes.CDLL(None)
     one_heap = libc.mallopt(-8, 1)  # M_ARENA_MAX

@@ -33,21 +33,26 @@ def test_only_cpus_are_told_to_write_out(monkeypatch, name, barriers):
 
 
 @pytest.mark.parametrize(
-    ("flags", "narrow"),
-    [("fma avx avx2 bmi2", True), ("avx2 avx512f", False), ("asimd fp", False)],
+    ("flags", "name"),
+    [
+        ("fma avx avx2 bmi2", "avx2"),
+        ("avx2 avx512f", "avx512"),
+        ("asimd fp", ""),
+        ("avx", ""),
+    ],
 )
-def test_a_narrow_cpu_has_avx2_alone(tmp_path, monkeypatch, flags, narrow):
+def test_a_cpu_s_widest_vectors_are_known(tmp_path, monkeypatch, flags, name):
     told = tmp_path / "cpuinfo"
     told.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
     monkeypatch.setattr(backend, "CPU", told)
-    assert backend.narrow.__wrapped__() is narrow
+    assert backend.vectors.__wrapped__() == name
 
 
 def test_of_a_system_that_does_not_tell_its_cpu_nothing_is_assumed(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(backend, "CPU", tmp_path / "none")
-    assert backend.narrow.__wrapped__() is False
+    assert backend.vectors.__wrapped__() == ""
 
 
 @pytest.mark.parametrize(
@@ -139,12 +144,31 @@ def test_what_is_kept_apart_is_unchanged_there_and_on_the_way_back():
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 6])
-@pytest.mark.parametrize("side", [4, 16])
-def test_a_sum_in_pairs_is_the_sum(n, side):
-    x, dy = jax.random.normal(jax.random.key(n), (2, n, side, side, 3))
+def test_a_sum_over_groups_is_the_sum(n):
+    x, dy = jax.random.normal(jax.random.key(n), (2, n, 4, 4, 3))
 
     def slope(x, dy):
         return jnp.einsum("nhwc,nhwd->cd", x, dy)
 
-    paired = backend.in_pairs(slope, x, dy)
-    np.testing.assert_allclose(paired, slope(x, dy), rtol=1e-4, atol=1e-4)
+    grouped = backend.in_groups(slope, x, dy, 2)
+    np.testing.assert_allclose(grouped, slope(x, dy), rtol=1e-4, atol=1e-4)
+
+
+def test_groups_are_taken_one_after_the_other_where_they_divide_the_examples():
+    def loops(n):
+        def slope(x, dy):
+            return jnp.einsum("nhwc,nhwd->cd", x, dy)
+
+        x = jnp.ones((n, 4, 4, 3))
+        traced = jax.make_jaxpr(lambda x: backend.in_groups(slope, x, x, 2))(x)
+        return str(traced).count("scan[")
+
+    assert [loops(n) for n in (1, 2, 3, 4)] == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("n", "side", "few"),
+    [(16, 32, 2), (16, 16, 4), (32, 8, 32), (64, 8, 16), (128, 4, 128), (256, 4, 64)],
+)
+def test_as_many_images_are_worked_on_at_once_as_a_cache_holds(n, side, few):
+    assert backend.together(n, side) == few

@@ -1,4 +1,5 @@
 import functools
+import re
 
 import chex
 import jax
@@ -8,18 +9,22 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from cxr_gan.models import convolution
+from cxr_gan.models import winograd
 from cxr_gan.models.convolution import LAYOUT, Conv3x3, convolve
 
-# n, side, channels in, channels out, kernel, padding
-SHAPES = [
-    (2, 5, 3, 4, 3, 1),
-    (3, 4, 5, 2, 3, 1),
-    (1, 6, 1, 2, 3, 0),
-    (2, 4, 2, 3, 1, 0),
-    (8, 4, 32, 33, 3, 1),  # from here on by tiles, where that pays
-    (2, 8, 33, 32, 3, 1),
-    (4, 16, 32, 33, 3, 1),
+# n, side, channels in, channels out, kernel, padding; and what a CPU has
+CASES = [
+    (2, 5, 3, 4, 3, 1, ""),
+    (3, 4, 5, 2, 3, 1, ""),
+    (1, 6, 1, 2, 3, 0, ""),
+    (2, 4, 2, 3, 1, 0, ""),
+    (16, 16, 3, 5, 3, 1, ""),  # weights learn from eight images at a time
+    (12, 16, 3, 17, 3, 1, ""),  # from four
+    (8, 4, 32, 33, 3, 1, "avx2"),  # by tiles
+    (2, 8, 33, 32, 3, 1, "avx2"),
+    (4, 16, 32, 33, 3, 1, "avx2"),
+    (4, 16, 64, 128, 3, 1, "avx512"),
+    (12, 16, 64, 128, 3, 1, "avx512"),  # four at a time
 ]
 
 
@@ -38,19 +43,13 @@ def penalty(conv, pad, x, w):
     return (jax.grad(loss, 2)(conv, pad, x, w) ** 2).sum()
 
 
-@pytest.fixture(params=SHAPES, ids=str)
-def case(request):
-    n, side, c_in, c_out, kernel, pad = request.param
+@pytest.fixture(params=CASES, ids=str)
+def case(request, monkeypatch):
+    n, side, c_in, c_out, kernel, pad, vectors = request.param
+    monkeypatch.setattr(winograd, "vectors", lambda: vectors)
     key_x, key_w = jax.random.split(jax.random.key(0))
     x = jax.random.normal(key_x, (n, side, side, c_in))
     return pad, x, jax.random.normal(key_w, (kernel, kernel, c_in, c_out))
-
-
-@pytest.fixture(params=[False, True], ids=["wide", "narrow"], autouse=True)
-def narrow(request, monkeypatch):
-    """Both kinds of CPU, whichever this one is."""
-    monkeypatch.setattr(convolution, "narrow", lambda: request.param)
-    return request.param
 
 
 @pytest.mark.parametrize("function", [loss, penalty])
@@ -69,17 +68,42 @@ def test_convolve_has_the_value_and_slopes_of_a_plain_convolution(function, case
 @pytest.mark.parametrize(
     ("shape", "dtype", "tiled"),
     [
-        ((2, 8, 8, 32, 32), jnp.float32, True),
-        ((2, 8, 8, 31, 32), jnp.float32, False),  # too few channels to pay
-        ((1, 8, 8, 32, 32), jnp.float32, False),  # too few tiles
-        ((2, 6, 6, 32, 32), jnp.float32, False),  # no tiles of 4 x 4
-        ((2, 8, 8, 32, 32), jnp.bfloat16, False),
+        ((2, 8, 8, 32, 32), jnp.float32, {"avx2"}),
+        ((2, 8, 8, 31, 32), jnp.float32, set()),  # too few channels to pay
+        ((1, 8, 8, 32, 32), jnp.float32, set()),  # too few tiles
+        ((2, 6, 6, 32, 32), jnp.float32, set()),  # no tiles of 4 x 4
+        ((2, 8, 8, 32, 32), jnp.bfloat16, set()),
+        ((4, 16, 16, 64, 128), jnp.float32, {"avx2", "avx512"}),
+        ((4, 16, 16, 64, 64), jnp.float32, {"avx2"}),  # too few products
+        ((2, 16, 16, 128, 128), jnp.float32, {"avx2"}),  # too few tiles
+        ((2, 32, 32, 32, 128), jnp.float32, {"avx2"}),  # too few channels
     ],
 )
-def test_images_are_cut_into_tiles_where_that_pays(shape, dtype, tiled, narrow):
+@pytest.mark.parametrize("vectors", ["", "avx2", "avx512"])
+def test_images_are_cut_into_tiles_where_that_pays(
+    shape, dtype, tiled, vectors, monkeypatch
+):
+    monkeypatch.setattr(winograd, "vectors", lambda: vectors)
     x, w = jnp.ones(shape[:4], dtype), jnp.ones((3, 3, *shape[3:]), dtype)
     asked = str(jax.make_jaxpr(lambda x, w: convolve(x, w, 1))(x, w))
-    assert ("conv_general_dilated" not in asked) == (tiled and narrow)
+    assert ("conv_general_dilated" not in asked) == (vectors in tiled)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "convolved"),
+    [
+        ((2, 8, 8, 16, 4), jnp.float32, (20, 4)),
+        ((2, 8, 8, 4, 16), jnp.float32, (4, 20)),
+        ((2, 8, 8, 16, 16), jnp.float32, (20, 16)),
+        ((2, 8, 8, 17, 4), jnp.float32, (17, 4)),
+        ((2, 8, 8, 16, 4), jnp.bfloat16, (16, 4)),
+    ],
+)
+def test_slender_images_are_widened_for_xla_s_library(shape, dtype, convolved):
+    x, w = jnp.ones(shape[:4], dtype), jnp.ones((3, 3, *shape[3:]), dtype)
+    lowered = jax.jit(lambda x, w: convolve(x, w, 1)).lower(x, w)
+    (asked,) = re.findall(r"convolution\(.*tensor<3x3x(\d+)x(\d+)x", lowered.as_text())
+    assert tuple(map(int, asked)) == convolved
 
 
 def test_conv3x3_is_flax_s_own_convolution():

@@ -139,7 +139,7 @@ import os, resource, sys, threading
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 from cxr_gan import parallel
 if sys.argv[1] == "keep, on two narrow cores":
-    parallel._cores, parallel.narrow = lambda: 2, lambda: True
+    parallel._cores, parallel.vectors = lambda: 2, lambda: "avx2"
 assert sys.argv[1] == "let go" or parallel.keep_memory()
 def step():
     return b"x" * 100_000_000
@@ -167,7 +167,7 @@ def test_the_memory_of_a_step_is_kept(kept):
 
 
 def test_several_cores_that_are_not_narrow_are_left_their_heaps(asked, monkeypatch):
-    monkeypatch.setattr(parallel, "narrow", lambda: False)
+    monkeypatch.setattr(parallel, "vectors", lambda: "avx512")
     assert not parallel.keep_memory()
 
 

@@ -7,9 +7,9 @@ product, for each of the 36 points one of matrices, [tiles, c] by [c, d]; and fr
 products the tiles are put together again. All that is linear, so the slope of the
 weights is the same way walked backwards, and costs as little.
 
-The points along w are taken one after the other, in a loop: what is multiplied stays in
-a core's cache, and the loop's body is compiled once. Within jit, JAX traces each shape
-once.
+Images are taken a few at a time, and the points along w one after the other, in loops:
+what is multiplied stays in a core's cache, and a loop's body is compiled once. Within
+jit, JAX traces each shape once.
 
 Source: Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks", section
 4.3; of the slope of the weights, section 4.2, with tiles of 4 x 4.
@@ -17,15 +17,32 @@ Source: Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks", 
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cxr_gan.models.backend import in_pairs, written
+from cxr_gan.models.backend import in_groups, together, vectors, written
 
 TILE, KERNEL = 4, 3  # pixels a side
+
+
+class Least(NamedTuple):
+    """From where on a convolution pays for what it costs to transform, and to compile.
+
+    For fewer tiles, as of one image of 8 pixels a side, to transform the kernel takes
+    longer; for fewer channels, to transform the image.
+    """
+
+    channels: int  # in, and out
+    tiles: int  # of all images
+    products: int  # of one image, for one pixel of the kernel
+
+
+# What was measured: docs/performance_avx2.md and docs/performance.md.
+LEAST = {"avx2": Least(32, 8, 0), "avx512": Least(64, 64, 2**21)}
 # Where polynomials are evaluated, infinity beside them. The usual 0, 1, -1, 2, -2 give
 # images three times as far off: 3e-5 of their deviation at worst, in place of 1e-5.
 POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5))
@@ -60,12 +77,35 @@ OF_IMAGE, OF_KERNEL, TO_TILE = (m.astype(np.float32) for m in _transforms())
 OF_KERNEL_2D = np.einsum("ph,qw->qphw", OF_KERNEL, OF_KERNEL).reshape(36, -1)
 
 
+def pays(x: jax.Array, kernel: tuple[int, ...], pad: int) -> bool:
+    """Whether to cut x [n, h, w, c] into tiles, for a kernel of shape [k, k, c, d]."""
+    if vectors() not in LEAST:
+        return False
+    least, (n, h, w, _) = LEAST[vectors()], x.shape
+    fits = h == w and h % TILE == 0 and (kernel[0], pad) == (KERNEL, 1)
+    many = min(kernel[2:]) >= least.channels and n * h * w >= least.tiles * TILE**2
+    enough = h * w * kernel[2] * kernel[3] >= least.products
+    return fits and many and enough and x.dtype == jnp.float32
+
+
 @jax.jit
 def convolve(x: jax.Array, w: jax.Array) -> jax.Array:
     """x float32 [n, h, h, c], w [3, 3, c, d] -> [n, h, h, d], zeros around.
 
     h is a multiple of 4.
     """
+    n, side = x.shape[:2]
+    x, w = written((x, w))
+    few, kernel = together(n, side), _of_kernel(w)
+    if n % few:
+        return _answer(x, kernel)
+    groups = x.reshape(n // few, few, *x.shape[1:])
+    answers = lax.map(lambda group: _answer(group, kernel), groups)
+    return answers.reshape(*x.shape[:-1], -1)
+
+
+def _answer(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x [n, h, h, c], kernel [6, 6, c, d] at the points -> [n, h, h, d]."""
     n, side = x.shape[:2]
     across = side // TILE
     rows = _along_h(_padded(x), OF_IMAGE)
@@ -74,16 +114,16 @@ def convolve(x: jax.Array, w: jax.Array) -> jax.Array:
         weights, kernel = at
         products = jnp.einsum("pic,pcd->pid", _along_w(rows, weights), kernel)
         products = products.reshape(6, n, across, across, -1)
-        return jnp.stack(_mixed(TO_TILE, products), 2)  # [n, across, 4, across, d]
+        return _mixed(TO_TILE, products, 2)  # [n, across, 4, across, d]
 
-    columns = lax.map(answer, (jnp.asarray(OF_IMAGE), _of_kernel(w)))
-    return jnp.stack(_mixed(TO_TILE, columns), 4).reshape(n, side, side, -1)
+    columns = lax.map(answer, (jnp.asarray(OF_IMAGE), kernel))
+    return _mixed(TO_TILE, columns, 4).reshape(n, side, side, -1)
 
 
 @jax.jit
 def of_weights(x: jax.Array, dy: jax.Array) -> jax.Array:
     """x float32 [n, h, h, c], dy [n, h, h, d] -> [3, 3, c, d]: the slope of w."""
-    return _to_kernel(in_pairs(_learn, x, dy))
+    return _to_kernel(in_groups(_learn, x, dy, together(*x.shape[:2])))
 
 
 def _learn(x: jax.Array, dy: jax.Array) -> jax.Array:
@@ -111,7 +151,7 @@ def _nth_pixels(x: jax.Array, axis: int, pixels: int) -> list[jax.Array]:
 def _along_h(x: jax.Array, transform: np.ndarray) -> jax.Array:
     """[n, h, w, c] -> [6, n, tiles, w, c]: the columns of each tile, at all points."""
     parts = _nth_pixels(written(x), 1, transform.shape[1])
-    return written(jnp.stack(_mixed(transform, parts)))
+    return written(_mixed(transform, parts, 0))
 
 
 def _along_w(rows: jax.Array, weights: jax.Array) -> jax.Array:
@@ -133,16 +173,13 @@ def _to_kernel(slopes: jax.Array) -> jax.Array:
 
 
 def _mixed(
-    weights: np.ndarray, parts: Sequence[jax.Array] | jax.Array
-) -> list[jax.Array]:
-    """weights [m, k], k arrays -> m: each row of weights says what a sum is made of."""
+    weights: np.ndarray, parts: Sequence[jax.Array] | jax.Array, axis: int
+) -> jax.Array:
+    """weights [m, k], k arrays -> one, with a new axis of m: weighted sums of the k.
 
-    def mix(row: np.ndarray) -> jax.Array:
-        terms = [
-            part if a == 1 else float(a) * part
-            for a, part in zip(row, parts, strict=True)
-            if a
-        ]
-        return functools.reduce(jnp.add, terms)
-
-    return [mix(row) for row in weights]
+    All m as one sum, zeros and all: XLA compiles a stack of m sums m times as long.
+    """
+    ones = np.ones(parts[0].ndim - axis, int)
+    columns = weights.T.reshape(len(parts), -1, *ones)
+    terms = [a * jnp.expand_dims(x, axis) for a, x in zip(columns, parts, strict=True)]
+    return functools.reduce(jnp.add, terms)
