@@ -46,22 +46,25 @@ def _cores() -> int:
 
 
 def keep_memory() -> bool:
-    """Lets glibc keep a step's memory for the next step: on one core, or narrow ones.
+    """Lets glibc keep a step's memory for the next step.
 
-    To be called before there are threads; returns whether there was anything to do. A
-    thread's own heap ends at 64 MB, and what is larger goes back to the system after
-    every step, to be cleared by it before the next: a tenth to a third of the time. So
-    all threads get one heap, which gives nothing back. On several cores with AVX-512
-    each device's part of a batch fits its own heap, and one for all would let them wait
-    for each other; without, Winograd's tiles do not fit.
+    To be called before there are threads; returns whether there was anything to do.
+    What is large goes back to the system after every step, to be cleared by it before
+    the next: a tenth to a third of the time. On one core, or with AVX2, all threads get
+    one heap, which gives nothing back. Where several cores have AVX-512 devices would
+    wait for each other; each thread keeps its own heap there, which ends at 64 MB: that
+    is enough for a device's half of 16 images.
     """
-    if not _glibc() or (_cores() > 1 and vectors() != "avx2"):
+    if not _glibc():
         return False
     libc = ctypes.CDLL(None)
-    one_heap = libc.mallopt(-8, 1)  # M_ARENA_MAX
-    kept = libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD, bytes
-    in_heap = libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD, bytes
-    return bool(one_heap and kept and in_heap)
+    one_heap = _cores() == 1 or vectors() == "avx2"
+    asked = [
+        (-8, 1) if one_heap else (-2, 2**26),  # M_ARENA_MAX, or M_TOP_PAD, bytes
+        (-1, 2**31 - 1),  # M_TRIM_THRESHOLD, bytes
+        (-3, 2**30),  # M_MMAP_THRESHOLD, bytes
+    ]
+    return all(libc.mallopt(*option) for option in asked)
 
 
 def give_back_memory() -> bool:

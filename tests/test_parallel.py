@@ -138,11 +138,12 @@ ROUNDS = """
 import os, resource, sys, threading
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 from cxr_gan import parallel
-if sys.argv[1] == "keep, on two narrow cores":
-    parallel._cores, parallel.vectors = lambda: 2, lambda: "avx2"
-assert sys.argv[1] == "let go" or parallel.keep_memory()
+word, size = sys.argv[1], int(sys.argv[2])
+if word.startswith("on two cores"):
+    parallel._cores, parallel.vectors = lambda: 2, lambda: word.split()[-1]
+assert word == "let go" or parallel.keep_memory()
 def step():
-    return b"x" * 100_000_000
+    return b"x" * size
 def work():
     step()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -156,19 +157,23 @@ thread.join()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone")
-@pytest.mark.parametrize("kept", ["keep", "keep, on two narrow cores"])
-def test_the_memory_of_a_step_is_kept(kept):
+@pytest.mark.parametrize(
+    ("kept", "size"),
+    [
+        ("on one core", 100_000_000),
+        ("on two cores with avx2", 100_000_000),
+        ("on two cores with avx512", 50_000_000),
+    ],
+)
+def test_the_memory_of_a_step_is_kept(kept, size):
     """Counted in pages that the system had to clear anew for three more steps."""
     asked_for = {
-        word: int(subprocess.check_output([sys.executable, "-c", ROUNDS, word]))
+        word: int(
+            subprocess.check_output([sys.executable, "-c", ROUNDS, word, str(size)])
+        )
         for word in ("let go", kept)
     }
-    assert asked_for[kept] < 100 < 50_000 < asked_for["let go"]
-
-
-def test_several_cores_that_are_not_narrow_are_left_their_heaps(asked, monkeypatch):
-    monkeypatch.setattr(parallel, "vectors", lambda: "avx512")
-    assert not parallel.keep_memory()
+    assert asked_for[kept] < 100 < 3 * size / 8192 < asked_for["let go"]
 
 
 def resident() -> int:
