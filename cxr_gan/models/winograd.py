@@ -66,7 +66,7 @@ def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     kernel = np.vander(POINTS, KERNEL, True) / np.array(scale)[:, None]
     tile = np.vander(POINTS, TILE, True)
     return (
-        image.round(12),  # what is 0 but for rounding is left out of sums
+        image.round(12),  # 0 where it is that but for rounding
         np.concatenate([kernel, infinity[:, -KERNEL:]]),
         np.concatenate([tile, infinity[:, -TILE:]]).T,
     )
@@ -95,9 +95,8 @@ def convolve(x: jax.Array, w: jax.Array) -> jax.Array:
     h is a multiple of 4.
     """
     n, side = x.shape[:2]
-    x, w = written((x, w))
     few, kernel = together(n, side), _of_kernel(w)
-    if n % few:
+    if n <= few or n % few:
         return _answer(x, kernel)
     groups = x.reshape(n // few, few, *x.shape[1:])
     answers = lax.map(lambda group: _answer(group, kernel), groups)
