@@ -76,7 +76,7 @@ def apart(x: jax.Array) -> jax.Array:
 
 
 def together(n: int, side: int) -> int:
-    """How many of n images of side x side pixels are best worked on at once; 2 or more.
+    """How many of n images of side x side pixels are best worked on at once.
 
     What they are made into on the way then stays in a core's cache.
     """
