@@ -51,9 +51,9 @@ def keep_memory() -> bool:
     To be called before there are threads; returns whether there was anything to do.
     What is large goes back to the system after every step, to be cleared by it before
     the next: a tenth to a third of the time. On one core, or with AVX2, all threads get
-    one heap, which gives nothing back. Where several cores have AVX-512 devices would
-    wait for each other; each thread keeps its own heap there, which ends at 64 MB: that
-    is enough for a device's half of 16 images.
+    one heap, which gives nothing back. On several cores, measured with AVX-512, devices
+    would wait for each other; each thread keeps its own heap there, which ends at 64
+    MB: that is enough for a device's half of 16 images.
     """
     if not _glibc():
         return False

@@ -106,6 +106,13 @@ def test_slender_images_are_widened_for_xla_s_library(shape, dtype, convolved):
     assert tuple(map(int, asked)) == convolved
 
 
+def test_weights_of_slender_images_learn_from_eight_at_a_time():
+    x, w = jnp.ones((16, 16, 16, 4)), jnp.ones((3, 3, 4, 16))
+    asked = jax.make_jaxpr(jax.grad(lambda w: convolve(x, w, 1).sum()))(w)
+    (loop,) = (e for e in asked.eqns if e.primitive.name == "scan")
+    assert loop.params["length"] == 2
+
+
 def test_conv3x3_is_flax_s_own_convolution():
     x = jax.random.normal(jax.random.key(0), (2, 5, 5, 3))
     ours, theirs = Conv3x3(4), nn.Conv(4, (3, 3))

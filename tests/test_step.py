@@ -440,3 +440,11 @@ def test_g_is_told_what_its_images_lack_in_difference(toy, start):
     assert off["g/repetition"] == 0
     assert 0 < on[1]["g/repetition"] <= 4 * 2.0 + 1e-3
     assert on[0].generator.params["gain"] != start.generator.params["gain"]
+
+
+@pytest.mark.parametrize(("devices", "exchanged"), [(1, False), (2, True)])
+def test_one_device_exchanges_no_means(devices, exchanged):
+    mean = jax.pmap(step.over_devices, axis_name=step.AXIS)
+    each = np.arange(devices, dtype=np.float32)
+    assert ("psum" in str(jax.make_jaxpr(mean)(each))) == exchanged
+    np.testing.assert_array_equal(mean(each), np.full(devices, each.mean()))
