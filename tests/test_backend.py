@@ -143,25 +143,34 @@ def test_what_is_kept_apart_is_unchanged_there_and_on_the_way_back():
     np.testing.assert_array_equal(slope, 2 * x)
 
 
+def mixed(x, dy):
+    return jnp.einsum("nhwc,nhwd->cd", x, dy)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 6])
-def test_a_sum_over_groups_is_the_sum(n):
+def test_a_sum_of_chunks_is_the_sum(n):
     x, dy = jax.random.normal(jax.random.key(n), (2, n, 4, 4, 3))
-
-    def slope(x, dy):
-        return jnp.einsum("nhwc,nhwd->cd", x, dy)
-
-    grouped = backend.in_groups(slope, x, dy, 2)
-    np.testing.assert_allclose(grouped, slope(x, dy), rtol=1e-4, atol=1e-4)
+    summed = backend.sum_chunks(mixed, x, dy, 2)
+    np.testing.assert_allclose(summed, mixed(x, dy), rtol=1e-4, atol=1e-4)
 
 
-def test_groups_are_taken_one_after_the_other_where_they_divide_the_examples():
+@pytest.mark.parametrize("n", [1, 2, 3, 6])
+def test_answers_of_chunks_are_those_of_all(n):
+    x = jnp.arange(3.0 * n).reshape(n, 3)
+    answers = backend.map_chunks(lambda x: x[:, 1:] ** 2, x, 2)
+    np.testing.assert_array_equal(answers, x[:, 1:] ** 2)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda x: backend.sum_chunks(mixed, x, x, 2),
+        lambda x: backend.map_chunks(jnp.sin, x, 2),
+    ],
+)
+def test_chunks_are_taken_one_after_the_other_where_they_divide_the_examples(work):
     def loops(n):
-        def slope(x, dy):
-            return jnp.einsum("nhwc,nhwd->cd", x, dy)
-
-        x = jnp.ones((n, 4, 4, 3))
-        traced = jax.make_jaxpr(lambda x: backend.in_groups(slope, x, x, 2))(x)
-        return str(traced).count("scan[")
+        return str(jax.make_jaxpr(work)(jnp.ones((n, 4, 4, 3)))).count("scan[")
 
     assert [loops(n) for n in (1, 2, 3, 4)] == [0, 0, 0, 1]
 

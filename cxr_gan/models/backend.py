@@ -84,13 +84,24 @@ def together(n: int, side: int) -> int:
     return n if few else max(2, PIXELS // side**2)
 
 
-def in_groups(
+def map_chunks(
+    answer: Callable[[jax.Array], jax.Array], x: jax.Array, size: int
+) -> jax.Array:
+    """answer(x) of n examples, in chunks of `size`, if those divide n."""
+    n = len(x)
+    if n <= size or n % size:
+        return answer(x)
+    answers = lax.map(answer, x.reshape(n // size, size, *x.shape[1:]))
+    return answers.reshape(n, *answers.shape[2:])
+
+
+def sum_chunks(
     slope: Callable[[jax.Array, jax.Array], jax.Array],
     x: jax.Array,
     dy: jax.Array,
     size: int,
 ) -> jax.Array:
-    """slope(x, dy), a sum over n examples: over groups of `size`, if those divide n.
+    """slope(x, dy), a sum over n examples: over chunks of `size`, if those divide n.
 
     Summed in float32, whatever x [n, h, h, c] and dy [n, h', h', d] are.
     """
@@ -99,8 +110,8 @@ def in_groups(
         return slope(x, dy)
 
     def add(total: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
-        group = [lax.dynamic_slice_in_dim(a, first, size) for a in (x, dy)]
-        return total + slope(group[0], group[1]), None
+        chunk = [lax.dynamic_slice_in_dim(a, first, size) for a in (x, dy)]
+        return total + slope(chunk[0], chunk[1]), None
 
     none = jnp.zeros(jax.eval_shape(slope, x[:size], dy[:size]).shape)
     return lax.scan(add, none, jnp.arange(0, n, size))[0]

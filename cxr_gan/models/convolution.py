@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import lax
 
 from cxr_gan.models import winograd
-from cxr_gan.models.backend import apart, in_groups, on_cpu, together
+from cxr_gan.models.backend import apart, on_cpu, sum_chunks, together
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 SLENDER, WIDENED = 16, 20  # channels, see _slender
@@ -67,7 +67,7 @@ def _backward(pad: int, saved: Saved, dy: jax.Array) -> Saved:
         dw = winograd.of_weights(x, dy)
     else:
         slope = functools.partial(_correlate, pad=pad)
-        dw = in_groups(slope, x, dy, _at_once(x, w.shape)).astype(x.dtype)
+        dw = sum_chunks(slope, x, dy, _at_once(x, w.shape)).astype(x.dtype)
     return convolve(dy, mirrored, len(w) - 1 - pad), dw
 
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cxr_gan.models.backend import in_groups, together, vectors, written
+from cxr_gan.models.backend import map_chunks, sum_chunks, together, vectors, written
 
 TILE, KERNEL = 4, 3  # pixels a side
 
@@ -94,13 +94,8 @@ def convolve(x: jax.Array, w: jax.Array) -> jax.Array:
 
     h is a multiple of 4.
     """
-    n, side = x.shape[:2]
-    few, kernel = together(n, side), _of_kernel(w)
-    if n <= few or n % few:
-        return _answer(x, kernel)
-    groups = x.reshape(n // few, few, *x.shape[1:])
-    answers = lax.map(lambda group: _answer(group, kernel), groups)
-    return answers.reshape(*x.shape[:-1], -1)
+    kernel = _of_kernel(w)
+    return map_chunks(lambda x: _answer(x, kernel), x, together(*x.shape[:2]))
 
 
 def _answer(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -122,7 +117,7 @@ def _answer(x: jax.Array, kernel: jax.Array) -> jax.Array:
 @jax.jit
 def of_weights(x: jax.Array, dy: jax.Array) -> jax.Array:
     """x float32 [n, h, h, c], dy [n, h, h, d] -> [3, 3, c, d]: the slope of w."""
-    return _to_kernel(in_groups(_learn, x, dy, together(*x.shape[:2])))
+    return _to_kernel(sum_chunks(_learn, x, dy, together(*x.shape[:2])))
 
 
 def _learn(x: jax.Array, dy: jax.Array) -> jax.Array:
