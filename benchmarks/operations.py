@@ -20,7 +20,7 @@ from benchmarks.timing import Operation, noise, ready
 from cxr_gan.augment import augment
 from cxr_gan.gan import Gan
 from cxr_gan.models import convolution
-from cxr_gan.models.convolution import Conv3x3, convolve
+from cxr_gan.models.convolution import Conv1x1, Conv3x3, convolve
 from cxr_gan.models.layers import AdaptiveLayerNorm, LayerNorm, downsample, upsample
 from cxr_gan.state import TrainState
 
@@ -157,11 +157,10 @@ def skips(game: Gan, n: int) -> Iterator[Operation]:
     z, label = noise(n, game.latent_size), jnp.zeros(n, jnp.int32)
     image = noise(2 * n, game.resolution, game.resolution, 1)
     players = (
-        ("G", 1.0, calls(game.generator, (nn.Dense,), z, label)),
-        ("D", 1.5, calls(game.discriminator, (nn.Dense,), image)),
+        ("G", 1.0, calls(game.generator, (Conv1x1,), z, label)),
+        ("D", 1.5, calls(game.discriminator, (Conv1x1,), image)),
     )
-    for name, worth, every in players:
-        found = [(m, shape) for m, shape in every if m.name == "skip"]
+    for name, worth, found in players:
         xs = [noise(*shape) for _, shape in found]
         ws = [noise(shape[-1], module.features) for module, shape in found]
         flops = sum(2.0 * x.size * w.shape[1] for x, w in zip(xs, ws, strict=True))

@@ -32,27 +32,46 @@ def test_only_cpus_are_told_to_write_out(monkeypatch, name, barriers):
     assert traced.count("optimization_barrier") == barriers
 
 
+@pytest.fixture
+def cpuinfo(tmp_path, monkeypatch):
+    """Where Linux would tell of the processor; nothing is there yet."""
+    told = tmp_path / "cpuinfo"
+    monkeypatch.setattr(backend, "CPU", told)
+    backend._instructions.cache_clear()
+    yield told
+    backend._instructions.cache_clear()
+
+
 @pytest.mark.parametrize(
-    ("flags", "name"),
+    ("flags", "name", "bfloat16"),
     [
-        ("fma avx avx2 bmi2", "avx2"),
-        ("avx2 avx512f", "avx512"),
-        ("asimd fp", ""),
-        ("avx", ""),
+        ("fma avx avx2 bmi2", "avx2", False),
+        ("avx2 avx512f", "avx512", False),
+        ("avx2 avx512f avx512_bf16 amx_bf16", "avx512", True),
+        ("avx2 avx512f avx512_bf16", "avx512", False),
+        ("asimd fp", "", False),
+        ("avx", "", False),
     ],
 )
-def test_a_cpu_s_widest_vectors_are_known(tmp_path, monkeypatch, flags, name):
-    told = tmp_path / "cpuinfo"
-    told.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
-    monkeypatch.setattr(backend, "CPU", told)
-    assert backend.vectors.__wrapped__() == name
+def test_a_cpu_s_instructions_are_known(cpuinfo, flags, name, bfloat16):
+    cpuinfo.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+    assert backend.vectors() == name
+    assert backend.multiplies_bfloat16() == bfloat16
 
 
-def test_of_a_system_that_does_not_tell_its_cpu_nothing_is_assumed(
-    tmp_path, monkeypatch
-):
-    monkeypatch.setattr(backend, "CPU", tmp_path / "none")
-    assert backend.vectors.__wrapped__() == ""
+def test_of_a_system_that_does_not_tell_its_cpu_nothing_is_assumed(cpuinfo):
+    assert not cpuinfo.exists()
+    assert backend.vectors() == ""
+    assert not backend.multiplies_bfloat16()
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("cpu", "float32"), ("tpu", "bfloat16"), ("gpu", "bfloat16")]
+)
+def test_between_layers_arrays_are_float32_on_cpus(monkeypatch, name, kept):
+    monkeypatch.setattr(jax, "default_backend", lambda: name)
+    assert jnp.dtype(backend.stored(jnp.bfloat16)) == kept
+    assert jnp.dtype(backend.stored(jnp.float32)) == "float32"
 
 
 @pytest.mark.parametrize(

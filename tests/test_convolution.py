@@ -9,8 +9,8 @@ import pytest
 from flax import linen as nn
 from jax import lax
 
-from cxr_gan.models import winograd
-from cxr_gan.models.convolution import LAYOUT, Conv3x3, convolve
+from cxr_gan.models import convolution, winograd
+from cxr_gan.models.convolution import LAYOUT, Conv1x1, Conv3x3, convolve
 
 # n, side, channels in, channels out, kernel, padding; and what a CPU has
 CASES = [
@@ -120,3 +120,45 @@ def test_conv3x3_is_flax_s_own_convolution():
     params["conv"]["bias"] = jnp.arange(4.0)
     expected = theirs.apply({"params": params["conv"]}, x)
     np.testing.assert_allclose(ours.apply({"params": params}, x), expected, atol=1e-5)
+
+
+def in_bfloat16(monkeypatch, fast):
+    """What a convolution of bfloat16 says, and its program."""
+    monkeypatch.setattr(convolution, "multiplies_bfloat16", lambda: fast)
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    conv = Conv3x3(4, jnp.bfloat16)
+    params = conv.init(jax.random.key(1), x)
+
+    def answer(params, x):
+        return conv.apply(params, x)
+
+    return answer(params, x), str(jax.make_jaxpr(answer)(params, x))
+
+
+def test_cpus_multiply_bfloat16_alike_with_and_without_instructions(monkeypatch):
+    fast, program = in_bfloat16(monkeypatch, True)
+    assert "conv_general_dilated" not in program
+    slow, program = in_bfloat16(monkeypatch, False)
+    assert "conv_general_dilated" in program
+    assert fast.dtype == slow.dtype == jnp.float32
+    np.testing.assert_allclose(fast, slow, rtol=1e-5, atol=1e-5)
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    params = Conv3x3(4).init(jax.random.key(1), x)
+    error = np.std(Conv3x3(4).apply(params, x) - fast) / np.std(fast)
+    assert 2**-11 < error < 2**-8  # as far off as numbers of 8 bits are
+
+
+def test_elsewhere_convolutions_of_bfloat16_are_xla_s_own(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    answer, program = in_bfloat16(monkeypatch, True)
+    assert answer.dtype == jnp.bfloat16
+    assert re.search(r"bf16\[2,8,8,4\] = conv_general_dilated", program)
+
+
+def test_conv1x1_is_a_dense_layer_of_each_pixel():
+    x = jax.random.normal(jax.random.key(0), (2, 5, 4, 3))
+    ours, theirs = Conv1x1(6), nn.Dense(6, use_bias=False)
+    params = ours.init(jax.random.key(1), x)
+    chex.assert_trees_all_equal(params, theirs.init(jax.random.key(1), x))
+    expected = theirs.apply(params, x)
+    np.testing.assert_allclose(ours.apply(params, x), expected, atol=1e-5)

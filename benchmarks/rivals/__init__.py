@@ -28,6 +28,7 @@ OURS = "cxr_gan"
 # To measure another program, add it here.
 RIVALS = {
     OURS: Entry("ours", "jax"),
+    "cxr_gan, bfloat16": Entry("ours", "jax", {"precision": "bfloat16"}),
     "PyTorch": Entry("torch_rival", "torch", {"tuned": False}),
     "PyTorch, tuned": Entry("torch_rival", "torch"),
     "PyTorch, compiled": Entry("torch_rival", "torch", {"compiled": True}),

@@ -44,12 +44,14 @@ class Ours:
         return np.asarray(sampling.sample(self._params, labels, 0))
 
 
-def build(rules: Rules, cores: int) -> Ours:
-    """A device of each core, as `cxr_gan.main` makes them."""
+def build(rules: Rules, cores: int, precision: str = "float32") -> Ours:
+    """A device of each core, as `cxr_gan.main` makes them. precision: of the config."""
     backend.ask_compiler()
     parallel.keep_compilations()
     parallel.keep_memory()
     parallel.use_cores(shares=rules.batch_size // rules.group)
     if jax.local_device_count() != cores:
         raise ValueError(f"{jax.local_device_count()} devices were made, not {cores}")
-    return Ours(measured(rules.batch_size, rules.resolution), *rules.batch())
+    config = measured(rules.batch_size, rules.resolution)
+    config.precision = precision
+    return Ours(config, *rules.batch())

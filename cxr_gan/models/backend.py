@@ -4,7 +4,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +21,25 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-@functools.cache
 def vectors() -> str:
     """What this CPU multiplies several numbers with: "avx512", "avx2", or "".
 
     With AVX2, half as wide, a convolution waits for its multiplications. Of a system
     that is not Linux, or another processor, nothing was measured: "".
     """
-    known = CPU.read_text(encoding="utf-8").split() if CPU.exists() else []
     names = {"avx512f": "avx512", "avx2": "avx2"}
-    return next((name for flag, name in names.items() if flag in known), "")
+    return next((name for flag, name in names.items() if flag in _instructions()), "")
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU multiplies matrices of bfloat16 much faster: Intel's AMX."""
+    return "amx_bf16" in _instructions()
+
+
+@functools.cache
+def _instructions() -> frozenset[str]:
+    """What Linux knows of this CPU, among other words; of other systems nothing."""
+    return frozenset(CPU.read_text(encoding="utf-8").split() if CPU.exists() else ())
 
 
 def ask_compiler() -> None:
@@ -52,6 +61,15 @@ def ask_compiler() -> None:
     if extra not in given:
         asked = f"{given} {extra}={','.join(ASKED)}"
         os.environ["XLA_FLAGS"] = asked.strip()
+
+
+def stored(dtype: Any) -> Any:
+    """The type of arrays between layers whose arithmetic is of dtype; CPUs: float32.
+
+    XLA:CPU makes arrays of bfloat16 float32 and back wherever it moves or adds them. So
+    only what convolutions multiply is bfloat16 there.
+    """
+    return jnp.float32 if on_cpu() else dtype
 
 
 def written(arrays: Arrays) -> Arrays:

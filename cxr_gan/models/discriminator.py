@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cxr_gan.models.convolution import Conv3x3, by_pixel
+from cxr_gan.models.backend import stored
+from cxr_gan.models.convolution import Conv1x1, Conv3x3
 from cxr_gan.models.layers import (
     LayerNorm,
     checkerboard,
@@ -35,7 +36,7 @@ class DownBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, h, w, c] -> [n, h / 2, w / 2, features]."""
         wide = {"features": self.features, "dtype": self.dtype}
-        skip = by_pixel(nn.Dense(**wide, use_bias=False, name="skip"), downsample(x))
+        skip = Conv1x1(**wide, name="skip")(downsample(x))
         h = LayerNorm(name="norm_in")(x) if self.norm else x
         h = Conv3x3(x.shape[-1], self.dtype, name="conv_in")(nn.leaky_relu(h, 0.2))
         h = LayerNorm(name="norm_out")(h) if self.norm else h
@@ -69,7 +70,7 @@ class Discriminator(nn.Module):
         times = min(image.shape[1], 64) / 8
         seen = image + sharpness * (times - 1) * checkerboard(image)
         x = Conv3x3(self.widths[0], name="stem")(pixel_unshuffle(seen))
-        x = x.astype(self.dtype)
+        x = x.astype(stored(self.dtype))
         for i, width in enumerate(self.widths[1:]):
             x = DownBlock(width, i > 0, self.dtype)(x)
         x = LayerNorm(name="norm")(x)

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cxr_gan.models.convolution import Conv3x3, by_pixel
+from cxr_gan.models.backend import stored
+from cxr_gan.models.convolution import Conv1x1, Conv3x3
 from cxr_gan.models.layers import (
     AdaptiveLayerNorm,
     blur,
@@ -27,7 +28,7 @@ class UpBlock(nn.Module):
     def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
         """x [n, h, w, c], condition [n, d] -> [n, 2h, 2w, features]."""
         wide = {"features": self.features, "dtype": self.dtype}
-        skip = by_pixel(nn.Dense(**wide, use_bias=False, name="skip"), x)
+        skip = Conv1x1(**wide, name="skip")(x)
         h = nn.relu(AdaptiveLayerNorm(name="norm_in")(x, condition))
         h = upsample(Conv3x3(**wide, name="conv_in")(h))
         h = nn.relu(AdaptiveLayerNorm(name="norm_out")(h, condition))
@@ -82,7 +83,7 @@ class Generator(nn.Module):
         pathology = nn.Embed(self.num_classes, self.embedding, embedding_init=scale)
         condition = jnp.concatenate([z, told * pathology(label)], -1)
         x = nn.Dense(16 * self.widths[0], name="stem")(condition)
-        x = x.reshape(-1, 4, 4, self.widths[0]).astype(self.dtype)
+        x = x.reshape(-1, 4, 4, self.widths[0]).astype(stored(self.dtype))
         for features in self.widths[1:]:
             x = UpBlock(features, self.dtype)(x, condition)
         x = nn.relu(AdaptiveLayerNorm(name="norm")(x, condition))
