@@ -25,7 +25,6 @@ class Stacked:
         losses: of both answers, as `keras.Model.compile` takes them.
         weights: of both losses in D's turn, and in G's.
         adam: makes an optimizer.
-        classes_of_fake: whether D also learns to name the class of generated images.
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class Stacked:
         losses: list[Any],
         weights: tuple[list[float], list[float]],
         adam: Callable[[], keras.optimizers.Optimizer],
-        classes_of_fake: bool,
     ):
         self._rules, self._rng = rules, np.random.default_rng(0)
         self.g, self.d = networks
@@ -45,8 +43,6 @@ class Stacked:
         self.stacked.compile(adam(), losses, weights[1])
         image, self._label = rules.batch()
         self._real = image.astype(np.float32) / 127.5 - 1
-        ones = np.ones(rules.batch_size, np.float32)
-        self._heed_fake = [ones, float(classes_of_fake) * ones]
 
     def play(self, rounds: int) -> None:
         """So many rounds on one batch in memory."""
@@ -56,13 +52,15 @@ class Stacked:
     def learn(self, real: np.ndarray, label: np.ndarray) -> None:
         """D on real, D on generated, G through D.
 
-        real float32 [n, s, s, 1] in [-1, 1], label int32 [n]; n of the rules.
+        The class of generated images, which may not show it yet, D is not taught.
+        real float32 [n, s, s, 1] in [-1, 1], label int32 [n].
         """
-        n, heed = len(label), self._heed_fake
+        n = len(label)
         ones, zeros = np.ones((n, 1), np.float32), np.zeros((n, 1), np.float32)
+        heeded, ignored = np.ones(n, np.float32), np.zeros(n, np.float32)
         self.d.trainable = True
-        self.d.train_on_batch(real, [ones, label], [heed[0], heed[0]])
-        self.d.train_on_batch(self.draw(label), [zeros, label], heed)
+        self.d.train_on_batch(real, [ones, label], [heeded, heeded])
+        self.d.train_on_batch(self.draw(label), [zeros, label], [heeded, ignored])
         self.d.trainable = False
         self.stacked.train_on_batch([self._noise(n), label], [ones, label])
 
@@ -115,5 +113,4 @@ def build(rules: Rules, cores: int) -> Stacked:
         losses=["mean_squared_error", classes],
         weights=([0.5, rules.class_weight_d], [0.5, rules.class_weight_g]),
         adam=adam,
-        classes_of_fake=False,
     )
