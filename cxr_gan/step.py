@@ -110,8 +110,9 @@ def update_discriminator(
             }
 
         slope, metrics = jax.grad(loss, has_aux=True)(player.params)
-        penalty, more = lazy_penalty(gan, player.params, real, shown, state.step)
-        slope = jax.tree.map(jnp.add, slope, more)
+        penalty, slope = lazy_penalty(
+            gan, player.params, real, shown, state.step, slope
+        )
         return (slope, {**metrics, "d/penalty": penalty}), None
 
     means, _ = in_parts(gan.microbatches, uphill, dealt, drawn.fake)

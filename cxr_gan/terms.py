@@ -49,12 +49,14 @@ def lazy_penalty(
     real: jax.Array,
     fake: jax.Array,
     step: jax.Array,
+    slope: optax.Params,
 ) -> tuple[jax.Array, optax.Params]:
-    """R1 on real images and R2 on generated ones, as D sees them, and their slope.
+    """R1 on real images and R2 on generated ones, as D sees them; slope, theirs added.
 
-    Every few steps, and as many times as strong; both are 0 in between, and float32 at
-    any precision. The slope is taken within the branch: taken of the branch, every step
-    would write out, in zeros, all that the penalty keeps for its way back.
+    Every few steps, and as many times as strong; 0 in between, and float32 at any
+    precision. Their slope is taken within the branch: taken of the branch, every step
+    would write out, in zeros, all that the penalty keeps for its way back; added there,
+    too, or every step would add zeros.
 
     Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of
     StyleGAN", section 3.1 (lazy regularization).
@@ -63,11 +65,8 @@ def lazy_penalty(
     weighed = [(gan.loss.r1_weight, real), (gan.loss.r2_weight, fake)]
     weighed = [(weight, images) for weight, images in weighed if weight]
 
-    def none(params: optax.Params) -> tuple[jax.Array, optax.Params]:
-        return jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
-
     if not weighed:
-        return none(params)
+        return jnp.zeros(()), slope
 
     exact = gan.discriminator.clone(dtype=jnp.float32)
     exactly = dataclasses.replace(gan, discriminator=exact)
@@ -84,7 +83,11 @@ def lazy_penalty(
             jnp.zeros(()),
         )
 
-    return lax.cond(step % every == 0, jax.value_and_grad(penalty), none, params)
+    def some() -> tuple[jax.Array, optax.Params]:
+        punished, more = jax.value_and_grad(penalty)(params)
+        return punished, jax.tree.map(jnp.add, slope, more)
+
+    return lax.cond(step % every == 0, some, lambda: (jnp.zeros(()), slope))
 
 
 def matching(gan: Gan, real: jax.Array, fake: jax.Array, label: jax.Array) -> jax.Array:

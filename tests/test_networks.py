@@ -225,8 +225,10 @@ def test_weights_and_their_slopes_are_float32_in_coarse_arithmetic(coarse, small
 def test_the_penalty_is_exact_in_coarse_arithmetic(coarse, small, image):
     params = small[1].discriminator.params
     penalty = jax.jit(lazy_penalty, static_argnums=0)
-    first = jnp.zeros((), jnp.int32)
-    exact, ours = (penalty(g, params, image, image, first) for g in (small[0], coarse))
+    first, none = jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params)
+    exact, ours = (
+        penalty(g, params, image, image, first, none) for g in (small[0], coarse)
+    )
     chex.assert_trees_all_equal(exact, ours)
 
 
