@@ -68,7 +68,7 @@ def contests(values: flags.FlagValues) -> dict[str, Contest]:
                 f"--batch={batch} on {cores} cores: give a multiple of "
                 f"{rules.group * cores}, whole groups of {rules.group} on each core"
             )
-        there = (n for n in names if RIVALS[n].plays(resolution))
+        there = (n for n in names if RIVALS[n].plays(resolution, cores))
         title = f"{resolution} px, batch {batch}, {cores} core{'s' * (cores > 1)}"
         asked[title] = Contest(
             names=tuple(there),

@@ -45,12 +45,13 @@ def obey(contestant: Contestant, order: dict[str, int]) -> None:
 def main() -> None:
     """argv[1]: {"name", "rules", "cores": their numbers, "begun": by the wall}."""
     asked = json.loads(sys.argv[1])
-    os.sched_setaffinity(0, asked["cores"])
+    entry, rules = RIVALS[asked["name"]], Rules.from_json(asked["rules"])
+    cores = asked["cores"][: entry.cores]
+    os.sched_setaffinity(0, cores)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever libraries print is no answer
-    entry, rules = RIVALS[asked["name"]], Rules.from_json(asked["rules"])
     module = importlib.import_module(f"benchmarks.rivals.{entry.module}")
-    contestant = module.build(rules, len(asked["cores"]), **entry.options)
+    contestant = module.build(rules, len(cores), **entry.options)
     contestant.play(1)
     print(since(asked["begun"], 0.0), file=answers)
     for line in sys.stdin:

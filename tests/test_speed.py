@@ -1,7 +1,10 @@
 """benchmarks.speed and benchmarks.ops: how they take turns, count and tell."""
 
+import dataclasses
 import functools
+import json
 import pathlib
+import types
 
 import jax
 import numpy as np
@@ -9,7 +12,16 @@ import pytest
 import tiny
 from absl import app, flags
 
-from benchmarks import contest, operations, ops, pages, speed, standings, timing
+from benchmarks import (
+    contest,
+    operations,
+    ops,
+    pages,
+    speed,
+    standings,
+    timing,
+    worker,
+)
 from benchmarks.rivals import OURS, RIVALS, Entry, published
 from cxr_gan import step
 
@@ -130,7 +142,46 @@ def test_larger_images_are_a_contest_of_those_who_can_make_them(monkeypatch):
     held = speed.contests(asked("--out=x", "--resolution=128", "--cores=1"))
     contest = held["128 px, batch 16, 1 core"]
     assert contest.rules.resolution == 128
-    assert set(RIVALS) - set(contest.names) == {"public ACGAN"}
+    others = {"public ACGAN", "cxr_gan, one core", "cxr_gan, one device"}
+    assert set(RIVALS) - set(contest.names) == others
+
+
+def test_where_there_are_several_cores_we_also_play_on_one(monkeypatch):
+    monkeypatch.setattr(speed.os, "sched_getaffinity", lambda _: {3, 5})
+    monkeypatch.setattr(Entry, "installed", True)
+    for held in speed.contests(asked("--out=x")).values():
+        alone = {"cxr_gan, one core", "cxr_gan, one device"} & set(held.names)
+        assert len(alone) == (0 if len(held.cores) == 1 else 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "pinned", "told"),
+    [
+        (OURS, [3, 5], {}),
+        ("cxr_gan, one core", [3], {}),
+        ("cxr_gan, one device", [3, 5], {"devices": 1}),
+    ],
+)
+def test_a_worker_is_pinned_to_the_cores_it_uses(name, pinned, told, monkeypatch):
+    built = []
+
+    def build(rules, cores, **options):
+        built.append((rules.batch_size, cores, options))
+        return types.SimpleNamespace(play=lambda rounds: None)
+
+    monkeypatch.setattr(
+        worker.importlib, "import_module", lambda _: types.SimpleNamespace(build=build)
+    )
+    monkeypatch.setattr(
+        worker.os, "sched_setaffinity", lambda _, cores: built.append(cores)
+    )
+    monkeypatch.setattr(worker.os, "dup2", lambda *_: None)
+    monkeypatch.setattr(worker.sys, "stdin", [])
+    rules = dataclasses.asdict(published.rules_of(published.measured(16)))
+    order = {"name": name, "rules": rules, "cores": [3, 5], "begun": 0.0}
+    monkeypatch.setattr(worker.sys, "argv", ["", json.dumps(order)])
+    worker.main()
+    assert built == [pinned, (16, len(pinned), told)]
 
 
 def test_what_is_not_installed_is_told_before_anything_starts(monkeypatch):

@@ -13,10 +13,13 @@ class Entry:
     needs: str  # the library it is written in
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     only_at: int = 0  # pixels a side; 0: at any resolution
+    of_several: bool = False  # cores: it only plays where there are some to leave idle
+    cores: int | None = None  # that it uses of them; None: all
 
-    def plays(self, resolution: int) -> bool:
-        """Whether it can make images of so many pixels a side."""
-        return self.only_at in (0, resolution)
+    def plays(self, resolution: int, cores: int) -> bool:
+        """Whether it is of use among images of so many pixels a side, and cores."""
+        several = cores > 1 or not self.of_several
+        return self.only_at in (0, resolution) and several
 
     @property
     def installed(self) -> bool:
@@ -29,6 +32,8 @@ OURS = "cxr_gan"
 RIVALS = {
     OURS: Entry("ours", "jax"),
     "cxr_gan, bfloat16": Entry("ours", "jax", {"precision": "bfloat16"}),
+    "cxr_gan, one core": Entry("ours", "jax", of_several=True, cores=1),
+    "cxr_gan, one device": Entry("ours", "jax", {"devices": 1}, of_several=True),
     "PyTorch": Entry("torch_rival", "torch", {"tuned": False}),
     "PyTorch, tuned": Entry("torch_rival", "torch"),
     "PyTorch, compiled": Entry("torch_rival", "torch", {"compiled": True}),

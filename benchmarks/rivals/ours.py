@@ -44,14 +44,22 @@ class Ours:
         return np.asarray(sampling.sample(self._params, labels, 0))
 
 
-def build(rules: Rules, cores: int, precision: str = "float32") -> Ours:
-    """A device of each core, as `cxr_gan.main` makes them. precision: of the config."""
+def build(
+    rules: Rules, cores: int, precision: str = "float32", devices: int = 0
+) -> Ours:
+    """On so many devices; 0: one of each core, as `cxr_gan.main` makes them.
+
+    precision: of the config.
+    """
     backend.ask_compiler()
     parallel.keep_compilations()
     parallel.keep_memory()
+    if devices:
+        jax.config.update("jax_num_cpu_devices", devices)
     parallel.use_cores(shares=rules.batch_size // rules.group)
-    if jax.local_device_count() != cores:
-        raise ValueError(f"{jax.local_device_count()} devices were made, not {cores}")
+    made, asked = jax.local_device_count(), devices or cores
+    if made != asked:
+        raise ValueError(f"{made} devices were made, not {asked}")
     config = measured(rules.batch_size, rules.resolution)
     config.precision = precision
     return Ours(config, *rules.batch())
