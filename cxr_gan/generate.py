@@ -151,13 +151,13 @@ def write(order: Order) -> int:
 
 
 def draw(order: Order) -> Iterator[np.ndarray]:
-    """Image after image, uint8 [s, s]; only a chunk of them is in memory."""
-    size = sampling.chunk()
+    """Image after image, uint8 [s, s]; only those drawn at once are in memory."""
+    size = sampling.at_once()
     for start in range(0, len(order.labels), size):
         labels = order.labels[start : start + size]
-        whole = np.resize(labels, size)  # never one image alone: see `sample`
+        asked = np.resize(labels, max(2, len(labels)))  # see `sample` of one alone
         batch = sampling.sample(
-            order.params, whole, order.seed, start=start, truncation=order.truncation
+            order.params, asked, order.seed, start=start, truncation=order.truncation
         )
         yield from images.to_uint8(batch[: len(labels), ..., 0])
 

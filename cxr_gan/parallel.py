@@ -16,7 +16,7 @@ from jax import lax
 
 from cxr_gan import disk
 from cxr_gan.gan import Gan
-from cxr_gan.models.backend import vectors
+from cxr_gan.models.backend import cores, vectors
 from cxr_gan.state import TrainState
 from cxr_gan.step import AXIS, train_step
 from cxr_gan.terms import Metrics
@@ -36,13 +36,8 @@ def use_cores(shares: int) -> None:
         return
     if jax.distributed.is_initialized():
         return
-    fitting = [n for n in range(1, _cores() + 1) if shares % n == 0]
+    fitting = [n for n in range(1, cores() + 1) if shares % n == 0]
     jax.config.update("jax_num_cpu_devices", fitting[-1])
-
-
-def _cores() -> int:
-    known = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 def keep_memory() -> bool:
@@ -58,7 +53,7 @@ def keep_memory() -> bool:
     if not _glibc():
         return False
     libc = ctypes.CDLL(None)
-    one_heap = _cores() == 1 or vectors() == "avx2"
+    one_heap = cores() == 1 or vectors() == "avx2"
     asked = [
         (-8, 1) if one_heap else (-2, 2**26),  # M_ARENA_MAX, or M_TOP_PAD, bytes
         (-1, 2**31 - 1),  # M_TRIM_THRESHOLD, bytes

@@ -15,6 +15,7 @@ from flax import struct
 
 from cxr_gan import disk, images, request, shelf
 from cxr_gan.gan import GeneratorSpec
+from cxr_gan.models.backend import cores, on_cpu, side_by_side
 from cxr_gan.request import Labels, Rng
 
 
@@ -153,8 +154,13 @@ def fingerprint(params: GeneratorParams) -> str:
 
 
 def chunk() -> int:
-    """Images drawn at once; a request is cut at multiples of it. A power of two."""
-    return 16 if jax.default_backend() == "cpu" else 128
+    """Images of one program; a request is cut at multiples of it. A power of two."""
+    return 8 if on_cpu() else 128
+
+
+def at_once() -> int:
+    """Images that are drawn in the same time: on CPUs each core has a chunk."""
+    return chunk() * (cores() if on_cpu() else 1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -197,10 +203,12 @@ def _sample_in_chunks(
     weights = params.params
     if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(weights)):
         weights = jax.device_put(weights)
-    drawn = [
-        _draw(params.spec, weights, y, key, np.uint32(first), np.float32(truncation))
-        for first, y in zip(firsts, places, strict=True)
-    ]
+
+    def draw(at: tuple[int, np.ndarray]) -> jax.Array:
+        first, y = np.uint32(at[0]), at[1]
+        return _draw(params.spec, weights, y, key, first, np.float32(truncation))
+
+    drawn = side_by_side(draw, list(zip(firsts, places, strict=True)))
     whole = drawn[0] if len(drawn) == 1 else jnp.concatenate(drawn)
     return whole[before : before + len(label)] if before or after else whole
 

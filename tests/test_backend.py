@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -200,3 +202,69 @@ def test_chunks_are_taken_one_after_the_other_where_they_divide_the_examples(wor
 )
 def test_as_many_images_are_worked_on_at_once_as_a_cache_holds(n, side, few):
     assert backend.together(n, side) == few
+
+
+@pytest.fixture
+def meeting(monkeypatch):
+    """A program that waits for three threads to run it; and the threads that did."""
+    met, threads = threading.Barrier(3), []
+
+    def program(number):
+        met.wait(timeout=10)
+        threads.append(threading.current_thread())
+        return jnp.array(number)
+
+    monkeypatch.setattr(backend, "cores", lambda: 3)
+    return program, threads
+
+
+def test_programs_run_side_by_side_a_thread_of_each_core(meeting):
+    program, threads = meeting
+    answers = backend.side_by_side(program, range(6))
+    assert [int(answer) for answer in answers] == [*range(6)]
+    assert len(set(threads)) == 3 and threading.main_thread() not in threads
+
+
+@pytest.mark.parametrize(
+    ("name", "cores", "items"), [("cpu", 1, 4), ("cpu", 4, 1), ("tpu", 4, 4)]
+)
+def test_one_core_one_program_or_a_tpu_takes_no_threads(
+    monkeypatch, name, cores, items
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: name)
+    monkeypatch.setattr(backend, "cores", lambda: cores)
+    found = backend.side_by_side(lambda _: threading.current_thread(), range(items))
+    assert found == items * [threading.main_thread()]
+
+
+def test_the_callers_device_is_that_of_its_threads(monkeypatch):
+    monkeypatch.setattr(backend, "cores", lambda: 2)
+    for device in (jax.devices()[3], jax.devices()[0]):
+        with jax.default_device(device):
+            made = backend.side_by_side(jnp.zeros, [(2,), (3,)])
+        assert [x.devices() for x in made] == 2 * [{device}]
+
+
+def test_when_one_program_fails_those_that_wait_are_not_begun(monkeypatch):
+    monkeypatch.setattr(backend, "cores", lambda: 2)
+    begun, failed = [], threading.Event()
+
+    def program(number):
+        begun.append(number)
+        if number == 0:
+            failed.set()
+            raise KeyboardInterrupt
+        failed.wait(10)
+        time.sleep(0.01)
+        return jnp.zeros(())
+
+    with pytest.raises(KeyboardInterrupt):
+        backend.side_by_side(program, range(1000))
+    assert len(begun) < 1000
+
+
+def test_a_process_knows_the_cores_it_may_use(monkeypatch):
+    assert backend.cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert backend.cores() == 5
