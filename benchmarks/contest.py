@@ -103,7 +103,8 @@ class Contest:
     def hold(self, done: Callable[[str], None]) -> dict[str, Any]:
         """{name: {"cold": .., "warm": .., "turns": [..], ..}}; calls `done(what)`.
 
-        Cold, nothing is compiled yet; those who play on started warm.
+        Cold, nothing is compiled yet; those who play on started warm. What each has
+        compiled is its own: two of ours may ask for the same program.
         """
         found: dict[str, Any] = {name: {} for name in self.names}
         with contextlib.ExitStack() as stack:
@@ -127,7 +128,7 @@ class Contest:
         return found
 
     def _start(self, name: str, cache: pathlib.Path) -> Worker:
-        return Worker(name, self.rules, list(self.cores), cache)
+        return Worker(name, self.rules, list(self.cores), cache / name)
 
     def _sample(
         self, workers: list[Worker], found: dict[str, Any], done: Callable[[str], None]
