@@ -128,7 +128,8 @@ class Contest:
         return found
 
     def _start(self, name: str, cache: pathlib.Path) -> Worker:
-        return Worker(name, self.rules, list(self.cores), cache / name)
+        own = cache / str(self.names.index(name))  # PyTorch's compiler bears no space
+        return Worker(name, self.rules, list(self.cores), own)
 
     def _sample(
         self, workers: list[Worker], found: dict[str, Any], done: Callable[[str], None]

@@ -93,6 +93,15 @@ class Fake:
     def __init__(self, name, orders):
         self.name, self._orders = name, orders
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def first_step(self):
+        return {}
+
     def do(self, **order):
         self._orders.append((self.name, order))
         return {}
@@ -104,6 +113,24 @@ def test_contestants_play_in_turn():
     answers = list(contest.in_turn(workers, 2, play=8))
     assert orders == [(name, {"play": 8}) for name in "abab"]
     assert [worker.name for worker, _ in answers] == list("abab")
+
+
+def test_each_keeps_what_it_compiled_to_itself(monkeypatch):
+    caches = {}
+
+    class Kept(Fake):
+        def __init__(self, name, rules, cores, cache):
+            super().__init__(name, [])
+            caches.setdefault(name, []).append(cache)
+
+    monkeypatch.setattr(contest, "Worker", Kept)
+    rules = published.rules_of(published.measured(16))
+    names = (OURS, "PyTorch, compiled")
+    held = contest.Contest(names, rules, (0,), rounds=1, sampling=False)
+    assert set(held.hold(lambda what: None)) == set(names)
+    ours, theirs = caches.values()
+    assert ours[0] == ours[1] != theirs[0] == theirs[1]  # cold, then warm
+    assert " " not in theirs[0].name  # its compiler takes no such path
 
 
 def test_what_a_worker_died_of_is_told(tmp_path):
