@@ -148,8 +148,9 @@ def side_by_side(
 ) -> list[jax.Array]:
     """[program(item) for item in items]; on CPUs a thread of each core takes its share.
 
-    XLA:CPU computes a program in the thread that calls it, and leaves little of one to
-    other cores: on two, two threads draw twice as many images.
+    XLA:CPU leaves little of a program to other cores: on two, two threads draw twice as
+    many images. Each waits for its answer: what it left to be computed later would
+    stand in one queue with what the others left.
     """
     threads = min(cores(), len(items)) if on_cpu() else 1
     if threads < 2:
@@ -159,7 +160,7 @@ def side_by_side(
 
     def call(item: Item) -> jax.Array:
         with jax.default_device(device):
-            return program(item)
+            return jax.block_until_ready(program(item))
 
     pool = ThreadPoolExecutor(threads)
     try:
