@@ -232,6 +232,21 @@ def test_the_penalty_is_exact_in_coarse_arithmetic(coarse, small, image):
     chex.assert_trees_all_equal(exact, ours)
 
 
+def test_the_penalty_adds_to_the_slope_it_is_given_every_few_steps(small, image):
+    game, params = small[0], small[1].discriminator.params
+    penalty = jax.jit(lazy_penalty, static_argnums=0)
+    none = jax.tree.map(jnp.zeros_like, params)
+    given = jax.tree.map(jnp.ones_like, params)
+    (alone, own), skipped, (again, added) = (
+        penalty(game, params, image, image, jnp.array(step), slope)
+        for step, slope in ((0, none), (1, given), (0, given))
+    )
+    assert alone > 0 and alone == again
+    chex.assert_trees_all_close(added, jax.tree.map(jnp.add, own, given), rtol=1e-6)
+    assert max(jnp.abs(x).max() for x in jax.tree.leaves(own)) > 1e-6
+    chex.assert_trees_all_equal(skipped, (jnp.zeros(()), given))
+
+
 def test_slopes_of_the_penalty_are_finite_even_for_blank_images(small):
     game, state, _, _ = small
 
