@@ -19,13 +19,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from cxr_gan.metrics.chunks import over_chunks
+from cxr_gan.metrics.chunks import CHUNK, over_chunks
 from cxr_gan.metrics.resize import resize, to_unit
 
 KEYS = ("size", "channels", "mean", "std", "layout")
 OPTIONAL = ("input", "output")
 LAYOUTS = ("NCHW", "NHWC")
-CHUNK = 16  # images at once, where the network leaves it open
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cxr_gan.metrics.chunks import check_images, over_chunks
+from cxr_gan.metrics.chunks import CHUNK, check_images, over_chunks
 
 SCALES = 4  # octaves; each halves the image
 ANGLES = 4  # orientations of a wavelet, 45 degrees apart
@@ -24,7 +24,7 @@ LENGTH = 1.2  # pixels, and across it
 FLOOR = 0.01  # grey levels added to each modulus: a blank image has no logarithm
 LEAST_SHARE = 0.001  # added to each second-order share, for the same reason
 LEAST = 32  # px, the smallest image whose coarsest scale still holds a filter
-PIXELS_AT_ONCE = 2**18  # of a chunk: 64 images of 64 px, 4 of 256 px
+PIXELS_AT_ONCE = 2**16  # of a chunk: 16 images of 64 px, 1 of 256 px
 
 PAIRS = SCALES * (SCALES - 1) // 2
 DIMENSION = SCALES * ANGLES + SCALES + PAIRS * ANGLES + 3
@@ -56,7 +56,7 @@ def features(images: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"images have {size} px; texture at {SCALES} scales needs {LEAST} or more"
         )
-    return over_chunks(_features, images, max(1, min(64, PIXELS_AT_ONCE // size**2)))
+    return over_chunks(_features, images, max(1, min(CHUNK, PIXELS_AT_ONCE // size**2)))
 
 
 @jax.jit
