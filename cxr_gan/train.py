@@ -96,6 +96,7 @@ def play(
                 host: TrainState = parallel.unreplicate(state)
                 report.require_finite(host, done)
                 if checkpoints and reporter:
+                    parallel.give_back_memory()  # of steps, then of the look
                     figures = exam.figures(host.ema) if look else {}
                     parallel.give_back_memory()
                     if figures:
