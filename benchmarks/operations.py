@@ -19,7 +19,8 @@ from jax import lax
 from benchmarks.timing import Operation, noise, ready
 from cxr_gan.augment import augment
 from cxr_gan.gan import Gan
-from cxr_gan.models import convolution
+from cxr_gan.models import bfloat16, convolution
+from cxr_gan.models.backend import multiplies_bfloat16
 from cxr_gan.models.convolution import Conv1x1, Conv3x3, convolve
 from cxr_gan.models.layers import AdaptiveLayerNorm, LayerNorm, downsample, upsample
 from cxr_gan.state import TrainState
@@ -42,6 +43,12 @@ def ours(x: jax.Array, w: jax.Array) -> jax.Array:
     return convolve(x, w, 1)
 
 
+def others() -> dict[str, Callable[[jax.Array, jax.Array], jax.Array]]:
+    """What it is compared with: XLA's own, and products of bfloat16 if the CPU can."""
+    fast = multiplies_bfloat16()
+    return {"stock": plain} | ({"bfloat16": bfloat16.convolve} if fast else {})
+
+
 def of_image(conv: Callable[..., Any], x: Any, w: Any, dy: Any) -> Any:
     """The slope in x."""
     return jax.vjp(lambda x: conv(x, w), x)[1](dy)[0]
@@ -50,6 +57,19 @@ def of_image(conv: Callable[..., Any], x: Any, w: Any, dy: Any) -> Any:
 def of_weights(conv: Callable[..., Any], x: Any, w: Any, dy: Any) -> Any:
     """The slope in w."""
     return jax.vjp(lambda w: conv(x, w), w)[1](dy)[0]
+
+
+def _in_one_go(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """The slope in w of all examples at once."""
+    return convolution._correlate(x, dy, 1)
+
+
+# By kind: functions of a convolution, x, w and the slope of its answer.
+WAYS: dict[str, Callable[..., Any]] = {
+    FORWARD: lambda conv, x, w, dy: conv(x, w),
+    TO_IMAGE: of_image,
+    TO_WEIGHTS: of_weights,
+}
 
 
 def calls(network: nn.Module, kinds: tuple[type, ...], *inputs: Any) -> list[Any]:
@@ -83,30 +103,22 @@ def convolutions(game: Gan, n: int) -> Iterator[Operation]:
             to_image = 0.5 if place and not first else turns  # no further than pixels
             for i, times in enumerate((turns, to_image, 1.0)):
                 often[i] += times
-    for (player, shape, features), (forward, to_image, to_weights) in counts.items():
+    for (player, shape, features), often in counts.items():
         batch, side, _, c = shape
         x, w = noise(*shape), noise(3, 3, c, features)
         dy = noise(batch, side, side, features)
         name = f"{player}, {side} px, {c} to {features}"
         taps = (3 * side - 2) ** 2  # of all places together; none on the zeros around
-        make = functools.partial(Operation, flops=2.0 * taps * c * features * batch)
-        slope, stock = (
-            {
-                f: ready(functools.partial(f, conv), x, w, dy)
-                for f in (of_image, of_weights)
+        flops = 2.0 * taps * c * features * batch
+        for (kind, way), times in zip(WAYS.items(), often, strict=True):
+            run = ready(functools.partial(way, ours), x, w, dy)
+            beside = {
+                named: ready(functools.partial(way, conv), x, w, dy)
+                for named, conv in others().items()
             }
-            for conv in (ours, plain)
-        )
-        in_one_go = ready(lambda x, dy: convolution._correlate(x, dy, 1), x, dy)
-        yield make(FORWARD, name, forward, ready(ours, x, w))
-        yield make(
-            *(TO_IMAGE, name, to_image, slope[of_image]),
-            others={"stock": stock[of_image]},
-        )
-        yield make(
-            *(TO_WEIGHTS, name, to_weights, slope[of_weights]),
-            others={"stock": stock[of_weights], "in one go": in_one_go},
-        )
+            if kind == TO_WEIGHTS:
+                beside["in one go"] = ready(_in_one_go, x, dy)
+            yield Operation(kind, name, times, run, flops, beside)
 
 
 def there_and_back(
@@ -166,7 +178,11 @@ def skips(game: Gan, n: int) -> Iterator[Operation]:
         flops = sum(2.0 * x.size * w.shape[1] for x, w in zip(xs, ws, strict=True))
 
         def multiply(ws: Any, xs: Any) -> Any:
-            return [x @ w for x, w in zip(xs, ws, strict=True)]
+            pairs = zip(ws, xs, strict=True)
+            return [
+                Conv1x1(w.shape[1]).apply({"params": {"kernel": w}}, x)
+                for w, x in pairs
+            ]
 
         forward, back = there_and_back(
             "skips", f"{len(xs)} of {name}", multiply, ws, xs, worth=worth

@@ -23,7 +23,6 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from benchmarks import bars, operations, pages, timing
-from benchmarks.operations import FORWARD, TO_IMAGE, TO_WEIGHTS
 from benchmarks.rivals.published import CLASS_NAMES, measured, rules_of
 from cxr_gan import gan, parallel
 from cxr_gan.models import backend, convolution, winograd
@@ -128,24 +127,29 @@ def per_second(flops: float, seconds: float) -> str:
 
 
 def convolution_table(figures: Figures) -> str:
-    """GFLOP/s of each convolution, three ways to learn from it."""
-    named: dict[str, dict[str, Any]] = {}
+    """GFLOP/s of each convolution, ours beside the other ways to do it."""
+    named: dict[str, list[dict[str, Any]]] = {}
     for row in figures["operations"]:
-        if row["kind"] in (FORWARD, TO_IMAGE, TO_WEIGHTS):
-            named.setdefault(row["name"], {})[row["kind"]] = row
-    rows = []
-    for name, kinds in named.items():
-        image, weights = kinds[TO_IMAGE], kinds[TO_WEIGHTS]
-        flops = image["flops"]
-        taken = [
-            kinds[FORWARD]["seconds"],
-            *(image["seconds"], image["others"]["stock"]),
-            weights["seconds"],
-            *(weights["others"][way] for way in ("in one go", "stock")),
+        if row["kind"] in operations.WAYS:
+            named.setdefault(row["name"], []).append(row)
+    first = next(iter(named.values()))
+    head = [
+        f"{row['kind'].removeprefix('convolutions, ')}: {way}"
+        for row in first
+        for way in ("ours", *row["others"])
+    ]
+    rows = [
+        [
+            name,
+            *(
+                per_second(row["flops"], seconds)
+                for row in kinds
+                for seconds in (row["seconds"], *row["others"].values())
+            ),
         ]
-        rows.append([name, *(per_second(flops, seconds) for seconds in taken)])
-    head = ["GFLOP/s", "forward", "to the image: ours", "stock"]
-    return pages.table([*head, "to the weights: ours", "in one go", "stock"], rows)
+        for name, kinds in named.items()
+    ]
+    return pages.table(["GFLOP/s", *head], rows)
 
 
 def kinds(figures: Figures) -> dict[str, tuple[float, float]]:

@@ -305,8 +305,10 @@ def test_the_convolutions_of_the_table_are_those_of_a_step(monkeypatch):
 
 
 @pytest.mark.slow
-def test_operations_of_a_tiny_step_are_timed_and_told(monkeypatch):
+@pytest.mark.parametrize("fast", [True, False], ids=["with AMX", "without"])
+def test_operations_of_a_tiny_step_are_timed_and_told(monkeypatch, fast):
     monkeypatch.setattr(timing, "SECONDS", 0.0)
+    monkeypatch.setattr(operations, "multiplies_bfloat16", lambda: fast)
     config = tiny.tiny_config(16)
     figures = ops.measure(config, rounds=1)
     kinds = ops.kinds(figures)
@@ -323,6 +325,7 @@ def test_operations_of_a_tiny_step_are_timed_and_told(monkeypatch):
     assert figures["costs"]["16"]["flops"] > 0
     words = ops.text(figures, "page.operations.svg")
     assert "(page.operations.svg)" in words
+    assert ("forward: bfloat16" in words) == fast
     for row in figures["operations"]:
         assert "convolutions" not in row["kind"] or row["name"] in words
         assert row["name"] in ops.figure(figures)
