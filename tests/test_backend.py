@@ -200,8 +200,9 @@ def test_chunks_are_taken_one_after_the_other_where_they_divide_the_examples(wor
     ("n", "side", "few"),
     [(16, 32, 2), (16, 16, 4), (32, 8, 32), (64, 8, 16), (128, 4, 128), (256, 4, 64)],
 )
-def test_as_many_images_are_worked_on_at_once_as_a_cache_holds(n, side, few):
-    assert backend.together(n, side) == few
+def test_weights_learn_from_as_many_images_at_once_as_a_cache_holds(n, side, few):
+    assert backend.learn_at_once(n, side) == few
+    assert backend.at_once(side) <= few
 
 
 @pytest.fixture

@@ -101,13 +101,20 @@ def apart(x: jax.Array) -> jax.Array:
     return written(x.reshape(n, h * w, c)).reshape(x.shape)
 
 
-def together(n: int, side: int) -> int:
-    """How many of n images of side x side pixels are best worked on at once.
+def at_once(side: int) -> int:
+    """How many images of side x side pixels are best worked on at once.
 
     What they are made into on the way then stays in a core's cache.
     """
-    few = n * side**2 <= 2 * PIXELS
-    return n if few else max(2, PIXELS // side**2)
+    return max(2, PIXELS // side**2)
+
+
+def learn_at_once(n: int, side: int) -> int:
+    """From how many of n images of side x side pixels weights learn at once.
+
+    As many as `at_once` says; from twice as many too, for a loop would not pay.
+    """
+    return n if n * side**2 <= 2 * PIXELS else at_once(side)
 
 
 def map_chunks(

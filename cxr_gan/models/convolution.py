@@ -11,11 +11,11 @@ from jax import lax
 from cxr_gan.models import bfloat16, winograd
 from cxr_gan.models.backend import (
     apart,
+    learn_at_once,
     multiplies_bfloat16,
     on_cpu,
     stored,
     sum_chunks,
-    together,
 )
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -80,7 +80,7 @@ def _backward(pad: int, saved: Saved, dy: jax.Array) -> Saved:
 
 def _at_once(x: jax.Array, kernel: tuple[int, ...]) -> int:
     """How many examples of x [n, h, h, c] weights [k, k, c, d] learn from together."""
-    return 8 if max(kernel[2:]) <= SLENDER else together(*x.shape[:2])
+    return 8 if max(kernel[2:]) <= SLENDER else learn_at_once(*x.shape[:2])
 
 
 def _correlate(x: jax.Array, dy: jax.Array, pad: int) -> jax.Array:

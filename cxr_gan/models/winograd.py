@@ -24,7 +24,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cxr_gan.models.backend import map_chunks, sum_chunks, together, vectors, written
+from cxr_gan.models.backend import (
+    at_once,
+    learn_at_once,
+    map_chunks,
+    sum_chunks,
+    vectors,
+    written,
+)
 
 TILE, KERNEL = 4, 3  # pixels a side
 
@@ -95,7 +102,7 @@ def convolve(x: jax.Array, w: jax.Array) -> jax.Array:
     h is a multiple of 4.
     """
     kernel = _of_kernel(w)
-    return map_chunks(lambda x: _answer(x, kernel), x, together(*x.shape[:2]))
+    return map_chunks(lambda x: _answer(x, kernel), x, at_once(x.shape[1]))
 
 
 def _answer(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -117,7 +124,7 @@ def _answer(x: jax.Array, kernel: jax.Array) -> jax.Array:
 @jax.jit
 def of_weights(x: jax.Array, dy: jax.Array) -> jax.Array:
     """x float32 [n, h, h, c], dy [n, h, h, d] -> [3, 3, c, d]: the slope of w."""
-    return _to_kernel(sum_chunks(_learn, x, dy, together(*x.shape[:2])))
+    return _to_kernel(sum_chunks(_learn, x, dy, learn_at_once(*x.shape[:2])))
 
 
 def _learn(x: jax.Array, dy: jax.Array) -> jax.Array:
