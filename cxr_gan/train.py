@@ -96,8 +96,10 @@ def play(
                 host: TrainState = parallel.unreplicate(state)
                 report.require_finite(host, done)
                 if checkpoints and reporter:
-                    parallel.give_back_memory()  # of steps, then of the look
-                    figures = exam.figures(host.ema) if look else {}
+                    figures = {}
+                    if look:
+                        parallel.give_back_memory()  # or the look's comes on top
+                        figures = exam.figures(host.ema)
                     parallel.give_back_memory()
                     if figures:
                         reporter.write(done, run.kimg(done), figures)
