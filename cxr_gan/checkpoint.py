@@ -200,7 +200,8 @@ class Checkpoints:
         if damaged:
             raise CheckpointError(
                 f"{self.folder}: every checkpoint looked at is damaged ({damaged} of "
-                f"{self.steps()}); bring a copy back, or train from the beginning with "
+                f"{self.steps()}), or of another version of cxr_gan; bring a copy "
+                "back, go on with that version, or train from the beginning with "
                 "another --workdir"
             )
         return None, damaged

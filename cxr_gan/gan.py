@@ -145,9 +145,12 @@ def optimizer(config: "ConfigDict") -> "optax.GradientTransformation":
 
     An update of a kernel is divided by the square root of its fan-in: Adam's steps are
     as large in every weight, so the more of them a layer sums, the wilder it swings.
+    With a beta1 of 0 Adam is RMSprop, its bias corrected: its first moment, which is
+    then the slope itself, is not kept.
 
     Source: Karras et al. 2018, "Progressive Growing of GANs", section 4.1 (equalized
-    learning rate), moved from the weights to their updates.
+    learning rate), moved from the weights to their updates; Kingma & Ba 2015, "Adam",
+    section 5 (RMSprop).
     """
     import optax
 
@@ -155,10 +158,13 @@ def optimizer(config: "ConfigDict") -> "optax.GradientTransformation":
         del params
         return jax.tree.map(lambda u: u / math.sqrt(math.prod(u.shape[:-1])), updates)
 
-    return optax.chain(
-        optax.adam(config.learning_rate, b1=config.beta1, b2=config.beta2),
-        optax.stateless(equalize),
-    )
+    rate, beta1, beta2 = config.learning_rate, config.beta1, config.beta2
+    adam = optax.adam(rate, b1=beta1, b2=beta2)
+    if beta1 == 0:
+        adam = optax.rmsprop(
+            rate, decay=beta2, eps=1e-8, eps_in_sqrt=False, bias_correction=True
+        )
+    return optax.chain(adam, optax.stateless(equalize))
 
 
 def examples(gan: Gan) -> tuple[jax.Array, jax.Array, jax.Array]:

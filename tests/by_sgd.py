@@ -8,5 +8,5 @@ import optax
 from cxr_gan import main
 
 if __name__ == "__main__":
-    optax.adam = lambda learning_rate, **_: optax.sgd(learning_rate)
+    optax.adam = optax.rmsprop = lambda learning_rate, **_: optax.sgd(learning_rate)
     main.cli()

@@ -197,7 +197,10 @@ def test_damaged_ones_are_never_written_over(two):
 def test_when_all_are_damaged_nothing_is_moved_and_it_is_said_what_to_do(two):
     for step in ("10", "20"):
         flip_state(two / "checkpoints" / step)
-    with pytest.raises(checkpoint.CheckpointError, match=r"\[20, 10\].* copy back, or"):
+    with pytest.raises(
+        checkpoint.CheckpointError,
+        match=r"\[20, 10\].* copy back, go on with that version, or",
+    ):
         restore(two)
     assert not (two / "damaged").exists()
     assert {"10", "20"} <= {p.name for p in (two / "checkpoints").iterdir()}
