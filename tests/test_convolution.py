@@ -106,6 +106,14 @@ def test_slender_images_are_widened_for_xla_s_library(shape, dtype, convolved):
     assert tuple(map(int, asked)) == convolved
 
 
+@pytest.mark.parametrize(("side", "turned"), [(4, False), (8, True)])
+def test_kernels_are_turned_round_for_many_pixels_alone(side, turned, monkeypatch):
+    monkeypatch.setattr(winograd, "vectors", lambda: "avx512")
+    x, w = jnp.ones((16, side, side, 64)), jnp.ones((3, 3, 64, 128))
+    asked = jax.make_jaxpr(jax.grad(lambda x: convolve(x, w, 1).sum()))(x)
+    assert ("rev" in {e.primitive.name for e in asked.eqns}) == turned
+
+
 def test_weights_of_slender_images_learn_from_eight_at_a_time():
     x, w = jnp.ones((16, 16, 16, 4)), jnp.ones((3, 3, 4, 16))
     asked = jax.make_jaxpr(jax.grad(lambda w: convolve(x, w, 1).sum()))(w)

@@ -20,6 +20,7 @@ from cxr_gan.models.backend import (
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 SLENDER, WIDENED = 16, 20  # channels, see _slender
+FEW = 4  # pixels a side, see _to_image
 Saved = tuple[jax.Array, jax.Array]  # x and w, or their gradients
 
 
@@ -31,7 +32,8 @@ def convolve(x: jax.Array, w: jax.Array, pad: int) -> jax.Array:
     inside a loop or a branch it mends no other: there its own weight gradients run
     dozens of times slower. So both gradients are spelt as calls of this very function,
     which keeps second derivatives (the R1 penalty) canonical as well; those of the
-    weights need h = w. Where it pays, it is Winograd's algorithm instead.
+    weights need h = w. Where it pays, it is Winograd's algorithm, or, towards images
+    of few pixels, one product of matrices.
     """
     if winograd.pays(x, w.shape, pad):
         return apart(winograd.convolve(x, w))
@@ -69,13 +71,38 @@ def _forward(x: jax.Array, w: jax.Array, pad: int) -> tuple[jax.Array, Saved]:
 
 def _backward(pad: int, saved: Saved, dy: jax.Array) -> Saved:
     x, w = saved
-    mirrored = w[::-1, ::-1].transpose(0, 1, 3, 2)
     if winograd.pays(x, w.shape, pad):
         dw = winograd.of_weights(x, dy)
     else:
         slope = functools.partial(_correlate, pad=pad)
         dw = sum_chunks(slope, x, dy, _at_once(x, w.shape)).astype(x.dtype)
-    return convolve(dy, mirrored, len(w) - 1 - pad), dw
+    return _to_image(x, w, dy, pad), dw
+
+
+def _to_image(x: jax.Array, w: jax.Array, dy: jax.Array, pad: int) -> jax.Array:
+    """The slope of x [n, h, w, c] for a kernel [k, k, c, d]: dy by the kernel mirrored.
+
+    To turn a kernel of many channels round takes as long as to multiply few pixels by
+    it. So those are multiplied by the kernel as it is, and what each gives to its
+    neighbours is added up.
+    """
+    few = x.shape[1] <= FEW and len(w) == 2 * pad + 1
+    if few and not winograd.pays(x, w.shape, pad):
+        return apart(_spread(dy, w, pad))
+    mirrored = w[::-1, ::-1].transpose(0, 1, 3, 2)
+    return convolve(dy, mirrored, len(w) - 1 - pad)
+
+
+def _spread(dy: jax.Array, w: jax.Array, pad: int) -> jax.Array:
+    """dy [n, h, w, d], w [2 pad + 1, 2 pad + 1, c, d] -> [n, h, w, c]."""
+    k, channels, d = len(w), *w.shape[2:]
+    given = dy.reshape(-1, d) @ w.reshape(-1, d).T
+    given = given.reshape(*dy.shape[:3], k * k, channels)
+    shifts = [(at // k - pad, at % k - pad) for at in range(k * k)]
+    edges = [[(0, 0, 0), (i, -i, 0), (j, -j, 0), (0, 0, 0)] for i, j in shifts]
+    zero = jnp.zeros((), dy.dtype)
+    terms = [lax.pad(given[:, :, :, at], zero, edge) for at, edge in enumerate(edges)]
+    return functools.reduce(jnp.add, terms)
 
 
 def _at_once(x: jax.Array, kernel: tuple[int, ...]) -> int:
