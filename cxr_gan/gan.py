@@ -159,11 +159,12 @@ def optimizer(config: "ConfigDict") -> "optax.GradientTransformation":
         return jax.tree.map(lambda u: u / math.sqrt(math.prod(u.shape[:-1])), updates)
 
     rate, beta1, beta2 = config.learning_rate, config.beta1, config.beta2
-    adam = optax.adam(rate, b1=beta1, b2=beta2)
     if beta1 == 0:
         adam = optax.rmsprop(
             rate, decay=beta2, eps=1e-8, eps_in_sqrt=False, bias_correction=True
         )
+    else:
+        adam = optax.adam(rate, b1=beta1, b2=beta2)
     return optax.chain(adam, optax.stateless(equalize))
 
 
