@@ -1,31 +1,31 @@
-"""A drawing of what is left on the table, as SVG."""
+"""A bar chart as SVG: measured times, and the part above a lower bound."""
 
 from collections.abc import Sequence
 from html import escape
 
-DONE, LEFT, GRID = "#9aa5b1", "#b3261e", "#e3e7eb"
+LOWER_BOUND, EXCESS, GRID = "#9aa5b1", "#b3261e", "#e3e7eb"
 LABELS, WIDTH, STEP, TOP = 250, 420, 18, 34
 
 
 def draw(rows: Sequence[tuple[str, float, float]], title: str, unit: str) -> str:
-    """(name, least, taken) -> bars: grey up to what it must take at least, then red."""
-    most = max(taken for _, _, taken in rows)
+    """(name, lower bound, measured) -> bars: grey up to the lower bound, then red."""
+    longest = max(measured for _, _, measured in rows)
     height = TOP + STEP * len(rows) + 26
-    parts = [words(LABELS + WIDTH / 2, 16, title, "middle")]
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        x = LABELS + share * WIDTH
+    parts = [text(LABELS + WIDTH / 2, 16, title, "middle")]
+    for fraction in (0, 0.25, 0.5, 0.75, 1):
+        x = LABELS + fraction * WIDTH
         parts.append(
             f'<line x1="{x:.1f}" y1="{TOP - 6}" x2="{x:.1f}" y2="{height - 22}" '
             f'stroke="{GRID}"/>'
         )
-        parts.append(words(x, height - 8, f"{share * most:.3g} {unit}", "middle"))
-    for place, (name, least, taken) in enumerate(rows):
-        y, scale = TOP + STEP * place, WIDTH / most
-        least = min(least, taken)
+        parts.append(text(x, height - 8, f"{fraction * longest:.3g} {unit}", "middle"))
+    for index, (name, bound, measured) in enumerate(rows):
+        y, scale = TOP + STEP * index, WIDTH / longest
+        bound = min(bound, measured)
         parts += [
-            words(LABELS - 8, y + 11, name, "end"),
-            _bar(LABELS, y, scale * least, DONE),
-            _bar(LABELS + scale * least, y, scale * (taken - least), LEFT),
+            text(LABELS - 8, y + 11, name, "end"),
+            _bar(LABELS, y, scale * bound, LOWER_BOUND),
+            _bar(LABELS + scale * bound, y, scale * (measured - bound), EXCESS),
         ]
     return sheet(LABELS + WIDTH + 40, height, parts, title)
 
@@ -37,13 +37,15 @@ def _bar(x: float, y: float, width: float, colour: str) -> str:
     )
 
 
-def words(x: float, y: float, said: str, anchor: str) -> str:
-    """Text at a place; anchor: start, middle or end."""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(said)}</text>'
+def text(x: float, y: float, content: str, anchor: str) -> str:
+    """Text at a position; anchor: start, middle or end."""
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(content)}</text>'
+    )
 
 
 def sheet(width: int, height: int, parts: Sequence[str], title: str) -> str:
-    """The parts on white, as a whole SVG; sizes in px."""
+    """A complete SVG with the parts on a white background; sizes in px."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}" '

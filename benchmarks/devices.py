@@ -1,7 +1,8 @@
-"""One batch dealt out over 1 to 8 virtual devices: what a step and a save take.
+"""Duration of a step and of a save, with one batch split over 1 to 8 virtual devices.
 
-The step is that of configs/quick.py, where there is little to do beside dealing out and
-exchanging; the checkpoint that of configs/acgan.py.
+The step is that of configs/quick.py, whose small networks make the cost of splitting
+the batch and of averaging gradients visible. The checkpoint is that of
+configs/acgan.py.
 
 Run by benchmarks.scaling, as python -m benchmarks.devices 8.
 """
@@ -16,17 +17,17 @@ import jax
 import numpy as np
 
 from benchmarks import fresh, ops, pages
-from benchmarks.rivals.published import CLASS_NAMES, measured, rules_of
-from cxr_gan import config as configs
+from benchmarks.baselines.published import CLASS_NAMES, benchmark_config, settings_of
+from cxr_gan.runtime import config_files
 
 DEVICES = (1, 2, 4, 8)
-BATCH = 64  # eight groups: one for each of eight devices
+BATCH = 64  # eight groups, so that eight devices get one each
 TURNS = 2
 
 
 def measure() -> dict[str, Any]:
-    """Of each number of devices, in a process of its own."""
-    found = {
+    """Results for each number of devices, each in its own process."""
+    results = {
         str(n): fresh.measure("benchmarks.devices", str(n), JAX_NUM_CPU_DEVICES=str(n))
         for n in DEVICES
     }
@@ -34,77 +35,77 @@ def measure() -> dict[str, Any]:
         "about": pages.circumstances(["jax", "orbax-checkpoint"]),
         "own cores": len(os.sched_getaffinity(0)),
         "batch": BATCH,
-        "devices": found,
+        "devices": results,
     }
 
 
-def in_here() -> dict[str, Any]:
-    """What a step takes in this process, and its checkpoint."""
-    from benchmarks.rivals.ours import Ours
+def measure_here() -> dict[str, Any]:
+    """Duration and memory of a step and of a save, in this process."""
+    from benchmarks.baselines.ours import Ours
 
-    config = configs.read(configs.shipped("quick.py"))
+    config = config_files.read(config_files.shipped("quick.py"))
     config.batch_size = BATCH
-    ours = Ours(config, *rules_of(config).batch())
-    every = config.loss.r1_every
-    ours.play(every)
+    ours = Ours(config, *settings_of(config).batch())
+    interval = config.loss.r1_interval
+    ours.train(interval)
     steps = []
     for _ in range(TURNS):
         clock = fresh.Clock()
-        ours.play(every)
-        steps.append({key: taken / every for key, taken in clock.read().items()})
+        ours.train(interval)
+        steps.append({key: seconds / interval for key, seconds in clock.read().items()})
     memory = fresh.peak_memory()
-    _, shapes = ops.shapes(measured(BATCH))
-    draw = np.random.default_rng(0)  # noise, for zeros would be compressed
+    _, shapes = ops.shapes(benchmark_config(BATCH))
+    rng = np.random.default_rng(0)  # noise, because zeros would be compressed
     state = jax.tree.map(
-        lambda x: draw.standard_normal(x.shape).astype(x.dtype), shapes
+        lambda x: rng.standard_normal(x.shape).astype(x.dtype), shapes
     ).replace(step=np.int32(1))
     return {"steps": steps, "memory": memory, "save": save(state)}
 
 
 def save(state: Any) -> dict[str, Any]:
-    """Seconds until a save returns, and until it is on disk; its bytes."""
-    from cxr_gan.checkpoint import Checkpoints
+    """Seconds until a save returns and from then until it is on disk; its bytes."""
+    from cxr_gan.storage.checkpoint import Checkpoints
 
-    taken = {}
+    seconds = {}
     with (
         tempfile.TemporaryDirectory() as folder,
         Checkpoints(folder) as checkpoints,
     ):
         clock = fresh.Clock()
-        checkpoints.save(state, {"class_names": list(CLASS_NAMES)})
-        taken["returns"] = clock.read()
+        checkpoints.save(1, state.to_items(), {"class_names": list(CLASS_NAMES)})
+        seconds["returns"] = clock.read()
         checkpoints.wait()
-        taken["on disk"] = clock.read()
+        seconds["on disk"] = clock.read()
     arrays = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(state))
-    return {**taken, "bytes": arrays}
+    return {**seconds, "bytes": arrays}
 
 
-def text(figures: dict[str, Any]) -> str:
-    """Markdown."""
+def text(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
     rows = []
-    for n, found in figures["devices"].items():
-        step = min(found["steps"], key=lambda taken: taken["cpu"])
-        save = found["save"]
-        written = sum(save[part]["wall"] for part in ("returns", "on disk"))
+    for n, result in results["devices"].items():
+        step = min(result["steps"], key=lambda seconds: seconds["cpu"])
+        save = result["save"]
+        on_disk = sum(save[part]["wall"] for part in ("returns", "on disk"))
         rows.append(
             [
                 n,
                 f"{1e3 * step['cpu']:.0f}",
                 f"{1e3 * step['wall']:.0f}",
-                f"{found['memory'] / 1e6:.0f}",
+                f"{result['memory'] / 1e6:.0f}",
                 f"{save['returns']['wall']:.2f}",
-                f"{written:.2f}",
+                f"{on_disk:.2f}",
             ]
         )
-    about = ", ".join(f"{k} {v}" for k, v in figures["about"].items())
-    size = next(iter(figures["devices"].values()))["save"]["bytes"]
+    about = ", ".join(f"{k} {v}" for k, v in results["about"].items())
+    size = next(iter(results["devices"].values()))["save"]["bytes"]
     return (
-        f"Batch {figures['batch']} at 32 px, {figures['own cores']} of the cores; "
+        f"Batch {results['batch']} at 32 px; cores used: {results['own cores']}; "
         f"{about}. A checkpoint holds {size / 1e6:.1f} MB.\n\n"
     ) + pages.table(
         [
-            *("virtual devices", "CPU ms a step", "wall ms a step"),
-            *("peak memory, MB", "a save returns, s", "is on disk, s"),
+            *("virtual devices", "CPU ms per step", "wall ms per step"),
+            *("peak memory, MB", "save returns after, s", "on disk after, s"),
         ],
         rows,
     )
@@ -113,4 +114,4 @@ def text(figures: dict[str, Any]) -> str:
 if __name__ == "__main__":
     if jax.local_device_count() != int(sys.argv[1]):
         raise ValueError(f"{jax.local_device_count()} devices, not {sys.argv[1]}")
-    print(json.dumps(in_here()))
+    print(json.dumps(measure_here()))

@@ -1,4 +1,4 @@
-"""What came of an ablation: how much each part matters, beside the noise of seeds."""
+"""Results of an ablation: the effect of each variant, compared with seed noise."""
 
 import math
 import statistics
@@ -9,185 +9,201 @@ from benchmarks import bars, pages
 from benchmarks.arms import DEFAULT
 
 Record = dict[str, Any]  # one run
-Records = dict[str, list[Record]]  # arm -> its runs
+Records = dict[str, list[Record]]  # variant -> its runs
 SCORED = ("fid/cxr", "fid/texture")
-STAYS = 1.15  # at most: the last look at val over the best one
-# Columns of the table: heading -> the figure, and how it is written.
+STABLE_RATIO = 1.15  # at most: the last validation over the best one
+# Columns of the table: heading -> metric, and its format.
 COLUMNS = {
     "FID, cxr": ("fid/cxr", ".2f"),
     "FID, texture": ("fid/texture", ".3f"),
     "KID, cxr": ("kid/cxr", ".4f"),
     "recall, cxr": ("recall/cxr", ".2f"),
     "coverage, cxr": ("coverage/cxr", ".2f"),
-    "labels given back": ("eval/fidelity", ".2f"),
-    "MS-SSIM above val": ("eval/repetition", "+.3f"),
+    "label accuracy": ("eval/label_accuracy", ".2f"),
+    "MS-SSIM above val": ("eval/ms_ssim_excess", "+.3f"),
 }
 ZERO, WORSE, BETTER, GRID = "#9aa5b1", "#b3261e", "#1e6fb3", "#e3e7eb"
 LABELS, WIDTH, STEP, TOP = 260, 460, 20, 44
-REACH = math.log(2)  # of the drawing, either way
+LIMIT = math.log(2)  # of the drawing, in both directions
 
 
 class Effect(NamedTuple):
-    """An arm beside the recipe as published; logarithms of the score."""
+    """Log score of a variant minus the mean log score of the published recipe."""
 
-    arm: str
+    variant: str
     each: tuple[float, ...]  # of each run
     mean: float  # above 0: worse than as published
-    error: float  # standard, of the mean
+    error: float  # standard error of the mean; 0 for the published recipe
 
     @property
-    def sure(self) -> bool:
-        """Beyond two standard errors; what others are compared with has none."""
+    def significant(self) -> bool:
+        """Whether the mean is beyond two standard errors."""
         return abs(self.mean) > 2 * self.error > 0
 
 
 def score(record: Record) -> float:
     """Logarithm of the geometric mean of both FIDs; lower is better."""
-    return statistics.fmean(math.log(record["figures"][name]) for name in SCORED)
+    return statistics.fmean(math.log(record["metrics"][name]) for name in SCORED)
 
 
-def whole(records: Sequence[Record]) -> list[Record]:
-    """Those that came to their end."""
-    return [record for record in records if "figures" in record]
+def finished(records: Sequence[Record]) -> list[Record]:
+    """The runs that did not become NaN or infinite."""
+    return [record for record in records if "metrics" in record]
 
 
-def noise(found: Records) -> float:
-    """Standard deviation of the score over seeds, within arms, all of them together.
-
-    Raises:
-        ValueError: no arm has two whole runs.
-    """
-    scores = [[score(r) for r in whole(records)] for records in found.values()]
-    several = [some for some in scores if len(some) > 1]
-    if not several:
-        raise ValueError("no arm has two finished runs: nothing is known of the noise")
-    squares = sum(statistics.variance(some) * (len(some) - 1) for some in several)
-    return math.sqrt(squares / sum(len(some) - 1 for some in several))
-
-
-def effects(found: Records) -> list[Effect]:
-    """Of every arm that has a whole run, the worst arm first.
+def noise(records: Records) -> float:
+    """Standard deviation of the score over seeds, pooled over all variants.
 
     Raises:
-        ValueError: the published recipe has none; or see `noise`.
+        ValueError: no variant has two finished runs.
     """
-    default = [score(record) for record in whole(found.get(DEFAULT, []))]
+    scores = [[score(r) for r in finished(runs)] for runs in records.values()]
+    repeated = [values for values in scores if len(values) > 1]
+    if not repeated:
+        raise ValueError(
+            "no variant has two finished runs: the seed noise cannot be estimated"
+        )
+    squares = sum(statistics.variance(v) * (len(v) - 1) for v in repeated)
+    return math.sqrt(squares / sum(len(v) - 1 for v in repeated))
+
+
+def effects(records: Records) -> list[Effect]:
+    """The effect of every variant that has a finished run, worst variant first.
+
+    Raises:
+        ValueError: the published recipe has no finished run; or see `noise`.
+    """
+    default = [score(record) for record in finished(records.get(DEFAULT, []))]
     if not default:
         raise ValueError(f"{DEFAULT!r} has no finished run to compare others with")
-    spread, middle, result = noise(found), statistics.fmean(default), []
-    for arm, records in found.items():
-        each = tuple(score(record) - middle for record in whole(records))
+    deviation, baseline, result = noise(records), statistics.fmean(default), []
+    for variant, runs in records.items():
+        each = tuple(score(record) - baseline for record in finished(runs))
         if each:
-            error = spread * math.sqrt(1 / len(each) + 1 / len(default))
-            error *= arm != DEFAULT
-            result.append(Effect(arm, each, statistics.fmean(each), error))
+            error = deviation * math.sqrt(1 / len(each) + 1 / len(default))
+            error *= variant != DEFAULT
+            result.append(Effect(variant, each, statistics.fmean(each), error))
     return sorted(result, key=lambda effect: -effect.mean)
 
 
-def largest(found: Records, count: int, beside: Sequence[str]) -> list[str]:
-    """Arms with the largest effects, either way; none of `beside`."""
-    ranked = sorted(effects(found), key=lambda effect: -abs(effect.mean))
-    return [effect.arm for effect in ranked if effect.arm not in beside][:count]
+def largest(records: Records, count: int, excluded: Sequence[str]) -> list[str]:
+    """The variants with the largest effects in either direction, without `excluded`."""
+    ranked = sorted(effects(records), key=lambda effect: -abs(effect.mean))
+    return [effect.variant for effect in ranked if effect.variant not in excluded][
+        :count
+    ]
 
 
-def line(arm: str, seed: int, record: Record) -> str:
-    """One run in a line."""
-    if "broken_at" in record:
-        return f"{arm}, seed {seed}: not finite at {record['broken_at']:g} kimg"
-    figures = record["figures"]
-    told = ", ".join(
-        f"{name} {figures[key]:{form}}" for name, (key, form) in COLUMNS.items()
+def line(variant: str, seed: int, record: Record) -> str:
+    """One line about one run."""
+    if "non_finite_at" in record:
+        return f"{variant}, seed {seed}: not finite at {record['non_finite_at']:g} kimg"
+    metrics = record["metrics"]
+    values = ", ".join(
+        f"{name} {metrics[key]:{form}}" for name, (key, form) in COLUMNS.items()
     )
-    return f"{arm}, seed {seed}, {record['cpu_seconds']:.0f} s: {told}"
+    return f"{variant}, seed {seed}, {record['cpu_seconds']:.0f} s: {values}"
 
 
-def stays(record: Record) -> float:
-    """The last look at val over the best one: KID, so near 0 it is noisy."""
-    looks = [kid for _, kid in record["looks"]]
-    return looks[-1] / min(looks)
+def last_over_best(record: Record) -> float:
+    """KID of the last validation over the lowest one; noisy where KID is near 0."""
+    kids = [kid for _, kid in record["validations"]]
+    return kids[-1] / min(kids)
 
 
-def mean(records: Sequence[Record], figure: str) -> float:
-    """Over whole runs."""
-    return statistics.fmean(record["figures"][figure] for record in whole(records))
+def mean(records: Sequence[Record], metric: str) -> float:
+    """Mean over the finished runs."""
+    return statistics.fmean(record["metrics"][metric] for record in finished(records))
 
 
 def percent(logarithm: float) -> str:
-    """+12 %."""
+    """A log ratio as a change in per cent, such as "+12 %"."""
     return f"{100 * math.expm1(logarithm):+.0f} %"
 
 
 def row(effect: Effect, records: Sequence[Record]) -> list[str]:
-    """An arm in the table: means over its whole runs."""
-    runs = whole(records)
-    cells = [effect.arm, "" if effect.arm == DEFAULT else percent(effect.mean)]
-    if effect.sure:
+    """The cells of a variant: means over its finished runs."""
+    runs = finished(records)
+    is_default = effect.variant == DEFAULT
+    cells = [effect.variant, "" if is_default else percent(effect.mean)]
+    if effect.significant:
         cells[1] = f"**{cells[1]}**"
     cells += [f"{mean(records, key):{form}}" for key, form in COLUMNS.values()]
-    cells.append(f"{max(stays(record) for record in runs):.2f}")
-    broken = len(records) - len(runs)
-    cells.append(f"{len(records)}" + (f", {broken} NaN" if broken else ""))
+    cells.append(f"{max(last_over_best(record) for record in runs):.2f}")
+    failed = len(records) - len(runs)
+    cells.append(f"{len(records)}" + (f", {failed} NaN" if failed else ""))
     return cells
 
 
-def text(found: Records, picture: str) -> str:
-    """The measured part of the page; `picture` is the name of the drawing beside it."""
-    known = effects(found)
-    others = [effect for effect in known if effect.arm != DEFAULT]
-    runs = [record for records in found.values() for record in records]
-    broken = [record for record in runs if "broken_at" in record]
+def text(records: Records, picture: str) -> str:
+    """Markdown of the results; `picture` is the name of the drawing's file."""
+    ranked = effects(records)
+    others = [effect for effect in ranked if effect.variant != DEFAULT]
+    runs = [record for of_variant in records.values() for record in of_variant]
+    failed = [record for record in runs if "non_finite_at" in record]
     size = runs[0]["resolution"]
-    seconds = statistics.median(record["cpu_seconds"] for record in whole(runs))
-    left = [e.arm for e in known if max(map(stays, whole(found[e.arm]))) > STAYS]
-    variety = {e.arm: mean(found[e.arm], "recall/cxr") for e in known}
-    said = {
-        "Worse than as published": [e.arm for e in others if e.sure and e.mean > 0],
-        "Better": [e.arm for e in others if e.sure and e.mean < 0],
-        "Within the noise": [e.arm for e in others if not e.sure],
-        "Recall in `cxr` less than half as high": [
-            arm for arm, recall in variety.items() if recall < variety[DEFAULT] / 2
+    seconds = statistics.median(record["cpu_seconds"] for record in finished(runs))
+    unstable = [
+        effect.variant
+        for effect in ranked
+        if max(map(last_over_best, finished(records[effect.variant]))) > STABLE_RATIO
+    ]
+    recalls = {e.variant: mean(records[e.variant], "recall/cxr") for e in ranked}
+    groups = {
+        "Worse than as published": [
+            e.variant for e in others if e.significant and e.mean > 0
         ],
-        f"Last look at val more than {STAYS:g} times the best": left,
+        "Better": [e.variant for e in others if e.significant and e.mean < 0],
+        "Within the noise": [e.variant for e in others if not e.significant],
+        "Recall in `cxr` less than half as high": [
+            name for name, recall in recalls.items() if recall < recalls[DEFAULT] / 2
+        ],
+        f"Last validation more than {STABLE_RATIO:g} times the best": unstable,
     }
     lines = "".join(
-        f"- {words}: {', '.join(names) or 'none'}.\n" for words, names in said.items()
+        f"- {heading}: {', '.join(names) or 'none'}.\n"
+        for heading, names in groups.items()
     )
-    head = ["arm", "score", *COLUMNS, "last / best KID", "runs"]
-    rows = [row(effect, found[effect.arm]) for effect in known]
-    for arm, records in found.items():
-        if not whole(records):
+    head = ["variant", "score", *COLUMNS, "last / best KID", "runs"]
+    rows = [row(effect, records[effect.variant]) for effect in ranked]
+    for variant, of_variant in records.items():
+        if not finished(of_variant):
             blank = [""] * (len(head) - 3)
-            rows.append([arm, "never finished", *blank, f"{len(records)}"])
+            rows.append([variant, "never finished", *blank, f"{len(of_variant)}"])
     return (
         f"{runs[0]['total_kimg']:g} kimg at {size} x {size} px, {len(runs)} runs of "
-        f"about {seconds:.0f} s of CPU, {len(broken)} of them ended by NaN. One seed "
-        "differs from the next by "
-        f"{percent(noise(found))[1:]} in score (one standard deviation); bold is "
-        f"beyond two standard errors.\n\n{lines}\n![Effect of each arm]({picture})\n\n"
+        f"about {seconds:.0f} s of CPU time; {len(failed)} of them ended with NaN. The "
+        "standard deviation of the score over seeds is "
+        f"{percent(noise(records))[1:]}. Bold effects are larger than two standard "
+        f"errors.\n\n{lines}\n![Effect of each variant]({picture})\n\n"
         f"{pages.table(head, rows)}"
     )
 
 
-def draw(found: Records) -> str:
-    """SVG: a line for each arm, a dot for each run; two standard errors in grey."""
-    known = effects(found)
-    height = TOP + STEP * len(known) + 26
+def draw(records: Records) -> str:
+    """SVG: a line for each variant, a dot for each run; two standard errors in grey."""
+    ranked = effects(records)
+    height = TOP + STEP * len(ranked) + 26
 
     def x(value: float) -> float:
-        return LABELS + WIDTH * (max(-REACH, min(REACH, value)) / REACH + 1) / 2
+        return LABELS + WIDTH * (max(-LIMIT, min(LIMIT, value)) / LIMIT + 1) / 2
 
-    title = "Score beside the recipe as published; right is worse, the edge is beyond"
-    parts = [bars.words((LABELS + WIDTH) / 2, 18, title, "middle")]
-    for share in (-1, -0.5, 0, 0.5, 1):
-        value = share * REACH
+    title = (
+        "Score relative to the published recipe; right is worse, clipped at the edges"
+    )
+    parts = [bars.text((LABELS + WIDTH) / 2, 18, title, "middle")]
+    for fraction in (-1, -0.5, 0, 0.5, 1):
+        value = fraction * LIMIT
         parts.append(_stroke(x(value), TOP - 8, x(value), height - 22, GRID))
-        parts.append(bars.words(x(value), height - 8, percent(value), "middle"))
-    for place, effect in enumerate(known):
-        y = TOP + STEP * place
-        colour = ZERO if not effect.sure else WORSE if effect.mean > 0 else BETTER
+        parts.append(bars.text(x(value), height - 8, percent(value), "middle"))
+    for index, effect in enumerate(ranked):
+        y = TOP + STEP * index
+        colour = (
+            ZERO if not effect.significant else WORSE if effect.mean > 0 else BETTER
+        )
         band = x(2 * effect.error) - x(-2 * effect.error)
         parts += [
-            bars.words(LABELS - 8, y + 4, effect.arm, "end"),
+            bars.text(LABELS - 8, y + 4, effect.variant, "end"),
             f'<rect x="{x(-2 * effect.error):.1f}" y="{y - 6}" width="{band:.1f}" '
             f'height="12" fill="{GRID}"/>',
             _stroke(x(0), y, x(effect.mean), y, colour),

@@ -1,16 +1,17 @@
-"""Makes the encoder whose features the evaluation compares image sets in.
+"""Trains the encoder `cxr`, whose features the evaluation compares.
 
     python -m benchmarks.encoder --dataset=path/to/chest_xray --out=DIR
 
-DIR gets cxr_encoder.npz and cxr_encoder.json, for cxr_gan/metrics/weights. One core
-takes three minutes; the same data, flags and kind of machine give the same weights.
+Writes cxr_encoder.npz and cxr_encoder.json to DIR, for the folder
+cxr_gan/evaluation/metrics/weights. Training takes three minutes on one core; the same
+data, flags and kind of machine give the same weights.
 
-Three heads read the 64 features while they are learnt, and are thrown away: one tells
-the class (with PNEUMONIA parted into bacteria and virus, as file names tell), one draws
-the image again at 16 x 16 pixels, one tells the exposure. Then the features are turned
-to their principal axes, and each is divided by its spread, so that the class does not
-outweigh all else. Of the training patients only half A is used; half B and the
-validation patients are what the figures on the card are measured on.
+Three heads predict from the 64 features during training and are then discarded: one
+predicts the class (with PNEUMONIA split into bacteria and virus by file names), one
+reconstructs the image at 16 x 16 pixels, one predicts the exposure. Then the features
+are rotated to their principal axes and scaled (see `decorrelated`), so that the class
+does not outweigh all other properties. Only half A of the training patients is used;
+the metrics on the card are measured on half B and on the patients of val.
 """
 
 import hashlib
@@ -26,20 +27,21 @@ from absl import app, flags, logging
 from flax import linen as nn
 from scipy import stats
 
-from benchmarks.teaching import coarse, exposure, fit, tell
+from benchmarks.teaching import coarse, exposure, fit, predict
 from cxr_gan import data
 from cxr_gan.data import splits
-from cxr_gan.data.halves import halves
-from cxr_gan.metrics import encoder, stored
-from cxr_gan.metrics.chunks import over_chunks
-from cxr_gan.metrics.resize import to_unit
+from cxr_gan.data.splits import patient_halves
+from cxr_gan.evaluation.metrics import cxr_encoder
+from cxr_gan.evaluation.metrics.batching import map_batches
+from cxr_gan.evaluation.metrics.resize import to_unit
+from cxr_gan.storage import weights_file
 
-LEAST_SHARE = 0.1  # of the mean variance: axes of less count less (`decorrelated`)
-GERMS = ("bacteria", "virus")  # as names of images with pneumonia tell
+MIN_VARIANCE = 0.1  # of the mean variance; added to every axis, see `decorrelated`
+GERMS = ("bacteria", "virus")  # pathogens in the names of images of pneumonia
 
 CARD: dict[str, Any] = {
-    "what": "Weights of cxr_gan.metrics.encoder.Encoder: 64 features of frontal chest "
-    "radiographs, for comparing sets of images. Not for diagnosis.",
+    "what": "Weights of cxr_gan.evaluation.metrics.cxr_encoder.Encoder: 64 features of "
+    "frontal chest radiographs, for comparing sets of images. Not for diagnosis.",
     "made_by": "python -m benchmarks.encoder --dataset=path/to/chest_xray --out=DIR",
     "data": {
         "title": "Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images "
@@ -52,15 +54,15 @@ CARD: dict[str, Any] = {
         "part": "chest radiographs of the official training part: children of one to "
         "five years, one centre (Guangzhou), frontal; resized to 64 px",
     },
-    "half": "A of cxr_gan.data.halves, of the patients of train; none of val",
+    "half": "A of cxr_gan.data.splits, of the patients of train; none of val",
 }
 
 
 def kinds(images: data.ImageSet) -> tuple[np.ndarray, np.ndarray]:
-    """The finer classes: int32 [n] of each image, and the label of each kind, [kinds].
+    """Classes split by pathogen: int32 [n] of each image, and their labels [kinds].
 
     Raises:
-        ValueError: the names of the images are not those of the data on the card.
+        ValueError: the names of the images are not those of the data set on the card.
     """
     patients = [splits.patient_of(name) for name in images.ids]
     wrong = [
@@ -70,74 +72,84 @@ def kinds(images: data.ImageSet) -> tuple[np.ndarray, np.ndarray]:
     ]
     if wrong:
         raise ValueError(
-            f"{wrong[0]!r} is no name of the data this recipe and its card are of "
-            f"(doi:{CARD['data']['doi']}); see --dataset"
+            f"{wrong[0]!r} is not an image name of the data set this recipe is for "
+            f"(doi:{CARD['data']['doi']}); give that data set as --dataset"
         )
-    told = [
+    keys = [
         (int(label), patient[1] if patient and patient[1] in GERMS else "")
         for label, patient in zip(images.labels, patients, strict=True)
     ]
-    names = sorted(set(told))
-    of_image = np.array([names.index(kind) for kind in told], np.int32)
-    return of_image, np.array([label for label, _ in names])
+    names = sorted(set(keys))
+    kind_of_image = np.array([names.index(key) for key in keys], np.int32)
+    return kind_of_image, np.array([label for label, _ in names])
 
 
 def decorrelated(params: Any, images: np.ndarray) -> tuple[Any, Any]:
-    """Weights whose features have mean 0 and stand alone over images, and the undoing.
+    """Params whose features are uncorrelated with mean 0 over images, and the inverse.
 
-    From features in units of their deviations to the axes of their correlations,
-    largest variance v first, each divided by the root of v + 0.1: full whitening would
-    blow up what varies least, mostly noise. The undoing leads to what the heads know.
+    Features are standardised, rotated to the axes of their correlation matrix, largest
+    variance v first, and divided by sqrt(v + 0.1). Full whitening would amplify the
+    axes of least variance, which are mostly noise. The inverse maps new features to
+    those the heads were trained on.
     """
-    read = encoder.encode(params, images).astype(np.float64)
-    mean, spread = read.mean(0), read.std(0) + 1e-6
-    variances, axes = np.linalg.eigh(np.corrcoef(read.T))
-    scale = np.sqrt(np.maximum(variances[::-1], 0) + LEAST_SHARE)
-    there = axes[:, ::-1] / scale / spread[:, None]
-    back = np.linalg.inv(there)
+    features = cxr_encoder.encode(params, images).astype(np.float64)
+    mean, deviation = features.mean(0), features.std(0) + 1e-6
+    variances, axes = np.linalg.eigh(np.corrcoef(features.T))
+    scale = np.sqrt(np.maximum(variances[::-1], 0) + MIN_VARIANCE)
+    transform = axes[:, ::-1] / scale / deviation[:, None]
+    inverse = np.linalg.inv(transform)
     last = params["features"]
-    turned = {"kernel": last["kernel"] @ there, "bias": (last["bias"] - mean) @ there}
-    return {**params, "features": turned}, lambda new: new @ back + mean
+    new_last = {
+        "kernel": last["kernel"] @ transform,
+        "bias": (last["bias"] - mean) @ transform,
+    }
+    return {**params, "features": new_last}, lambda new: new @ inverse + mean
 
 
-def figures(heads: Any, read: Any, images: data.ImageSet, of_kind: np.ndarray) -> Any:
-    """How well the heads do on images, by `read`: uint8 images -> their features."""
-    logits, drawn, lit = tell(heads, read(images.images))
-    sick = np.asarray(nn.softmax(logits))[:, of_kind == 1].sum(1)
-    ill = images.labels == 1
-    above = stats.mannwhitneyu(sick[ill], sick[~ill]).statistic
+def head_metrics(
+    heads: Any, encode: Any, images: data.ImageSet, label_of_kind: np.ndarray
+) -> Any:
+    """Accuracy of the heads; `encode` maps uint8 images to the features they expect."""
+    logits, image, light = predict(heads, encode(images.images))
+    score = np.asarray(nn.softmax(logits))[:, label_of_kind == 1].sum(1)
+    positive = images.labels == 1
+    above = stats.mannwhitneyu(score[positive], score[~positive]).statistic
 
-    def truth(of: Callable[[jax.Array], jax.Array]) -> np.ndarray:
-        return over_chunks(lambda some: of(to_unit(jnp.asarray(some))), images.images)
+    def target(function: Callable[[jax.Array], jax.Array]) -> np.ndarray:
+        return map_batches(
+            lambda batch: function(to_unit(jnp.asarray(batch))), images.images
+        )
 
     return {
         "images": len(images),
-        "accuracy": round(float(((sick > 0.5) == ill).mean()), 4),
-        "auroc": round(float(above / (ill.sum() * (~ill).sum())), 4),
-        "r2_of_image_drawn_again": explained(drawn, truth(coarse)),
-        "r2_of_exposure": explained(lit, truth(exposure)),
+        "accuracy": round(float(((score > 0.5) == positive).mean()), 4),
+        "auroc": round(float(above / (positive.sum() * (~positive).sum())), 4),
+        "r2_of_image_drawn_again": r_squared(image, target(coarse)),
+        "r2_of_exposure": r_squared(light, target(exposure)),
     }
 
 
-def explained(guess: Any, truth: np.ndarray) -> float:
-    """The share of the variance of truth [n, ...] that guess explains."""
-    return round(1 - float(((guess - truth) ** 2).mean() / truth.var(0).mean()), 4)
+def r_squared(predicted: Any, target: np.ndarray) -> float:
+    """Fraction of the variance of target [n, ...] that the prediction explains."""
+    return round(
+        1 - float(((predicted - target) ** 2).mean() / target.var(0).mean()), 4
+    )
 
 
-def make(dataset: str, out: pathlib.Path, seed: int) -> dict[str, Any]:
+def make(spec: str, out: pathlib.Path, seed: int) -> dict[str, Any]:
     """Trains, measures, writes both files; returns the card."""
-    found = data.load(dataset, encoder.SIZE, split_seed=0)
-    in_a = halves(found.train.ids)
-    a, b = found.train.take(in_a), found.train.take(~in_a)
-    labels, of_kind = kinds(a)
-    params = fit(a.images, labels, len(of_kind), seed)
-    weights, undo = decorrelated(params["encoder"], a.images)
-    packed = stored.pack(weights, np.float16)
-    # What is measured is what will be read, rounded.
-    weights = stored.unpack(packed, params["encoder"], encoder.NAME)
+    dataset = data.load(spec, cxr_encoder.SIZE, split_seed=0)
+    in_a = patient_halves(dataset.train.ids)
+    a, b = dataset.train.take(in_a), dataset.train.take(~in_a)
+    labels, label_of_kind = kinds(a)
+    params = fit(a.images, labels, len(label_of_kind), seed)
+    weights, inverse = decorrelated(params["encoder"], a.images)
+    packed = weights_file.pack(weights, np.float16)
+    # Measure the rounded weights, which is what users load.
+    weights = weights_file.unpack(packed, params["encoder"], cxr_encoder.NAME)
 
-    def read(images: np.ndarray) -> np.ndarray:
-        return undo(encoder.encode(weights, images))
+    def encode(images: np.ndarray) -> np.ndarray:
+        return inverse(cxr_encoder.encode(weights, images))
 
     card = {
         **CARD,
@@ -145,8 +157,8 @@ def make(dataset: str, out: pathlib.Path, seed: int) -> dict[str, Any]:
         "seed": seed,
         "made_with": {"jax": jax.__version__, "numpy": np.__version__},
         "held_out": {
-            "val": figures(params["heads"], read, found.val, of_kind),
-            "half B": figures(params["heads"], read, b, of_kind),
+            "val": head_metrics(params["heads"], encode, dataset.val, label_of_kind),
+            "half B": head_metrics(params["heads"], encode, b, label_of_kind),
         },
         "sha256": hashlib.sha256(packed).hexdigest(),
         "images": len(a),
@@ -154,28 +166,32 @@ def make(dataset: str, out: pathlib.Path, seed: int) -> dict[str, Any]:
             {" ".join(map(str, splits.patient_of(name) or ())) for name in a.ids}
         ),
     }
-    stored.write(out / f"{encoder.NAME}.npz", packed)
+    weights_file.write(out / f"{cxr_encoder.NAME}.npz", packed)
     text = json.dumps(card, indent=1) + "\n"
-    stored.write(out / f"{encoder.NAME}.json", text.encode())
+    weights_file.write(out / f"{cxr_encoder.NAME}.json", text.encode())
     return card
 
 
 def main(argv: Sequence[str]) -> None:
-    """The command."""
+    """Trains the encoder and prints its card."""
     if argv[1:]:
-        raise app.UsageError(f"{argv[1]!r} is no flag; see --help")
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; see --help")
     logging.set_verbosity(logging.WARNING)
     out = pathlib.Path(flags.FLAGS.out)
     try:
         card = make(flags.FLAGS.dataset, out, flags.FLAGS.seed)
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
-    shown = {**card, "patients": f"{len(card['patients'])} of them"}
+    shown = {**card, "patients": len(card["patients"])}
     print(json.dumps(shown, indent=1))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("dataset", None, "folder with train and val", required=True)
-    flags.DEFINE_string("out", None, "folder for the weights and card", required=True)
-    flags.DEFINE_integer("seed", 0, "of first weights, order and augmentation")
+    flags.DEFINE_string("dataset", None, "Folder with train and val.", required=True)
+    flags.DEFINE_string(
+        "out", None, "Folder for the weights and the card.", required=True
+    )
+    flags.DEFINE_integer(
+        "seed", 0, "Seed of initialisation, data order and augmentation."
+    )
     app.run(main)

@@ -1,14 +1,14 @@
-r"""Pneumonia has two looks, the bacterial and the viral: does a generator draw both?
+r"""Whether a generator produces both bacterial and viral pneumonia.
 
     python -m benchmarks.germs --model=pediatric64 --dataset=path/to/chest_xray \
       --out=docs/quality.md
 
-Labels do not tell them apart, but file names of the data set do. A judge is taught on
-half B of the patients which is which, and asked of generated pneumonias beside the
-real ones of half A, equally many; a judge errs, so what it says of real images is what
-to compare with. And of B's images of each germ, how many have a generated one near
-them (coverage)? A picture beside the page shows generated images, those the judge is
-surest of.
+The two look different. Labels do not distinguish them, but file names of the data set
+do. A classifier of the pathogen is trained on half B of the patients and applied to
+generated images of pneumonia and to real ones of half A. Because the classifier makes
+errors, its result on real images is the reference. Coverage tells how many images of
+half B of each pathogen have a generated image near them. A picture in the folder of the
+page shows the generated images with the most certain predictions.
 """
 
 import pathlib
@@ -22,184 +22,216 @@ from PIL import Image
 
 from benchmarks import pages
 from benchmarks.encoder import GERMS
-from cxr_gan import data, evaluation, grids, images, sampling
+from cxr_gan import data
 from cxr_gan.data import splits
-from cxr_gan.evaluation.sides import Side
-from cxr_gan.metrics import features, fidelity, intervals
-from cxr_gan.metrics.prdc import prdc
+from cxr_gan.evaluation import image_sets
+from cxr_gan.evaluation.image_sets import ImageGroup
+from cxr_gan.evaluation.metrics import (
+    confidence_intervals,
+    feature_spaces,
+    label_classifier,
+)
+from cxr_gan.evaluation.metrics.precision_recall import prdc
+from cxr_gan.models import pixel_range
+from cxr_gan.sampling import sampler
+from cxr_gan.storage import image_grid
 
 MARK = "germs"
 SPACES = ("cxr", "texture")
-DRAWS = 1000  # of patients, for an interval
-SURE = 16  # generated images of each germ in the picture, in two rows
+DRAWS = 1000  # bootstrap samples of patients for one interval
+SHOWN = 16  # generated images of each pathogen in the picture, in two rows
 
 
 def germs_of(real: data.ImageSet) -> tuple[data.ImageSet, np.ndarray]:
-    """The images whose names tell a germ, and which: int32 [n], as in `GERMS`.
+    """The images whose names contain a pathogen, and its index in `GERMS`, int32 [n].
 
     Raises:
-        ValueError: there is no image of one of them.
+        ValueError: there is no image of one pathogen.
     """
     patients = [splits.patient_of(name) for name in real.ids]
-    told = [patient[1] if patient else "" for patient in patients]
-    known = np.isin(told, GERMS)
-    germs = np.array([GERMS.index(germ) for germ in told if germ in GERMS], np.int32)
+    names = [patient[1] if patient else "" for patient in patients]
+    known = np.isin(names, GERMS)
+    germs = np.array([GERMS.index(name) for name in names if name in GERMS], np.int32)
     for index, name in enumerate(GERMS):
         if index not in germs:
             raise ValueError(
-                f"--dataset: no image of half A or B is named after {name}, as "
-                f"person1_{name}_1.jpeg; only the paediatric set's names tell germs"
+                f"--dataset: no image of half A or B is named after {name}, such as "
+                f"person1_{name}_1.jpeg; only names of the paediatric set "
+                "contain pathogens"
             )
     return real.take(known), germs
 
 
 def measure(
-    drawn: np.ndarray, divided: evaluation.Real, steps: int
+    generated: np.ndarray, real: image_sets.ReferenceSplits, steps: int
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Figures of generated pneumonias, uint8 [n, s, s, 1], and how viral each is, [n].
+    """Compares generated images of pneumonia, uint8 [n, s, s, 1], with real ones.
 
-    n images of A, drawn by chance, stand beside them where n matters; see `text`.
+    Coverage depends on the number of images, so its reference uses n random images of
+    half A.
+
+    Returns:
+        The results (see `text`), and the probability that each generated image is
+        viral, [n].
 
     Raises:
-        ValueError: a half has no image of a germ; A has fewer than n.
+        ValueError: a half has no image of a pathogen, or half A has fewer than n.
     """
-    train = divided.train
-    half_a, germs_a = germs_of(train.take(divided.in_a))
-    half_b, germs_b = germs_of(train.take(~divided.in_a))
-    if len(half_a) < len(drawn):
+    train = real.train
+    half_a, germs_a = germs_of(train.take(real.in_a))
+    half_b, germs_b = germs_of(train.take(~real.in_a))
+    n = len(generated)
+    if len(half_a) < n:
         raise ValueError(
-            f"half A has {len(half_a)} images of either germ, fewer than the "
-            f"{len(drawn)} drawn; give --num={len(half_a)} or fewer"
+            f"half A has {len(half_a)} images of either pathogen, fewer than the {n} "
+            f"generated; give --num={len(half_a)} or fewer"
         )
-    beside = np.random.default_rng(0).permutation(len(half_a))[: len(drawn)]
-    judge = fidelity.fit(half_b.images, germs_b, len(GERMS), 0, steps=steps)
-    of_a = fidelity.classify(judge, half_a.images)[:, 1]
-    of_drawn = fidelity.classify(judge, drawn)[:, 1]
-    right = (of_a > 0.5) == germs_a
-    patients = Side.of_real(half_a).patients
-    alone = np.arange(len(drawn))
+    subset = half_a.images[np.random.default_rng(0).permutation(len(half_a))[:n]]
+    classifier = label_classifier.fit(
+        half_b.images, germs_b, len(GERMS), 0, steps=steps
+    )
+    viral_a = label_classifier.predict(classifier, half_a.images)[:, 1]
+    viral = label_classifier.predict(classifier, generated)[:, 1]
+    correct = (viral_a > 0.5) == germs_a
+    patients = ImageGroup.from_image_set(half_a).patients
     return {
-        "images": len(drawn),
+        "images": n,
         "viral": {
-            "generated": share(of_drawn > 0.5, alone),
-            "real": share(of_a > 0.5, patients),
+            "generated": share(viral > 0.5, np.arange(n)),
+            "real": share(viral_a > 0.5, patients),
         },
-        "right": {
-            name: share(right[germs_a == germ], patients[germs_a == germ])
+        "accuracy": {
+            name: share(correct[germs_a == germ], patients[germs_a == germ])
             for germ, name in enumerate(GERMS)
         },
         "coverage": {
-            space: coverage(space, drawn, half_a.images[beside], half_b.images, germs_b)
+            space: coverage(space, generated, subset, half_b.images, germs_b)
             for space in SPACES
         },
-    }, of_drawn
+    }, viral
 
 
 def share(hits: np.ndarray, patients: np.ndarray) -> list[float]:
-    """Of bool [n]: the share, and its interval of 95 % from drawing patients again."""
-    ends = intervals.share_interval(hits, patients, draws=DRAWS, seed=0)
+    """Share of hits, bool [n], and its 95 % interval from a bootstrap over patients."""
+    ends = confidence_intervals.share_interval(hits, patients, draws=DRAWS, seed=0)
     return [float(hits.mean()), *ends]
 
 
 def coverage(
     space: str,
-    drawn: np.ndarray,
-    beside: np.ndarray,
+    generated: np.ndarray,
+    reference: np.ndarray,
     real: np.ndarray,
     germs: np.ndarray,
 ) -> dict[str, dict[str, float]]:
-    """{"bacteria": {"generated": .., "real": ..}}: coverage from 0 to 1, see `prdc`.
+    """Coverage of real images of each pathogen, in [0, 1]; see `prdc`.
 
-    By drawn and by beside, as many, both uint8 [n, s, s, 1], of real [m, s, s, 1],
-    whose germs are int32 [m].
+    Args:
+        space: name of the feature space.
+        generated: uint8 [n, s, s, 1].
+        reference: as many real images of other patients, uint8 [n, s, s, 1].
+        real: the real images to cover, uint8 [m, s, s, 1].
+        germs: their pathogens, int32 [m].
+
+    Returns:
+        {"bacteria": {"generated": ..., "real": ...}, ...}; "real" is the coverage by
+        `reference`.
     """
-    extract = features.space(space).extract
-    seen, as_many, there = (extract(some) for some in (drawn, beside, real))
-    found = {}
-    for germ, name in enumerate(GERMS):
-        of_germ = there[germs == germ]
-        found[name] = {
-            "generated": prdc(seen, of_germ).coverage,
-            "real": prdc(as_many, of_germ).coverage,
+    extract = feature_spaces.open_space(space).extract
+    sets = {"generated": extract(generated), "real": extract(reference)}
+    features = extract(real)
+    return {
+        name: {
+            key: prdc(own, features[germs == germ]).coverage
+            for key, own in sets.items()
         }
-    return found
+        for germ, name in enumerate(GERMS)
+    }
 
 
-def picture(drawn: np.ndarray, viral: np.ndarray) -> np.ndarray:
-    """Those the judge is surest of, two rows of each germ: uint8 [h, w].
+def picture(generated: np.ndarray, viral: np.ndarray) -> np.ndarray:
+    """Grid of the most certain predictions, two rows per pathogen; uint8 [h, w].
 
-    drawn uint8 [n, s, s, 1]; viral float [n], the judge's probability.
+    generated is uint8 [n, s, s, 1]; viral is the predicted probability, float [n].
     """
     order = np.argsort(viral, kind="stable")
-    chosen = np.concatenate([order[:SURE], order[::-1][:SURE]])
-    rows = drawn[chosen].reshape(4, SURE // 2, *drawn.shape[1:])
-    return grids.grid(rows, [name for name in GERMS for _ in range(2)])
+    selected = np.concatenate([order[:SHOWN], order[::-1][:SHOWN]])
+    rows = generated[selected].reshape(4, SHOWN // 2, *generated.shape[1:])
+    return image_grid.make_grid(rows, [name for name in GERMS for _ in range(2)])
 
 
-def text(figures: dict[str, Any]) -> str:
-    """Markdown."""
+def text(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
 
-    def told(of: list[float]) -> str:
-        value, low, high = (f"{100 * x:.0f}" for x in of)
+    def percent(estimate: list[float]) -> str:
+        value, low, high = (f"{100 * x:.0f}" for x in estimate)
         return f"{value} % ({low} to {high})"
 
-    viral, right = figures["viral"], figures["right"]
-    rows = [
-        ["called viral by the judge", told(viral["generated"]), told(viral["real"])]
-    ]
-    for space, of_germ in figures["coverage"].items():
-        for name, found in of_germ.items():
-            pair = [f"{found[key]:.3f}" for key in ("generated", "real")]
-            rows.append([f"coverage of B's images of {name}, {space}", *pair])
-    head = ["", "generated", "real images of other patients (A)"]
-    errs = " and of ".join(f"{name} {told(right[name])}" for name in GERMS)
+    viral, accuracy = results["viral"], results["accuracy"]
+    rows = [["predicted as viral", percent(viral["generated"]), percent(viral["real"])]]
+    for space, of_germ in results["coverage"].items():
+        for name, values in of_germ.items():
+            pair = [f"{values[key]:.3f}" for key in ("generated", "real")]
+            rows.append([f"coverage of images of {name} in half B, {space}", *pair])
+    head = ["", "generated", "real images of other patients (half A)"]
+    accuracies = ", ".join(f"{name} {percent(accuracy[name])}" for name in GERMS)
     return (
-        f"{pages.table(head, rows)}\n{figures['images']:,} images of pneumonia; of A's "
-        f"images of {errs} are called what they are.\n"
+        f"{pages.table(head, rows)}\n{results['images']:,} generated images of "
+        f"pneumonia. Accuracy of the classifier on half A: {accuracies}.\n"
     )
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
-    """The command."""
+    """Writes the table and the picture; returns the exit code."""
     try:
         if argv[1:]:
-            raise ValueError(f"{argv[1]!r} is no flag; see --help")
+            raise ValueError(f"unexpected argument {argv[1]!r}; see --help")
         page = pathlib.Path(values.out)
         pages.earlier(page, MARK)
-        params = sampling.load(values.model)
+        params = sampler.load(values.model)
         if values.label not in params.class_names:
             names = ", ".join(params.class_names)
-            raise ValueError(f"--label={values.label}: give a class of it, {names}")
-        dataset = data.load(values.dataset, params.spec.resolution, split_seed=0)
-        divided = evaluation.divide(dataset)
-        asked = [values.label] * values.num
-        drawn = images.to_uint8(sampling.sample(params, asked, values.seed))
-        figures, viral = measure(drawn, divided, values.steps)
-        pages.write(page, figures, MARK, text)
-        shown = page.with_name(f"{MARK}.png")
-        Image.fromarray(picture(drawn, viral)).save(shown)
+            raise ValueError(
+                f"--label={values.label}: not a class of the model; give one of {names}"
+            )
+        dataset = data.load(values.dataset, params.config.resolution, split_seed=0)
+        real = image_sets.split_reference(dataset)
+        labels = [values.label] * values.num
+        generated = pixel_range.to_uint8(sampler.sample(params, labels, values.seed))
+        results, viral = measure(generated, real, values.steps)
+        pages.write(page, results, MARK, text)
+        png = page.with_name(f"{MARK}.png")
+        Image.fromarray(picture(generated, viral)).save(png)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"wrote {page}, {pages.file_of(page, MARK)} and {shown}")
+    print(f"wrote {page}, {pages.file_of(page, MARK)} and {png}")
     return 0
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """In a function, so that tests can give their own."""
+    """A function, so that tests can define the flags on their own FlagValues."""
     own: dict[str, Any] = {"flag_values": values}
-    flags.DEFINE_string("model", None, "As of cxr_gan.generate.", **own)
-    flags.DEFINE_string("dataset", None, "Real images, as config.dataset.", **own)
-    flags.DEFINE_string("out", None, "Page with the marks, Markdown.", **own)
-    flags.DEFINE_string("label", "PNEUMONIA", "The class that has two looks.", **own)
-    flags.DEFINE_integer("num", 1_000, "Images drawn.", SURE, **own)
-    flags.DEFINE_integer("seed", 0, "Of the noise.", 0, 2**32 - 1, **own)
-    flags.DEFINE_integer("steps", fidelity.STEPS, "The judge is taught in.", 1, **own)
+    flags.DEFINE_string(
+        "model", None, "Model, written as --model of cxr_gan.generate.", **own
+    )
+    flags.DEFINE_string(
+        "dataset", None, "Real images, written as config.dataset.", **own
+    )
+    flags.DEFINE_string("out", None, "Markdown page with the marks.", **own)
+    flags.DEFINE_string(
+        "label", "PNEUMONIA", "The class that both pathogens belong to.", **own
+    )
+    flags.DEFINE_integer("num", 1_000, "Images to generate.", SHOWN, **own)
+    flags.DEFINE_integer("seed", 0, "Seed of the latents.", 0, 2**32 - 1, **own)
+    flags.DEFINE_integer(
+        "steps", label_classifier.STEPS, "Training steps of the classifier.", 1, **own
+    )
     flags.mark_flags_as_required(["model", "dataset", "out"], **own)
 
 
 def cli() -> None:
-    """The command as typed in a terminal."""
+    """Entry point of the command line."""
     define_flags()
     logging.set_verbosity(logging.WARNING)
     app.run(main)

@@ -1,8 +1,8 @@
-"""The operations a training step is made of, each by itself, as often as a step has it.
+"""The operations of a training step, one by one, with their number of calls per step.
 
-D's turn sees real and generated images in one batch, G's turn generated ones alone, so
-what D does forward, and backward to its images, is worth one and a half calls of the
-first. The R1 penalty, in one of eight steps, is in none of these.
+D's update processes real and generated images in one batch, G's update only generated
+images. A step therefore runs D forward, and backward to its images, one and a half
+times on the batch of D's update. The R1 penalty is not included.
 """
 
 import dataclasses
@@ -16,22 +16,23 @@ import optax
 from flax import linen as nn
 from jax import lax
 
-from benchmarks.timing import Operation, noise, ready
-from cxr_gan.augment import augment
-from cxr_gan.gan import Gan
-from cxr_gan.models import bfloat16, convolution
-from cxr_gan.models.backend import multiplies_bfloat16
-from cxr_gan.models.convolution import Conv1x1, Conv3x3, convolve
+from benchmarks.timing import Operation, compiled_call, noise
+from cxr_gan.models.conv import Conv1x1, Conv3x3
+from cxr_gan.models.cpu import bfloat16, convolution
+from cxr_gan.models.cpu.convolution import convolve
 from cxr_gan.models.layers import AdaptiveLayerNorm, LayerNorm, downsample, upsample
-from cxr_gan.state import TrainState
+from cxr_gan.runtime.cpu import has_fast_bfloat16
+from cxr_gan.training.augmentation import augment
+from cxr_gan.training.gan import GanDefinition
+from cxr_gan.training.train_state import TrainState
 
 FORWARD, TO_IMAGE, TO_WEIGHTS = (
     f"convolutions, {way}" for way in ("forward", "to the image", "to the weights")
 )
 
 
-def plain(x: jax.Array, w: jax.Array) -> jax.Array:
-    """A 3 x 3 convolution whose gradients are left to XLA."""
+def stock(x: jax.Array, w: jax.Array) -> jax.Array:
+    """A 3 x 3 convolution with the gradients of JAX and XLA."""
     pad = [(1, 1), (1, 1)]
     return lax.conv_general_dilated(
         x, w, (1, 1), pad, dimension_numbers=convolution.LAYOUT
@@ -39,211 +40,237 @@ def plain(x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def ours(x: jax.Array, w: jax.Array) -> jax.Array:
-    """The same, as our networks do it."""
+    """The same convolution as the networks compute it."""
     return convolve(x, w, 1)
 
 
-def others() -> dict[str, Callable[[jax.Array, jax.Array], jax.Array]]:
-    """What it is compared with: XLA's own, and products of bfloat16 if the CPU can."""
-    fast = multiplies_bfloat16()
-    return {"stock": plain} | ({"bfloat16": bfloat16.convolve} if fast else {})
+def alternatives() -> dict[str, Callable[[jax.Array, jax.Array], jax.Array]]:
+    """Other implementations: XLA's own, and bfloat16 products if the CPU has them."""
+    fast = has_fast_bfloat16()
+    return {"stock": stock} | ({"bfloat16": bfloat16.convolve} if fast else {})
 
 
-def of_image(conv: Callable[..., Any], x: Any, w: Any, dy: Any) -> Any:
-    """The slope in x."""
+def input_gradient(conv: Callable[..., Any], x: Any, w: Any, dy: Any) -> Any:
+    """The gradient of x."""
     return jax.vjp(lambda x: conv(x, w), x)[1](dy)[0]
 
 
-def of_weights(conv: Callable[..., Any], x: Any, w: Any, dy: Any) -> Any:
-    """The slope in w."""
+def weight_gradient(conv: Callable[..., Any], x: Any, w: Any, dy: Any) -> Any:
+    """The gradient of w."""
     return jax.vjp(lambda w: conv(x, w), w)[1](dy)[0]
 
 
-def _in_one_go(x: jax.Array, dy: jax.Array) -> jax.Array:
-    """The slope in w of all examples at once."""
+def _unchunked_weight_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
+    """The gradient of w, of all examples at once."""
     return convolution._correlate(x, dy, 1)
 
 
-# By kind: functions of a convolution, x, w and the slope of its answer.
-WAYS: dict[str, Callable[..., Any]] = {
+# Kind -> function of a convolution, x, w and the gradient of its output.
+CONVOLUTION_PASSES: dict[str, Callable[..., Any]] = {
     FORWARD: lambda conv, x, w, dy: conv(x, w),
-    TO_IMAGE: of_image,
-    TO_WEIGHTS: of_weights,
+    TO_IMAGE: input_gradient,
+    TO_WEIGHTS: weight_gradient,
 }
 
 
-def calls(network: nn.Module, kinds: tuple[type, ...], *inputs: Any) -> list[Any]:
-    """(module, shape of its input) of each call of such modules, in order."""
-    found = []
+def find_calls(network: nn.Module, kinds: tuple[type, ...], *inputs: Any) -> list[Any]:
+    """(module, input shape) of each call of a module of these types, in order."""
+    calls = []
 
-    def note(proceed: Any, arguments: Any, named: Any, context: Any) -> Any:
+    def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         if isinstance(context.module, kinds) and context.method_name == "__call__":
-            found.append((context.module, arguments[0].shape))
-        return proceed(*arguments, **named)
+            calls.append((context.module, args[0].shape))
+        return call(*args, **kwargs)
 
     def forward(rng: jax.Array) -> Any:
-        with nn.intercept_methods(note):
+        with nn.intercept_methods(record):
             return network.init(rng, *inputs)
 
     jax.eval_shape(forward, jax.random.key(0))
-    return found
+    return calls
 
 
-def convolutions(game: Gan, n: int) -> Iterator[Operation]:
-    """Every distinct one of both networks, forward and in both slopes."""
-    z, label = noise(n, game.latent_size), jnp.zeros(n, jnp.int32)
-    image = noise(2 * n, game.resolution, game.resolution, 1)
-    of_g = calls(game.generator, (Conv3x3,), z, label)
-    of_d = calls(game.discriminator, (Conv3x3,), image)
+def convolutions(gan: GanDefinition, n: int) -> Iterator[Operation]:
+    """Every distinct convolution of both networks, forward and both gradients."""
+    z, label = noise(n, gan.latent_size), jnp.zeros(n, jnp.int32)
+    image = noise(2 * n, gan.resolution, gan.resolution, 1)
+    calls_g = find_calls(gan.generator, (Conv3x3,), z, label)
+    calls_d = find_calls(gan.discriminator, (Conv3x3,), image)
     counts: dict[tuple[str, tuple[int, ...], int], list[float]] = {}
-    for place, (player, found) in enumerate((("G", of_g), ("D", of_d))):
-        for first, (module, shape) in enumerate(found):
-            often = counts.setdefault((player, shape, module.features), [0, 0, 0])
-            turns = 1.5 if place else 1.0
-            to_image = 0.5 if place and not first else turns  # no further than pixels
-            for i, times in enumerate((turns, to_image, 1.0)):
-                often[i] += times
-    for (player, shape, features), often in counts.items():
+    for network, calls in (("G", calls_g), ("D", calls_d)):
+        for index, (module, shape) in enumerate(calls):
+            per_step = counts.setdefault((network, shape, module.features), [0, 0, 0])
+            forward = 1.5 if network == "D" else 1.0
+            # Only G's update needs the gradient of the pixels.
+            to_image = 0.5 if network == "D" and index == 0 else forward
+            for i, times in enumerate((forward, to_image, 1.0)):
+                per_step[i] += times
+    for (network, shape, features), per_step in counts.items():
         batch, side, _, c = shape
         x, w = noise(*shape), noise(3, 3, c, features)
         dy = noise(batch, side, side, features)
-        name = f"{player}, {side} px, {c} to {features}"
-        taps = (3 * side - 2) ** 2  # of all places together; none on the zeros around
+        name = f"{network}, {side} px, {c} to {features}"
+        taps = (3 * side - 2) ** 2  # of all pixels, without those on the padding
         flops = 2.0 * taps * c * features * batch
-        for (kind, way), times in zip(WAYS.items(), often, strict=True):
-            run = ready(functools.partial(way, ours), x, w, dy)
-            beside = {
-                named: ready(functools.partial(way, conv), x, w, dy)
-                for named, conv in others().items()
+        for (kind, compute), times in zip(
+            CONVOLUTION_PASSES.items(), per_step, strict=True
+        ):
+            run = compiled_call(functools.partial(compute, ours), x, w, dy)
+            others = {
+                other: compiled_call(functools.partial(compute, conv), x, w, dy)
+                for other, conv in alternatives().items()
             }
             if kind == TO_WEIGHTS:
-                beside["in one go"] = ready(_in_one_go, x, dy)
-            yield Operation(kind, name, times, run, flops, beside)
+                others["in one go"] = compiled_call(_unchunked_weight_gradient, x, dy)
+            yield Operation(kind, name, times, run, flops, others)
 
 
-def there_and_back(
-    kind: str, name: str, function: Callable[..., Any], *inputs: Any, worth: float = 1.0
+def forward_and_backward(
+    kind: str,
+    name: str,
+    function: Callable[..., Any],
+    *inputs: Any,
+    per_step: float = 1.0,
 ) -> Iterator[Operation]:
-    """A function of arrays alone, and what leads its slope back to them."""
+    """A function of arrays, and its vector-Jacobian product."""
     out = jax.eval_shape(function, *inputs)
-    slopes = jax.tree.map(lambda x: noise(*x.shape), out)
-    yield Operation(kind, f"{name}, forward", worth, ready(function, *inputs))
+    gradients = jax.tree.map(lambda x: noise(*x.shape), out)
+    yield Operation(
+        kind, f"{name}, forward", per_step, compiled_call(function, *inputs)
+    )
     yield Operation(
         kind,
         f"{name}, back",
-        worth,
-        ready(lambda dy, *xs: jax.vjp(function, *xs)[1](dy), slopes, *inputs),
+        per_step,
+        compiled_call(
+            lambda dy, *xs: jax.vjp(function, *xs)[1](dy), gradients, *inputs
+        ),
     )
 
 
-def norms(game: Gan, n: int) -> Iterator[Operation]:
-    """All LayerNorms of each network together."""
-    z, label = noise(n, game.latent_size), jnp.zeros(n, jnp.int32)
-    condition = noise(n, game.latent_size + game.generator.embedding)
-    image = noise(2 * n, game.resolution, game.resolution, 1)
-    players = (
+def norms(gan: GanDefinition, n: int) -> Iterator[Operation]:
+    """All LayerNorms of each network, timed together."""
+    z, label = noise(n, gan.latent_size), jnp.zeros(n, jnp.int32)
+    condition = noise(n, gan.latent_size + gan.generator.class_embedding_dim)
+    image = noise(2 * n, gan.resolution, gan.resolution, 1)
+    networks = (
         (
             "G",
             1.0,
             AdaptiveLayerNorm,
-            calls(game.generator, (AdaptiveLayerNorm,), z, label),
+            find_calls(gan.generator, (AdaptiveLayerNorm,), z, label),
         ),
-        ("D", 1.5, LayerNorm, calls(game.discriminator, (LayerNorm,), image)),
+        ("D", 1.5, LayerNorm, find_calls(gan.discriminator, (LayerNorm,), image)),
     )
-    for name, worth, kind, found in players:
-        also = (condition,) if kind is AdaptiveLayerNorm else ()
-        xs = [noise(*shape) for _, shape in found]
-        weights = [kind().init(jax.random.key(0), x, *also) for x in xs]
+    for name, per_step, kind, calls in networks:
+        extra = (condition,) if kind is AdaptiveLayerNorm else ()
+        xs = [noise(*shape) for _, shape in calls]
+        weights = [kind().init(jax.random.key(0), x, *extra) for x in xs]
 
-        def every(weights: Any, xs: Any, kind: Any = kind, also: Any = also) -> Any:
+        def apply_all(
+            weights: Any, xs: Any, kind: Any = kind, extra: Any = extra
+        ) -> Any:
             pairs = zip(weights, xs, strict=True)
-            return [kind().apply(w, x, *also) for w, x in pairs]
+            return [kind().apply(w, x, *extra) for w, x in pairs]
 
-        yield from there_and_back(
-            "LayerNorm", f"{len(xs)} of {name}", every, weights, xs, worth=worth
+        yield from forward_and_backward(
+            "LayerNorm",
+            f"{len(xs)} of {name}",
+            apply_all,
+            weights,
+            xs,
+            per_step=per_step,
         )
 
 
-def skips(game: Gan, n: int) -> Iterator[Operation]:
-    """The 1 x 1 convolutions beside each block, of each network together."""
-    z, label = noise(n, game.latent_size), jnp.zeros(n, jnp.int32)
-    image = noise(2 * n, game.resolution, game.resolution, 1)
-    players = (
-        ("G", 1.0, calls(game.generator, (Conv1x1,), z, label)),
-        ("D", 1.5, calls(game.discriminator, (Conv1x1,), image)),
+def skips(gan: GanDefinition, n: int) -> Iterator[Operation]:
+    """The 1 x 1 convolutions of the skip connections of each network, together."""
+    z, label = noise(n, gan.latent_size), jnp.zeros(n, jnp.int32)
+    image = noise(2 * n, gan.resolution, gan.resolution, 1)
+    networks = (
+        ("G", 1.0, find_calls(gan.generator, (Conv1x1,), z, label)),
+        ("D", 1.5, find_calls(gan.discriminator, (Conv1x1,), image)),
     )
-    for name, worth, found in players:
-        xs = [noise(*shape) for _, shape in found]
-        ws = [noise(shape[-1], module.features) for module, shape in found]
+    for name, per_step, calls in networks:
+        xs = [noise(*shape) for _, shape in calls]
+        ws = [noise(shape[-1], module.features) for module, shape in calls]
         flops = sum(2.0 * x.size * w.shape[1] for x, w in zip(xs, ws, strict=True))
 
-        def multiply(ws: Any, xs: Any) -> Any:
+        def convolve_all(ws: Any, xs: Any) -> Any:
             pairs = zip(ws, xs, strict=True)
             return [
                 Conv1x1(w.shape[1]).apply({"params": {"kernel": w}}, x)
                 for w, x in pairs
             ]
 
-        forward, back = there_and_back(
-            "skips", f"{len(xs)} of {name}", multiply, ws, xs, worth=worth
+        forward, backward = forward_and_backward(
+            "skips", f"{len(xs)} of {name}", convolve_all, ws, xs, per_step=per_step
         )
         yield dataclasses.replace(forward, flops=flops)
-        yield dataclasses.replace(back, flops=2 * flops)
+        yield dataclasses.replace(backward, flops=2 * flops)
 
 
-def resamplings(game: Gan, n: int) -> Iterator[Operation]:
-    """Doublings of G and halvings of D: two in each block."""
-    wide, narrow = game.generator.widths, game.discriminator.widths
-    small = [noise(n, 4 * 2**i, 4 * 2**i, c) for i, c in enumerate(wide[1:])]
-    half = game.resolution // 2
-    large = [noise(2 * n, half >> i, half >> i, c) for i, c in enumerate(narrow[:-1])]
+def resamplings(gan: GanDefinition, n: int) -> Iterator[Operation]:
+    """Upsampling in G and downsampling in D: two in each block."""
+    channels_g = gan.generator.channels
+    channels_d = gan.discriminator.channels
+    small = [noise(n, 4 * 2**i, 4 * 2**i, c) for i, c in enumerate(channels_g[1:])]
+    half = gan.resolution // 2
+    large = [
+        noise(2 * n, half >> i, half >> i, c) for i, c in enumerate(channels_d[:-1])
+    ]
 
     def each(function: Any) -> Any:
         return lambda xs: [function(x) for x in xs]
 
-    yield from there_and_back(
-        "upsample", f"{2 * len(small)} of G", each(upsample), small, worth=2.0
+    yield from forward_and_backward(
+        "upsample", f"{2 * len(small)} of G", each(upsample), small, per_step=2.0
     )
-    yield from there_and_back(
-        "downsample", f"{2 * len(large)} of D", each(downsample), large, worth=3.0
+    yield from forward_and_backward(
+        "downsample", f"{2 * len(large)} of D", each(downsample), large, per_step=3.0
     )
 
 
-def bookkeeping(game: Gan, state: TrainState, n: int) -> Iterator[Operation]:
-    """What a step does beside both networks."""
-    image = noise(n, game.resolution, game.resolution, 1)
+def updates(gan: GanDefinition, state: TrainState, n: int) -> Iterator[Operation]:
+    """Augmentation, optimizers and EMA."""
+    image = noise(n, gan.resolution, gan.resolution, 1)
     keys = jax.random.split(jax.random.key(0), n)
-    forward, back = there_and_back(
+    forward, backward = forward_and_backward(
         "augmentation",
         f"{n} images",
-        lambda x: augment(x, keys, game.policies),
+        lambda x: augment(x, keys, gan.augment_policies),
         image,
     )
-    yield dataclasses.replace(forward, per_step=3.0)  # real, generated for D and for G
-    yield back
-    players = (
-        ("D", state.discriminator, game.optimizer_d),
-        ("G", state.generator, game.optimizer_g),
+    # A step augments real images, and generated ones for D and for G.
+    yield dataclasses.replace(forward, per_step=3.0)
+    yield backward
+    networks = (
+        ("D", state.discriminator, gan.optimizer_d),
+        ("G", state.generator, gan.optimizer_g),
     )
-    for name, player, optimizer in players:
+    for name, network, optimizer in networks:
 
-        def learn(player: Any, optimizer: Any = optimizer) -> Any:
-            updates, memory = optimizer.update(
-                player.params, player.opt_state, player.params
+        def step(network: Any, optimizer: Any = optimizer) -> Any:
+            changes, opt_state = optimizer.update(
+                network.params, network.opt_state, network.params
             )
-            return optax.apply_updates(player.params, updates), memory
+            return optax.apply_updates(network.params, changes), opt_state
 
-        yield Operation("Adam", name, 1.0, ready(learn, player))
-    average = functools.partial(optax.incremental_update, step_size=0.001)
-    yield Operation("EMA", "G", 1.0, ready(average, state.generator.params, state.ema))
+        yield Operation("Adam", name, 1.0, compiled_call(step, network))
+    update_ema = functools.partial(optax.incremental_update, step_size=0.001)
+    yield Operation(
+        "EMA", "G", 1.0, compiled_call(update_ema, state.generator.params, state.ema)
+    )
 
 
-def of_a_step(game: Gan, state: TrainState, n: int) -> Sequence[Operation]:
-    """All of them, n images a step."""
+def step_operations(
+    gan: GanDefinition, state: TrainState, n: int
+) -> Sequence[Operation]:
+    """All operations of a step of n images."""
     return [
-        *convolutions(game, n),
-        *skips(game, n),
-        *norms(game, n),
-        *resamplings(game, n),
-        *bookkeeping(game, state, n),
+        *convolutions(gan, n),
+        *skips(gan, n),
+        *norms(gan, n),
+        *resamplings(gan, n),
+        *updates(gan, state, n),
     ]

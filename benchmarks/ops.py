@@ -1,10 +1,10 @@
-"""Where the time of a training step goes, and how near each part is to the core's peak.
+"""CPU time of each operation of a training step, compared with the core's peak.
 
     python -m benchmarks.ops --out=docs/performance.md
 
-One core, CPU time; Linux only. The page gets the tables; the figures, as JSON, and a
-drawing of them are written beside it. An operation by itself writes out what a step
-would hand on in cache, so shares are what it takes at most.
+Runs on one core; Linux only. The tables are written into the page, the results as JSON
+and a drawing of them into its folder. A single operation writes its result to memory,
+which a step would keep in cache, so the times are upper bounds.
 """
 
 import contextlib
@@ -23,49 +23,52 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from benchmarks import bars, operations, pages, timing
-from benchmarks.rivals.published import CLASS_NAMES, measured, rules_of
-from cxr_gan import gan, parallel
-from cxr_gan.models import backend, convolution, winograd
-from cxr_gan.state import TrainState, create_state
+from benchmarks.baselines.published import CLASS_NAMES, benchmark_config, settings_of
+from cxr_gan import config as configs
+from cxr_gan.models.cpu import convolution, winograd
+from cxr_gan.runtime import cpu
+from cxr_gan.training import data_parallel
+from cxr_gan.training.gan import GanDefinition, build_gan
+from cxr_gan.training.train_state import TrainState, create_train_state
 
 MARK = "operations"
 RESOLUTIONS = (64, 128, 256)
-Figures = dict[str, Any]
+Results = dict[str, Any]
 
 
-def shapes(config: ConfigDict) -> tuple[gan.Gan, TrainState]:
-    """A game, and the shapes of its state."""
-    game = gan.build(config, CLASS_NAMES)
-    create = functools.partial(create_state, game)
-    return game, jax.eval_shape(create, jax.random.key(0))
+def shapes(config: ConfigDict) -> tuple[GanDefinition, TrainState]:
+    """The GAN of a configuration, and the shapes of its training state."""
+    gan = build_gan(configs.freeze(config), CLASS_NAMES)
+    create = functools.partial(create_train_state, gan)
+    return gan, jax.eval_shape(create, jax.random.key(0))
 
 
-def whole_step(config: ConfigDict, rounds: int) -> float:
-    """CPU seconds of a training step, a share of the R1 penalty included."""
-    from benchmarks.rivals.ours import Ours  # which imports all of a run
+def step_seconds(config: ConfigDict, rounds: int) -> float:
+    """CPU seconds of a training step, averaged over an interval of R1 penalties."""
+    from benchmarks.baselines.ours import Ours  # slow import
 
-    contestant = Ours(config, *rules_of(config).batch())
-    turn = config.loss.r1_every
-    return timing.timed(functools.partial(contestant.play, turn), rounds) / turn
+    ours = Ours(config, *settings_of(config).batch())
+    steps = config.loss.r1_interval
+    return timing.cpu_seconds(functools.partial(ours.train, steps), rounds) / steps
 
 
-def measure(config: ConfigDict, rounds: int) -> Figures:
-    """All operations of a step of this batch, the step itself, and the peak."""
-    game, shaped = shapes(config)
-    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shaped)
-    every = operations.of_a_step(game, state, config.batch_size)
+def measure(config: ConfigDict, rounds: int) -> Results:
+    """Times all operations of a step, the step itself, and the peak."""
+    gan, state_shapes = shapes(config)
+    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state_shapes)
+    step_operations = operations.step_operations(gan, state, config.batch_size)
     peak = timing.peak()
     rows = []
-    for operation in tqdm.tqdm(every, "operations", disable=None):
+    for operation in tqdm.tqdm(step_operations, "operations", disable=None):
         rows.append(
             {
                 "kind": operation.kind,
                 "name": operation.name,
                 "per_step": operation.per_step,
                 "flops": operation.flops,
-                "seconds": timing.timed(operation.run, rounds),
+                "seconds": timing.cpu_seconds(operation.run, rounds),
                 "others": {
-                    name: timing.timed(run, rounds)
+                    name: timing.cpu_seconds(run, rounds)
                     for name, run in operation.others.items()
                 },
             }
@@ -73,70 +76,72 @@ def measure(config: ConfigDict, rounds: int) -> Figures:
     return {
         "about": pages.circumstances(["jax"]),
         "batch": config.batch_size,
-        "peak": peak.flops / timing.timed(peak.run, rounds),
-        "step": whole_step(config, rounds),
+        "peak": peak.flops / timing.cpu_seconds(peak.run, rounds),
+        "step": step_seconds(config, rounds),
         "operations": rows,
     }
 
 
 @contextlib.contextmanager
-def plainly() -> Iterator[None]:
-    """Convolutions are counted as the networks ask for them.
+def plain_convolutions() -> Iterator[None]:
+    """Replaces the CPU kernels, so XLA counts the operations of plain convolutions.
 
-    XLA counts a loop's body once, so weights learn in one go within, and nothing is cut
-    into tiles; nor do channels of zeros count.
+    XLA counts the body of a loop once; within this context, weight gradients are
+    computed without a loop, Winograd's algorithm is off, and channels are not padded.
     """
     with (
-        mock.patch.object(winograd, "LEAST", {}),
-        mock.patch.object(convolution, "SLENDER", 0),
-        mock.patch.object(convolution, "_at_once", lambda x, _: len(x)),
+        mock.patch.object(winograd, "THRESHOLDS", {}),
+        mock.patch.object(convolution, "FEW_CHANNELS", 0),
+        mock.patch.object(
+            convolution, "_weight_gradient_chunk_size", lambda x, _: len(x)
+        ),
     ):
         yield
 
 
 def cost(config: ConfigDict) -> dict[str, float]:
-    """What XLA counts in a compiled step, per image of the batch.
+    """XLA's count of FLOPs and bytes of a compiled step, per image of the batch.
 
-    Of a branch XLA counts the dearer side, so a step with R1 and one without are
-    counted apart.
+    XLA counts the more expensive side of a branch, so a step with R1 and a step without
+    are counted separately.
     """
     counted = {}
     for weight in (config.loss.r1_weight, 0.0):
-        asked = config.copy_and_resolve_references()
-        asked.loss.r1_weight = weight
-        game, state = shapes(asked)
-        with plainly():
-            step = parallel.compile_step(game, state, config.batch_size)
+        changed = config.copy_and_resolve_references()
+        changed.loss.r1_weight = weight
+        gan, state = shapes(changed)
+        with plain_convolutions():
+            step = data_parallel.compile_step(gan, state, config.batch_size)
         counted[bool(weight)] = step.cost_analysis()
-    every = config.loss.r1_every
+    interval = config.loss.r1_interval
     return {
-        key: (counted[True][key] + (every - 1) * counted[False][key])
-        / (every * config.batch_size)
+        key: (counted[True][key] + (interval - 1) * counted[False][key])
+        / (interval * config.batch_size)
         for key in ("flops", "bytes accessed")
     }
 
 
 def ms(seconds: float) -> str:
-    """Three digits."""
+    """Milliseconds with three significant digits."""
     return f"{1e3 * seconds:.3g}"
 
 
 def per_second(flops: float, seconds: float) -> str:
-    """GFLOP/s."""
+    """A speed in GFLOP/s."""
     return f"{flops / seconds / 1e9:.0f}"
 
 
-def convolution_table(figures: Figures) -> str:
-    """GFLOP/s of each convolution, ours beside the other ways to do it."""
-    named: dict[str, list[dict[str, Any]]] = {}
-    for row in figures["operations"]:
-        if row["kind"] in operations.WAYS:
-            named.setdefault(row["name"], []).append(row)
-    first = next(iter(named.values()))
+def convolution_table(results: Results) -> str:
+    """GFLOP/s of each convolution, in the library and in other implementations."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for row in results["operations"]:
+        if row["kind"] in operations.CONVOLUTION_PASSES:
+            by_name.setdefault(row["name"], []).append(row)
+    first = next(iter(by_name.values()))
     head = [
-        f"{row['kind'].removeprefix('convolutions, ')}: {way}"
+        f"{row['kind'].removeprefix('convolutions, ')}: {implementation}"
         for row in first
-        for way in ("ours", *row["others"])
+        for implementation in ("ours", *row["others"])
     ]
     rows = [
         [
@@ -147,35 +152,35 @@ def convolution_table(figures: Figures) -> str:
                 for seconds in (row["seconds"], *row["others"].values())
             ),
         ]
-        for name, kinds in named.items()
+        for name, kinds in by_name.items()
     ]
     return pages.table(["GFLOP/s", *head], rows)
 
 
-def kinds(figures: Figures) -> dict[str, tuple[float, float]]:
-    """Seconds a step of each kind of operation: at the peak, and as measured."""
-    found: dict[str, tuple[float, float]] = {}
-    for row in figures["operations"]:
-        least, taken = found.get(row["kind"], (0.0, 0.0))
-        often = row["per_step"]
-        found[row["kind"]] = (
-            least + often * row["flops"] / figures["peak"],
-            taken + often * row["seconds"],
+def kinds(results: Results) -> dict[str, tuple[float, float]]:
+    """Seconds per step of each kind of operation: at the peak, and measured."""
+    sums: dict[str, tuple[float, float]] = {}
+    for row in results["operations"]:
+        at_peak, measured_seconds = sums.get(row["kind"], (0.0, 0.0))
+        calls = row["per_step"]
+        sums[row["kind"]] = (
+            at_peak + calls * row["flops"] / results["peak"],
+            measured_seconds + calls * row["seconds"],
         )
-    return found
+    return sums
 
 
-def share_table(figures: Figures) -> str:
-    """Milliseconds and share of a step of each kind of operation."""
-    step, rows = figures["step"], []
-    for kind, (least, taken) in kinds(figures).items():
-        rows.append([kind, ms(taken), ms(least), f"{100 * taken / step:.0f} %"])
+def share_table(results: Results) -> str:
+    """Milliseconds per step, and fraction of the step, of each kind of operation."""
+    step, rows = results["step"], []
+    for kind, (at_peak, seconds) in kinds(results).items():
+        rows.append([kind, ms(seconds), ms(at_peak), f"{100 * seconds / step:.0f} %"])
     head = ["", "ms a step", "ms at the peak", "share of a step"]
     return pages.table([*head], [*rows, ["a whole step", ms(step), "", "100 %"]])
 
 
 def cost_table(costs: dict[str, dict[str, float]]) -> str:
-    """{resolution: per image}."""
+    """Table of {resolution: cost per image}."""
     rows = [
         [f"{size} px", f"{c['flops'] / 1e9:.2f}", f"{c['bytes accessed'] / 1e6:.0f}"]
         for size, c in costs.items()
@@ -183,75 +188,77 @@ def cost_table(costs: dict[str, dict[str, float]]) -> str:
     return pages.table(["", "GFLOP an image", "MB read and written an image"], rows)
 
 
-def figure(figures: Figures) -> str:
-    """SVG: every operation of a step, the one that leaves most on the table first."""
+def figure(results: Results) -> str:
+    """SVG: every operation of a step, that with the most time above the peak first."""
     rows = [
         (
             f"{row['name']}, {row['kind'].removeprefix('convolutions, ')}",
-            1e3 * row["per_step"] * row["flops"] / figures["peak"],
+            1e3 * row["per_step"] * row["flops"] / results["peak"],
             1e3 * row["per_step"] * row["seconds"],
         )
-        for row in figures["operations"]
+        for row in results["operations"]
     ]
     rows.sort(key=lambda row: row[1] - row[2])
-    title = f"A step of {figures['batch']} images: at the core's peak, and beyond"
+    title = f"A step of {results['batch']} images: at the core's peak, and beyond"
     return bars.draw(rows, title, "ms")
 
 
 def picture_of(page: pathlib.Path) -> pathlib.Path:
-    """Where the drawing of a page is kept: PAGE.operations.svg beside it."""
+    """The file of a page's drawing: PAGE.operations.svg in the same folder."""
     return page.with_name(f"{page.stem}.{MARK}.svg")
 
 
-def text(figures: Figures, picture: str) -> str:
-    """Markdown; `picture` is the name of the drawing beside the page."""
-    about = ", ".join(f"{k} {v}" for k, v in figures["about"].items())
+def text(results: Results, picture: str) -> str:
+    """The results as Markdown; `picture` is the file name of the drawing."""
+    about = ", ".join(f"{k} {v}" for k, v in results["about"].items())
     return "\n".join(
         [
-            f"Batch {figures['batch']}, one core; {about}. A product of two large "
-            f"matrices reaches {figures['peak'] / 1e9:.0f} GFLOP/s.\n",
-            share_table(figures),
+            f"Batch {results['batch']}, one core; {about}. A product of two large "
+            f"matrices reaches {results['peak'] / 1e9:.0f} GFLOP/s.\n",
+            share_table(results),
             f"![Operations of a step]({picture})\n",
-            convolution_table(figures),
+            convolution_table(results),
             "Of a whole step, as XLA counts, R1 in one of eight steps included:\n",
-            cost_table(figures["costs"]),
+            cost_table(results["costs"]),
         ]
     )
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
-    """The command."""
+    """Measures and writes the page; returns the exit code."""
     if len(argv) > 1:
-        raise app.UsageError(f"{argv[1]!r} is no flag; see --help")
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; see --help")
     out = pathlib.Path(values.out)
-    config = measured(values.batch)
-    group = rules_of(config).group
+    config = benchmark_config(values.batch)
+    group_size = settings_of(config).group_size
     try:
         pages.earlier(out, MARK)
-        if values.batch % group:
-            raise ValueError(f"--batch={values.batch}: give a multiple of {group}")
+        if values.batch % group_size:
+            raise ValueError(f"--batch={values.batch}: give a multiple of {group_size}")
     except (ValueError, FileNotFoundError) as error:
         raise app.UsageError(str(error)) from error
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    backend.ask_compiler()  # as a training does
+    cpu.set_xla_cpu_flags()  # as cxr_gan.main does
     jax.config.update("jax_platforms", "cpu")
-    figures = measure(config, values.rounds)
-    figures["costs"] = {}
+    results = measure(config, values.rounds)
+    results["costs"] = {}
     for size in tqdm.tqdm(RESOLUTIONS, "counting", disable=None):
         config.resolution = size
-        figures["costs"][str(size)] = cost(config)
+        results["costs"][str(size)] = cost(config)
     picture = picture_of(out)
-    pages.keep(picture, figure(figures))
-    pages.write(out, figures, MARK, functools.partial(text, picture=picture.name))
+    pages.keep(picture, figure(results))
+    pages.write(out, results, MARK, functools.partial(text, picture=picture.name))
     print(f"wrote {out}, {pages.file_of(out, MARK)} and {picture}")
     return 0
 
 
 def cli() -> None:
-    """The command as typed in a terminal."""
-    flags.DEFINE_string("out", None, "Page with the marks, Markdown.")
-    flags.DEFINE_integer("batch", 16, "Images a step.", 8)
-    flags.DEFINE_integer("rounds", 5, "Of which the median is taken.", 3)
+    """Entry point of the command line."""
+    flags.DEFINE_string("out", None, "Markdown page with the marks.")
+    flags.DEFINE_integer("batch", 16, "Images per step.", 8)
+    flags.DEFINE_integer(
+        "rounds", 5, "Repetitions of each timing; the median is used.", 3
+    )
     flags.mark_flag_as_required("out")
     app.run(main)
 

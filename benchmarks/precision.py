@@ -1,7 +1,7 @@
-"""The same training in float32 and in bfloat16, side by side, by more than one seed.
+"""Compares the same training in float32 and in bfloat16, over several seeds.
 
-A part of benchmarks.scaling. Each training and its evaluation stand in a folder of
-their own, FOLDER/PRECISION-SEED; what is there is not done again.
+A part of benchmarks.scaling. Each training and its evaluation have their own folder,
+FOLDER/DTYPE-SEED. Existing results are not computed again.
 """
 
 import json
@@ -11,51 +11,51 @@ from typing import Any
 
 from benchmarks import pages
 from benchmarks.utility import run
-from cxr_gan.config import PRECISIONS
-from cxr_gan.evaluation.figures import HEADLINE, POOLED
+from cxr_gan.config import COMPUTE_DTYPES
+from cxr_gan.evaluation.results import HEADLINE, POOLED
 
-SEEDS = 3  # trainings in each precision
+SEEDS = 3  # trainings with each dtype
 DATASET, KIMG = "phantom:3000", 40.0
 TRAINING = ("--config=configs/quick.py", f"--config.total_kimg={KIMG}")
 REPORT = "report/report.json"
-FIGURES = {
+METRICS = {
     "FID, `cxr`": ("fid", "cxr", HEADLINE),
     "KID, `cxr`": ("kid", "cxr", HEADLINE),
     "recall, `cxr`": ("recall", "cxr", HEADLINE),
     "FID, `texture`": ("fid", "texture", HEADLINE),
-    "class given back by the judge": ("label_fidelity", "judge", "generated"),
-    "likeness (MS-SSIM) above real": ("ms_ssim", "pairs", "generated~A+B"),
+    "label accuracy": ("label_accuracy", "classifier", "generated"),
+    "MS-SSIM above real": ("ms_ssim", "pairs", "generated~A+B"),
 }
 
 
 def measure(folder: pathlib.Path, seeds: int) -> dict[str, Any]:
-    """Every figure of seeds 0, 1, .. in each precision, and of others that are there.
+    """Metrics of seeds 0, 1, ... with each dtype, and of other finished seeds.
 
     Raises:
         ChildProcessError: a training or an evaluation failed.
     """
     for seed in range(seeds):
-        for precision in PRECISIONS:
-            place = folder / f"{precision}-{seed}"
+        for dtype in COMPUTE_DTYPES:
+            place = folder / f"{dtype}-{seed}"
             if not (place / REPORT).exists():
-                train_and_evaluate(place, precision, seed)
+                train_and_evaluate(place, dtype, seed)
     found = {
-        precision: [
-            of_report(json.loads(told.read_text(encoding="utf-8"))["figures"])
-            for told in sorted(folder.glob(f"{precision}-*/{REPORT}"))
+        dtype: [
+            report_metrics(json.loads(report.read_text(encoding="utf-8"))["metrics"])
+            for report in sorted(folder.glob(f"{dtype}-*/{REPORT}"))
         ]
-        for precision in PRECISIONS
+        for dtype in COMPUTE_DTYPES
     }
     return {"about": pages.circumstances(["jax"]), "kimg": KIMG, "found": found}
 
 
-def train_and_evaluate(place: pathlib.Path, precision: str, seed: int) -> None:
-    """Both as typed in a terminal; an unfinished training goes on."""
+def train_and_evaluate(place: pathlib.Path, dtype: str, seed: int) -> None:
+    """Runs both command lines; an unfinished training continues."""
     run(
         "cxr_gan.main",
         *TRAINING,
         f"--config.dataset={DATASET}",
-        f"--config.precision={precision}",
+        f"--config.compute_dtype={dtype}",
         f"--config.seed={seed}",
         f"--workdir={place / 'run'}",
     )
@@ -67,14 +67,14 @@ def train_and_evaluate(place: pathlib.Path, precision: str, seed: int) -> None:
     )
 
 
-def of_report(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Of all classes together; where a figure is of single classes, their mean."""
+def report_metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """METRICS of the pooled classes, or the mean over classes if there is none."""
     found = {}
-    for name, asked in FIGURES.items():
+    for name, key in METRICS.items():
         groups = {
             row["group"]: row["value"]
             for row in rows
-            if (row["metric"], row["space"], row["sets"]) == asked
+            if (row["metric"], row["space"], row["sets"]) == key
         }
         pooled = groups.get(POOLED, statistics.fmean(groups.values()))
         found[name] = pooled
@@ -82,27 +82,30 @@ def of_report(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def overlap(one: list[float], other: list[float]) -> str:
-    """Whether some seeds of one lie between those of the other; from two seeds each."""
+    """Whether the ranges of the values overlap; needs two seeds or more of each."""
     if min(len(one), len(other)) < 2:
         return "too few seeds"
     return "no" if max(one) < min(other) or max(other) < min(one) else "yes"
 
 
-def text(figures: dict[str, Any]) -> str:
-    """Markdown."""
+def text(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
     rows = []
-    for name in FIGURES:
-        values = [[of[name] for of in figures["found"][kind]] for kind in PRECISIONS]
-        told = [" ".join(f"{value:.3f}" for value in seeds) for seeds in values]
+    for name in METRICS:
+        values = [
+            [metrics[name] for metrics in results["found"][dtype]]
+            for dtype in COMPUTE_DTYPES
+        ]
+        each = [" ".join(f"{value:.3f}" for value in seeds) for seeds in values]
         means = [f"{statistics.fmean(seeds):.3f}" for seeds in values]
         rows.append(
             [
                 name,
-                *(f"{m} ({t})" for m, t in zip(means, told, strict=True)),
+                *(f"{m} ({e})" for m, e in zip(means, each, strict=True)),
                 overlap(*values),
             ]
         )
-    about = ", ".join(f"{k} {v}" for k, v in figures["about"].items())
+    about = ", ".join(f"{k} {v}" for k, v in results["about"].items())
     return (
-        f"{figures['kimg']:g} kimg each; mean (each seed); {about}.\n\n"
-    ) + pages.table(["", *PRECISIONS, "seeds overlap"], rows)
+        f"{results['kimg']:g} kimg per training; mean (each seed); {about}.\n\n"
+    ) + pages.table(["", *COMPUTE_DTYPES, "seeds overlap"], rows)

@@ -1,13 +1,13 @@
-r"""Puts evaluations of several generators side by side.
+r"""Tables that compare the evaluations of several generators.
 
     python -m benchmarks.quality --out=docs/quality.md \
       --report="cxr_gan=runs/report" --report="PyTorch recipe=runs/report_recipe" \
       --report="PCA-Gaussian=runs/report_gaussian" \
       --run=runs/kermany64_250 --recipe=runs/recipe --dataset=path/to/chest_xray
 
-Each report is a folder that `python -m cxr_gan.evaluate` wrote, of as many images and
-against the same real ones. The second table looks at run and recipe (that of
-`benchmarks/rivals/recipe.py`) as a run looks at itself while it trains.
+Each report is a folder that `python -m cxr_gan.evaluate` wrote, of equally many images
+and the same real ones. The second table compares --run with --recipe (the output of
+`benchmarks/baselines/recipe.py`) by the validation metrics of a training.
 """
 
 import json
@@ -21,17 +21,19 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks import curves, pages
-from cxr_gan import data, given, monitor
-from cxr_gan.evaluation.figures import HEADLINE, POOLED
+from cxr_gan import data
+from cxr_gan.evaluation import image_input
+from cxr_gan.evaluation.results import HEADLINE, POOLED
 from cxr_gan.evaluation.verdict import HIGHEST
+from cxr_gan.training import validation
 
 MARK = "quality"
-AT_ONCE = 0.1  # kimg; steps of different batches do not end together
+TOLERANCE = 0.1  # kimg; batch sizes differ, so steps end at different kimg
 Report = dict[str, Any]
 
 
 class Row(NamedTuple):
-    """A figure of a report, and how good a value is: the highest is the best."""
+    """A metric of a report; `goodness` of its value is highest for the best."""
 
     metric: str
     space: str
@@ -39,15 +41,15 @@ class Row(NamedTuple):
     goodness: Callable[[float], float]
 
 
-high, low = operator.pos, operator.neg  # goodness of what should be so
+high, low = operator.pos, operator.neg  # goodness where higher, lower is better
 
 
 def near_0(value: float) -> float:
-    """Goodness of what should be near 0."""
+    """Goodness where values near 0 are better."""
     return -abs(value)
 
 
-OF_ALL = {
+POOLED_ROWS = {
     f"{name}, {space}": Row(name.lower(), space, HEADLINE, goodness)
     for space in ("cxr", "texture")
     for name, goodness in (
@@ -59,158 +61,177 @@ OF_ALL = {
         ("coverage", high),
     )
 } | {
-    "class given back by the judge": Row("label_fidelity", "judge", "generated", high),
-    "nearer to training than 99 % of new patients, cxr": Row(
+    "label accuracy": Row("label_accuracy", "classifier", "generated", high),
+    "nearer to training than 99 % of val, cxr": Row(
         "below_first_percentile", "cxr", "generated~train", low
     ),
 }
-OF_CLASSES = {
-    "likeness (MS-SSIM) above A and B": Row(
-        "ms_ssim", "pairs", "generated~A+B", near_0
-    ),
+CLASS_ROWS = {
+    "MS-SSIM above real (A and B)": Row("ms_ssim", "pairs", "generated~A+B", near_0),
     "finest octave, dB": Row("power", HIGHEST, HEADLINE, near_0),
 }
 
 
-def reports_of(named: Sequence[str]) -> dict[str, Report]:
-    """NAME=FOLDER, several -> {name: report.json}.
+def read_reports(arguments: Sequence[str]) -> dict[str, Report]:
+    """Several NAME=FOLDER -> {name: report.json}.
 
     Raises:
-        ValueError: one is not so written, is no report, or of other real images or
-            another number of generated ones than the first.
-        OSError: it cannot be read.
+        ValueError: an argument has another form, is not a report, or is a report of
+            other real images or another number of generated ones than the first.
+        OSError: a report cannot be read.
     """
-    found: dict[str, Report] = {}
-    for one in named:
-        name, equals, folder = one.partition("=")
-        if not equals or not name or name in found:
-            raise ValueError(f"--report={one}: give NAME=FOLDER, each name once")
+    reports: dict[str, Report] = {}
+    for argument in arguments:
+        name, equals, folder = argument.partition("=")
+        if not equals or not name or name in reports:
+            raise ValueError(f"--report={argument}: give NAME=FOLDER, each name once")
         path = pathlib.Path(folder) / "report.json"
         try:
-            found[name] = json.loads(path.read_text(encoding="utf-8"))
-            same = world_of(found[name]) == world_of(next(iter(found.values())))
+            reports[name] = json.loads(path.read_text(encoding="utf-8"))
+            first = next(iter(reports.values()))
+            is_comparable = conditions(reports[name]) == conditions(first)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is no report ({error!r})") from error
-        if not same:
+            raise ValueError(f"{path} is not a report ({error!r})") from error
+        if not is_comparable:
             raise ValueError(
                 f"{path} is of other real images, or another number of generated ones, "
-                f"than {named[0]}; evaluate them alike"
+                f"than {arguments[0]}; evaluate both in the same way"
             )
-    return found
+    return reports
 
 
-def world_of(report: Report) -> tuple[Any, ...]:
-    """What must be the same for figures to compare."""
+def conditions(report: Report) -> tuple[Any, ...]:
+    """What must be equal in reports whose metrics are compared."""
     counts = report["images"]["counts"]
     identity = report["dataset"]["identity"]
     return identity, report["resolution"], report["seed"], counts, report["spaces"]
 
 
 def rows_of(reports: dict[str, Report]) -> list[dict[str, Any]]:
-    """[{"name", "best": [names], "values": {name: [value, low, high]}, "floor"}].
+    """Rows of the table: name, names of the best, estimates, real-data reference.
+
+    Estimates are {name of the report: [value, low, high]}.
 
     Raises:
-        ValueError: a report lacks a figure.
+        ValueError: a report lacks a metric.
     """
     classes = next(iter(reports.values()))["class_names"]
-    wanted = [(name, row, POOLED) for name, row in OF_ALL.items()]
-    for name, row in OF_CLASSES.items():
-        wanted += [(f"{name}, {group}", row, group) for group in classes]
+    required = [(name, row, POOLED) for name, row in POOLED_ROWS.items()]
+    for name, row in CLASS_ROWS.items():
+        required += [(f"{name}, {group}", row, group) for group in classes]
     rows = []
-    for name, row, group in wanted:
+    for name, row, group in required:
         values = {}
-        for author, report in reports.items():
-            told = figure_of(report, (row.metric, row.space, group, row.sets))
-            values[author] = [told["value"], told["low"], told["high"]]
-        good = {author: row.goodness(value[0]) for author, value in values.items()}
-        best = [author for author in good if good[author] == max(good.values())]
-        floor = told["floor"]["value"]
-        rows.append({"name": name, "best": best, "values": values, "floor": floor})
+        for model, report in reports.items():
+            metric = metric_of(report, (row.metric, row.space, group, row.sets))
+            values[model] = [metric["value"], metric["low"], metric["high"]]
+        goodness = {model: row.goodness(value[0]) for model, value in values.items()}
+        highest = max(goodness.values())
+        rows.append(
+            {
+                "name": name,
+                "best": [model for model in goodness if goodness[model] == highest],
+                "values": values,
+                "reference": metric["reference"]["value"],
+            }
+        )
     return rows
 
 
-def figure_of(report: Report, key: tuple[str, str, str, str]) -> dict[str, Any]:
-    """One figure of a report. Raises ValueError where it lacks it."""
-    for row in report["figures"]:
+def metric_of(report: Report, key: tuple[str, str, str, str]) -> dict[str, Any]:
+    """One row of a report. Raises ValueError if the report lacks it."""
+    for row in report["metrics"]:
         if (row["metric"], row["space"], row["group"], row["sets"]) == key:
             return row
-    raise ValueError(f"a report lacks {', '.join(key)}: evaluate those images anew")
+    raise ValueError(f"a report lacks {', '.join(key)}: evaluate its images again")
 
 
-def course(
+def training_course(
     run: pathlib.Path, recipe: pathlib.Path, dataset: data.Dataset
 ) -> list[dict[str, float]]:
-    """KID to val and minutes of both, wherever images of the recipe were kept.
+    """KID to val and minutes of both trainings, where the recipe saved images.
 
     Raises:
-        ValueError, OSError: the run did not look there, or a file is not there.
+        ValueError, OSError: the run was not validated there, or a file is missing.
     """
-    reference = monitor.reference_of(dataset)
+    reference = validation.make_reference(dataset)
     if reference is None:
         raise ValueError("val has too few images of a class")
     ours = dict(curves.points_of(run))
-    told = json.loads((recipe / "recipe.json").read_text(encoding="utf-8"))["course"]
+    text = (recipe / "recipe.json").read_text(encoding="utf-8")
     points = []
-    for kept, seconds in ((point["kimg"], point["cpu_seconds"]) for point in told):
-        kimg = min(ours, key=lambda look: abs(look - kept))
-        if abs(kimg - kept) > AT_ONCE:
-            raise ValueError(f"{run} did not look at val at {kept:g} kimg")
-        read = given.read(str(recipe / f"{kept:03.0f}.npz"))
-        labels = read.labels(dataset.class_names)
-        each = [np.flatnonzero(labels == c) for c in range(len(dataset.class_names))]
-        rows = np.concatenate([some[: monitor.PER_CLASS] for some in each])
-        figures = monitor.figures(reference, read.images[rows], labels[rows])
-        theirs = {"theirs": figures[monitor.BEST], "their minutes": seconds / 60}
-        own = {"ours": ours[kimg], "our minutes": minutes_of(run, kimg)}
-        points.append({"kimg": kimg, **own, **theirs})
+    for saved in json.loads(text)["course"]:
+        kimg = min(ours, key=lambda validated: abs(validated - saved["kimg"]))
+        if abs(kimg - saved["kimg"]) > TOLERANCE:
+            raise ValueError(f"{run} was not validated at {saved['kimg']:g} kimg")
+        images = image_input.read(str(recipe / f"{saved['kimg']:03.0f}.npz"))
+        labels = images.labels(dataset.class_names)
+        by_class = [
+            np.flatnonzero(labels == c) for c in range(len(dataset.class_names))
+        ]
+        rows = np.concatenate([own[: validation.IMAGES_PER_CLASS] for own in by_class])
+        metrics = validation.validation_metrics(
+            reference, images.images[rows], labels[rows]
+        )
+        points.append(
+            {
+                "kimg": kimg,
+                "ours": ours[kimg],
+                "our minutes": minutes_of(run, kimg),
+                "theirs": metrics[validation.BEST_METRIC],
+                "their minutes": saved["cpu_seconds"] / 60,
+            }
+        )
     return points
 
 
 def minutes_of(run: pathlib.Path, kimg: float) -> float:
-    """Of training until then, as metrics.jsonl tells its speed: by the wall."""
+    """Wall minutes of training until then, from the speeds in metrics.jsonl."""
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    seconds, before = 0.0, 0.0
+    seconds, last_kimg = 0.0, 0.0
     for line in map(json.loads, lines):
-        if "time/img_per_sec" in line and line["kimg"] <= kimg:
-            seconds += 1000 * (line["kimg"] - before) / line["time/img_per_sec"]
-            before = line["kimg"]
+        if "time/images_per_second" in line and line["kimg"] <= kimg:
+            seconds += (
+                1000 * (line["kimg"] - last_kimg) / line["time/images_per_second"]
+            )
+            last_kimg = line["kimg"]
     return seconds / 60
 
 
-def text(figures: dict[str, Any]) -> str:
-    """Markdown: both tables; the best of a row is bold."""
-    authors, rows = [*figures["verdicts"]], []
-    for row in figures["rows"]:
+def text(results: dict[str, Any]) -> str:
+    """Both tables as Markdown; the best value of a row is bold."""
+    models, rows = [*results["verdicts"]], []
+    for row in results["rows"]:
         cells = []
-        for author in authors:
-            value, least, most = row["values"][author]
-            mark = "**" * (author in row["best"])
-            cells.append(f"{mark}{value:.3g}{mark} ({least:.3g} to {most:.3g})")
-        rows.append([row["name"], *cells, f"{row['floor']:.3g}"])
-    rows.append(["verdict", *figures["verdicts"].values(), ""])
+        for model in models:
+            value, low_end, high_end = row["values"][model]
+            bold = "**" * (model in row["best"])
+            cells.append(f"{bold}{value:.3g}{bold} ({low_end:.3g} to {high_end:.3g})")
+        rows.append([row["name"], *cells, f"{row['reference']:.3g}"])
+    rows.append(["verdict", *results["verdicts"].values(), ""])
     head = ["kimg"]
-    for author in authors[:2]:
-        head += [f"{author}: KID to val", "minutes"]
+    for model in models[:2]:
+        head += [f"{model}: KID to val", "minutes"]
     points = [
         [
             f"{point['kimg']:g}",
             *(f"{point['ours']:.4f}", f"{point['our minutes']:.1f}"),
             *(f"{point['theirs']:.4f}", f"{point['their minutes']:.1f}"),
         ]
-        for point in figures["course"]
+        for point in results["course"]
     ]
-    both = pages.table(["", *authors, "floor: real images"], rows)
-    return f"{both}\n{pages.table(head, points)}"
+    comparison = pages.table(["", *models, "real-data reference"], rows)
+    return f"{comparison}\n{pages.table(head, points)}"
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
-    """The command."""
+    """Writes both tables; returns the exit code."""
     try:
         if argv[1:]:
-            raise ValueError(f"{argv[1]!r} is no flag; see --help")
+            raise ValueError(f"unexpected argument {argv[1]!r}; see --help")
         out = pathlib.Path(values.out)
         pages.earlier(out, MARK)
-        reports = reports_of(values.report)
+        reports = read_reports(values.report)
         size = next(iter(reports.values()))["resolution"]
         dataset = data.load(values.dataset, size, split_seed=0)
         verdicts = {
@@ -218,12 +239,12 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
             for name, report in reports.items()
         }
         run, recipe = pathlib.Path(values.run), pathlib.Path(values.recipe)
-        figures = {
+        results = {
             "rows": rows_of(reports),
             "verdicts": verdicts,
-            "course": course(run, recipe, dataset),
+            "course": training_course(run, recipe, dataset),
         }
-        pages.write(out, figures, MARK, text)
+        pages.write(out, results, MARK, text)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -232,18 +253,25 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """In a function, so that tests can give their own."""
+    """A function, so that tests can define the flags on their own FlagValues."""
     own: dict[str, Any] = {"flag_values": values}
-    flags.DEFINE_multi_string("report", None, "NAME=FOLDER; ours, theirs, ..", **own)
-    flags.DEFINE_string("run", None, "Workdir of our training.", **own)
-    flags.DEFINE_string("recipe", None, "What the recipe wrote.", **own)
-    flags.DEFINE_string("dataset", None, "Real images, as config.dataset.", **own)
-    flags.DEFINE_string("out", None, "Page with the marks, Markdown.", **own)
+    flags.DEFINE_multi_string(
+        "report",
+        None,
+        "NAME=FOLDER; first that of --run, then that of --recipe.",
+        **own,
+    )
+    flags.DEFINE_string("run", None, "Workdir of a run of cxr_gan.", **own)
+    flags.DEFINE_string("recipe", None, "Folder that the recipe wrote.", **own)
+    flags.DEFINE_string(
+        "dataset", None, "Real images, written as config.dataset.", **own
+    )
+    flags.DEFINE_string("out", None, "Markdown page with the marks.", **own)
     flags.mark_flags_as_required(["report", "run", "recipe", "dataset", "out"], **own)
 
 
 def cli() -> None:
-    """The command as typed in a terminal."""
+    """Entry point of the command line."""
     define_flags()
     logging.set_verbosity(logging.WARNING)
     app.run(main)

@@ -1,17 +1,19 @@
-"""How fast cxr_gan trains and samples, beside the same networks written elsewhere.
+"""Training and sampling speed, compared with the same networks in other libraries.
 
     pip install -e ".[bench]"
     python -m benchmarks.speed --out=docs/performance.md
 
-Everyone plays in turn, A B A B, each in a process of its own on the same cores. A turn
-is as many steps as there are between two R1 penalties. The page gets the tables, a JSON
-file beside it all turns; contests that are not asked for stay as they are:
+All programs are timed in interleaved runs, A B A B, each in its own process on the same
+cores. A run is r1_interval training steps, one of which has the R1 penalty; the tables
+call it a turn. The tables are written into the page, and the timings of all runs into a
+JSON file in the same folder. A comparison is one table: a resolution, batch size and
+number of cores. Comparisons that a call does not run keep their results:
 
     python -m benchmarks.speed --out=docs/performance.md --batch=16 --cores=1
 
---resolution=128 is a contest of larger images.
+--resolution=128 compares larger images.
 
---quick takes one contest of few turns, with PyTorch where it is installed, and prints.
+--quick prints one comparison of few runs, with PyTorch if it is installed.
 """
 
 import itertools
@@ -25,129 +27,130 @@ import tqdm
 from absl import app, flags
 
 from benchmarks import pages, standings
-from benchmarks.contest import Contest
-from benchmarks.rivals import OURS, RIVALS
+from benchmarks.baselines import BASELINES, OURS
+from benchmarks.contest import Comparison
 
 MARK = "speed"
 LIBRARIES = {"jax": "jax", "torch": "torch", "keras": "tensorflow-cpu"}
 
 
-def contests(values: flags.FlagValues) -> dict[str, Contest]:
-    """Those asked for, by the name they have in the JSON file.
+def comparisons(values: flags.FlagValues) -> dict[str, Comparison]:
+    """The comparisons of these flags, by their name in the JSON file.
 
     Raises:
-        ValueError: a core, a library or a contestant is not there.
+        ValueError: too few cores, a missing library, or an invalid batch size.
     """
-    from benchmarks.rivals import published
+    from benchmarks.baselines import published
     from cxr_gan import config as configs
 
-    names = tuple(values.rival) if values.rival else tuple(RIVALS)
+    names = tuple(values.rival) if values.rival else tuple(BASELINES)
     if values.quick and not values.rival:
-        names = tuple(n for n in (OURS, "PyTorch") if RIVALS[n].installed)
+        names = tuple(n for n in (OURS, "PyTorch") if BASELINES[n].installed)
     if not hasattr(os, "sched_setaffinity"):
-        raise ValueError(
-            "processes can be pinned to cores on Linux alone; run it there"
-        )
+        raise ValueError("processes can only be pinned to cores on Linux; run it there")
     for name in names:
-        if not RIVALS[name].installed:
+        if not BASELINES[name].installed:
             raise ValueError(
-                f"{name} needs {RIVALS[name].needs}, which is not installed: "
+                f"{name} needs {BASELINES[name].needs}, which is not installed: "
                 "pip install -e '.[bench]', or leave it out with --rival"
             )
-    own = sorted(os.sched_getaffinity(0))
+    cpus = sorted(os.sched_getaffinity(0))
     default = configs.published()
     quick = [(default.resolution, 1, default.batch_size)]
-    wanted = itertools.product(values.resolution, values.cores, values.batch)
-    asked = {}
-    for resolution, cores, batch in quick if values.quick else wanted:
-        rules = published.rules_of(published.measured(batch, resolution))
-        if cores > len(own):
-            raise ValueError(f"--cores={cores}: this process may use {len(own)}")
-        if batch % (rules.group * cores):
+    requested = itertools.product(values.resolution, values.cores, values.batch)
+    selected = {}
+    for resolution, cores, batch in quick if values.quick else requested:
+        config = published.benchmark_config(batch, resolution)
+        settings = published.settings_of(config)
+        if cores > len(cpus):
+            raise ValueError(f"--cores={cores}: this process may use {len(cpus)}")
+        if batch % (settings.group_size * cores):
             raise ValueError(
                 f"--batch={batch} on {cores} cores: give a multiple of "
-                f"{rules.group * cores}, whole groups of {rules.group} on each core"
+                f"{settings.group_size * cores}, so each core gets complete groups of "
+                f"{settings.group_size}"
             )
-        there = (n for n in names if RIVALS[n].plays(resolution, cores))
+        usable = (n for n in names if BASELINES[n].supports(resolution, cores))
         title = f"{resolution} px, batch {batch}, {cores} core{'s' * (cores > 1)}"
-        asked[title] = Contest(
-            names=tuple(there),
-            rules=rules,
-            cores=tuple(own[:cores]),
-            rounds=3 if values.quick else values.rounds,
+        selected[title] = Comparison(
+            names=tuple(usable),
+            settings=settings,
+            cores=tuple(cpus[:cores]),
+            repeats=3 if values.quick else values.rounds,
             sampling=batch == default.batch_size and not values.quick,
         )
-    return asked
+    return selected
 
 
-def hold(asked: dict[str, Contest]) -> Iterator[dict[str, Any]]:
-    """Holds them one after the other; after each, what has come of them so far."""
-    held: dict[str, Any] = {}
-    with tqdm.tqdm(total=sum(c.work for c in asked.values()), disable=None) as bar:
-        for name, contest in asked.items():
+def run(selected: dict[str, Comparison]) -> Iterator[dict[str, Any]]:
+    """Runs comparisons one after the other; yields all results so far after each."""
+    results: dict[str, Any] = {}
+    with tqdm.tqdm(total=sum(c.work for c in selected.values()), disable=None) as bar:
+        for name, comparison in selected.items():
 
             def done(what: str, name: str = name) -> None:
                 bar.set_description(f"{name}: {what}")
                 bar.update()
 
-            needs = {RIVALS[rival].needs for rival in contest.names}
-            held[name] = {
+            needs = {BASELINES[program].needs for program in comparison.names}
+            results[name] = {
                 "about": pages.circumstances([LIBRARIES[n] for n in sorted(needs)]),
-                "images": contest.rules.r1_every * contest.rules.batch_size,
-                "found": contest.hold(done),
+                "images": comparison.settings.r1_interval
+                * comparison.settings.batch_size,
+                "found": comparison.run(done),
             }
-            yield held
+            yield results
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
-    """The command."""
+    """Runs the comparisons; returns the exit code."""
     if len(argv) > 1:
-        raise app.UsageError(f"{argv[1]!r} is no flag; see --help")
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; see --help")
     if bool(values.out) == values.quick:
         raise app.UsageError(
-            "give a page to write to, --out=docs/performance.md, or else --quick"
+            "give either a page to write to, --out=docs/performance.md, or --quick"
         )
     try:
         out = pathlib.Path(values.out) if values.out else None
         earlier = pages.earlier(out, MARK) if out else {}
-        asked = contests(values)
+        selected = comparisons(values)
     except (ValueError, FileNotFoundError) as error:
         raise app.UsageError(str(error)) from error
-    for held in hold(asked):
+    for results in run(selected):
         if out:
-            pages.write(out, {**earlier, **held}, MARK, standings.text)
+            pages.write(out, {**earlier, **results}, MARK, standings.text)
             print(f"wrote {out} and {pages.file_of(out, MARK)}")
         else:
-            print(standings.text(held))
+            print(standings.text(results))
     return 0
 
 
 def define(values: flags.FlagValues = flags.FLAGS) -> None:
-    """The flags of the command."""
-    kept = {"flag_values": values}
-    flags.DEFINE_string("out", None, "Page; figures beside it, JSON.", **kept)
+    """Defines the flags."""
+    own = {"flag_values": values}
+    flags.DEFINE_string("out", None, "Page to write the tables into.", **own)
     flags.DEFINE_multi_integer(
-        "batch", [16, 64], "Images a step; may be repeated.", 1, **kept
+        "batch", [16, 64], "Images per step; may be repeated.", 1, **own
     )
     flags.DEFINE_multi_integer(
-        "resolution", [64], "Pixels a side; may be repeated.", 32, **kept
+        "resolution", [64], "Pixels per side; may be repeated.", 32, **own
     )
     flags.DEFINE_multi_integer(
-        "cores", [1, 2], "Cores everyone is pinned to; may be repeated.", 1, **kept
+        "cores", [1, 2], "Cores each program is pinned to; may be repeated.", 1, **own
     )
     flags.DEFINE_multi_enum(
         "rival",
         None,
-        list(RIVALS),
-        "Contestant; may be repeated. Default: all.",
-        **kept,
+        list(BASELINES),
+        "Program to compare; may be repeated. Default: all.",
+        **own,
     )
-    flags.DEFINE_integer("rounds", 5, "Turns of each contestant.", 5, **kept)
-    flags.DEFINE_bool("quick", False, "One small contest, to see it work.", **kept)
+    flags.DEFINE_integer("rounds", 5, "Interleaved runs of each program.", 5, **own)
+    flags.DEFINE_bool("quick", False, "Run one short comparison and print it.", **own)
 
 
 def cli() -> None:
-    """The command as typed in a terminal."""
+    """Entry point of the command line."""
     define()
     app.run(main)
 

@@ -1,4 +1,4 @@
-"""How the encoder of `benchmarks.encoder` is taught: heads, augmentation, loop."""
+"""Training of the encoder of `benchmarks.encoder`: heads, augmentation, loop."""
 
 from typing import Any
 
@@ -9,117 +9,130 @@ import optax
 import tqdm
 from flax import linen as nn
 
-from cxr_gan.metrics import disturb, encoder
-from cxr_gan.metrics.resize import resize, to_unit
+from cxr_gan.evaluation.metrics import augmentations, cxr_encoder
+from cxr_gan.evaluation.metrics.resize import resize, to_unit
 
 EPOCHS = 40
 BATCH = 48
-LEARNING_RATE = 2e-3  # of AdamW at its highest; rises for a twentieth of the run
-DECAY = 0.05  # of AdamW
-DRAWN = 16  # px, side of the image drawn again from the features
-DRAWN_WEIGHT = 2.0  # of its mean squared error, beside the cross-entropy
+LEARNING_RATE = 2e-3  # peak rate of AdamW; warm-up over the first 5 % of the steps
+DECAY = 0.05  # weight decay of AdamW
+RECONSTRUCTED = 16  # px, side of the image reconstructed from the features
+RECONSTRUCTED_WEIGHT = 2.0  # of its mean squared error; the cross-entropy has weight 1
 EXPOSURE_WEIGHT = 0.5  # of the mean squared error of the exposure
-SHIFT = 4  # px, up to which images are moved
-GAIN, OFFSET = 0.2, 0.08  # of exposures
-SOFTNESS = 0.8  # px, deviation of the Gaussian mixed in
-GRAIN = 0.03  # largest deviation of the noise added, of values in [0, 1]
+MAX_SHIFT = 4  # px, of the augmentation
+GAIN, OFFSET = 0.2, 0.08  # of the exposure augmentation
+BLUR_SIGMA = 0.8  # px, of the blur augmentation
+MAX_NOISE_SIGMA = 0.03  # of the noise augmentation, for values in [0, 1]
 
 
 class Heads(nn.Module):
-    """What the features must tell: class, image at 16 x 16 px, exposure."""
+    """Predictions from the features: class, image at 16 x 16 px, exposure."""
 
     num_classes: int
 
     @nn.compact
     def __call__(self, features: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """float32 [n, 64] -> logits [n, num_classes], [n, 16, 16, 1], [n, 2]."""
-        drawn = nn.Dense(DRAWN**2, name="drawn")(features)
+        image = nn.Dense(RECONSTRUCTED**2, name="drawn")(features)
         return (
             nn.Dense(self.num_classes, name="class")(features),
-            drawn.reshape(-1, DRAWN, DRAWN, 1),
+            image.reshape(-1, RECONSTRUCTED, RECONSTRUCTED, 1),
             nn.Dense(2, name="exposure")(features),
         )
 
 
-def disturbed(
+def augment(
     images: jax.Array, rng: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """uint8 [n, 64, 64, 1] -> what the network sees, and what it is to tell of it.
+    """uint8 [n, 64, 64, 1] -> the network's input, image target and exposure target.
 
-    The image to draw again, [n, 16, 16, 1], was moved but is otherwise clean, and in
-    units of its own spread; the exposure is that before blur and grain.
+    The image target [n, 16, 16, 1] is only shifted and is standardised; the exposure
+    target is taken before blur and noise.
     """
     rngs = jax.random.split(rng, 4)
-    moved = disturb.move(to_unit(images), rngs[0], SHIFT)
-    exposed = disturb.expose(moved, rngs[1], GAIN, OFFSET)
-    seen = disturb.soften(exposed, rngs[2], SOFTNESS)
-    seen = disturb.grain(seen, rngs[3], GRAIN)
-    return seen, coarse(moved), exposure(exposed)
+    shifted = augmentations.random_shift(to_unit(images), rngs[0], MAX_SHIFT)
+    exposed = augmentations.random_exposure(shifted, rngs[1], GAIN, OFFSET)
+    x = augmentations.random_blur(exposed, rngs[2], BLUR_SIGMA)
+    x = augmentations.random_noise(x, rngs[3], MAX_NOISE_SIGMA)
+    return x, coarse(shifted), exposure(exposed)
 
 
 def coarse(images: jax.Array) -> jax.Array:
-    """float32 [n, 64, 64, 1] -> [n, 16, 16, 1], each of mean 0 and deviation 1."""
-    small = resize(images, DRAWN)
+    """float32 [n, 64, 64, 1] -> [n, 16, 16, 1], each standardised."""
+    small = resize(images, RECONSTRUCTED)
     mean = small.mean((1, 2, 3), keepdims=True)
-    spread = small.std((1, 2, 3), keepdims=True)
-    return (small - mean) / (spread + 1e-3)
+    deviation = small.std((1, 2, 3), keepdims=True)
+    return (small - mean) / (deviation + 1e-3)
 
 
 def exposure(images: jax.Array) -> jax.Array:
-    """float32 [n, s, s, 1] -> [n, 2]: brightness and log contrast, both of order 1."""
-    mean, spread = images.mean((1, 2, 3)), images.std((1, 2, 3))
-    return jnp.stack([10 * (mean - 0.5), 5 * jnp.log(5 * spread + 1e-3)], 1)
+    """float32 [n, s, s, 1] -> [n, 2]: scaled brightness and log contrast."""
+    mean, deviation = images.mean((1, 2, 3)), images.std((1, 2, 3))
+    return jnp.stack([10 * (mean - 0.5), 5 * jnp.log(5 * deviation + 1e-3)], 1)
 
 
 def loss(
     params: Any, images: jax.Array, labels: jax.Array, rng: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Of uint8 [n, 64, 64, 1], int32 [n] -> the sum, and its three parts [3]."""
-    seen, clean, light = disturbed(images, rng)
-    read: Any = encoder.Encoder().apply({"params": params["encoder"]}, seen)
-    logits, drawn, lit = tell(params["heads"], read)
-    told = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-    errors = ((drawn - clean) ** 2).mean(), ((lit - light) ** 2).mean()
-    total = told + DRAWN_WEIGHT * errors[0] + EXPOSURE_WEIGHT * errors[1]
-    return total, jnp.stack([told, *errors])
+    """uint8 [n, 64, 64, 1], int32 [n] -> the weighted sum, and its three parts [3]."""
+    x, image_target, exposure_target = augment(images, rng)
+    features: Any = cxr_encoder.Encoder().apply({"params": params["encoder"]}, x)
+    logits, image, light = predict(params["heads"], features)
+    cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
+        logits, labels
+    ).mean()
+    errors = (
+        ((image - image_target) ** 2).mean(),
+        ((light - exposure_target) ** 2).mean(),
+    )
+    total = (
+        cross_entropy + RECONSTRUCTED_WEIGHT * errors[0] + EXPOSURE_WEIGHT * errors[1]
+    )
+    return total, jnp.stack([cross_entropy, *errors])
 
 
-def tell(heads: Any, features: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What the heads make of features [n, 64]."""
+def predict(heads: Any, features: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The predictions of the heads from features [n, 64]; see `Heads`."""
     num_classes = len(heads["class"]["bias"])
-    told: Any = Heads(num_classes).apply({"params": heads}, features)
-    return told
+    predictions: Any = Heads(num_classes).apply({"params": heads}, features)
+    return predictions
 
 
 def fit(images: np.ndarray, labels: np.ndarray, num_classes: int, seed: int) -> Any:
-    """uint8 [n, 64, 64, 1], int32 [n] -> weights {"encoder", "heads"}."""
-    rounds = len(images) // BATCH
-    total = EPOCHS * rounds
+    """Trains on uint8 [n, 64, 64, 1], int32 [n]; returns encoder and head params."""
+    batches = len(images) // BATCH
+    total = EPOCHS * batches
     rate = optax.warmup_cosine_decay_schedule(0, LEARNING_RATE, total // 20, total)
     optimizer = optax.adamw(rate, weight_decay=DECAY)
 
     @jax.jit
-    def step(params: Any, memory: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
+    def step(params: Any, opt_state: Any, batch: Any) -> tuple[Any, Any, jax.Array]:
         grads, parts = jax.grad(loss, has_aux=True)(params, *batch)
-        updates, memory = optimizer.update(grads, memory, params)
-        return optax.apply_updates(params, updates), memory, parts
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, parts
 
-    at_first, at_heads, steps = jax.random.split(jax.random.key(seed), 3)
-    blank, no_features = jnp.zeros((1, 64, 64, 1)), jnp.zeros((1, encoder.DIMENSION))
+    encoder_key, heads_key, step_key = jax.random.split(jax.random.key(seed), 3)
+    image, features = (
+        jnp.zeros((1, 64, 64, 1)),
+        jnp.zeros((1, cxr_encoder.DIMENSION)),
+    )
     params: Any = {
-        "encoder": encoder.Encoder().init(at_first, blank)["params"],
-        "heads": Heads(num_classes).init(at_heads, no_features)["params"],
+        "encoder": cxr_encoder.Encoder().init(encoder_key, image)["params"],
+        "heads": Heads(num_classes).init(heads_key, features)["params"],
     }
-    memory = optimizer.init(params)
+    opt_state = optimizer.init(params)
     rng = np.random.default_rng(seed)
     with tqdm.tqdm(total=total, desc="Training the encoder") as bar:
         for epoch in range(EPOCHS):
-            order = rng.permutation(len(images))[: rounds * BATCH]
-            for at, which in enumerate(order.reshape(rounds, BATCH)):
-                now = jax.random.fold_in(steps, epoch * rounds + at)
-                batch = images[which], labels[which], now
-                params, memory, parts = step(params, memory, batch)
+            order = rng.permutation(len(images))[: batches * BATCH]
+            for index, rows in enumerate(order.reshape(batches, BATCH)):
+                rng_key = jax.random.fold_in(step_key, epoch * batches + index)
+                batch = images[rows], labels[rows], rng_key
+                params, opt_state, parts = step(params, opt_state, batch)
                 bar.update()
-            told, drawn, lit = parts.tolist()
-            bar.set_postfix_str(f"class {told:.2f}, drawn {drawn:.2f}, lit {lit:.2f}")
+            cross_entropy, image_error, exposure_error = parts.tolist()
+            bar.set_postfix_str(
+                f"class {cross_entropy:.2f}, image {image_error:.2f}, "
+                f"exposure {exposure_error:.2f}"
+            )
     return params

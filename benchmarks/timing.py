@@ -1,4 +1,4 @@
-"""One operation by itself, and the CPU time it takes."""
+"""CPU time of single operations."""
 
 import dataclasses
 import statistics
@@ -9,49 +9,49 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-SECONDS = 0.1  # a round of one operation takes at least
+SECONDS = 0.1  # minimum duration of one repetition
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """Something to time: calls of `run`, which returns when it has been computed."""
+    """An operation to time; `run` returns when the result has been computed."""
 
-    kind: str  # what it is summed up under
+    kind: str  # group in which times are summed
     name: str
-    per_step: float  # calls a step
+    per_step: float  # calls per training step
     run: Callable[[], Any]
-    flops: float = 0.0  # multiplications and additions of a call; 0: not counted
+    flops: float = 0.0  # multiplications and additions per call; 0: not counted
     others: dict[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
 
 
-def timed(run: Callable[[], Any], rounds: int) -> float:
-    """CPU seconds of one call: the median of so many rounds."""
+def cpu_seconds(run: Callable[[], Any], rounds: int) -> float:
+    """CPU seconds of one call: the median of `rounds` repetitions of several calls."""
     run()
-    before = time.process_time()
+    start = time.process_time()
     run()
-    calls = max(1, round(SECONDS / max(time.process_time() - before, 1e-6)))
-    took = []
+    calls = max(1, round(SECONDS / max(time.process_time() - start, 1e-6)))
+    seconds = []
     for _ in range(rounds):
-        before = time.process_time()
+        start = time.process_time()
         for _ in range(calls):
             run()
-        took.append((time.process_time() - before) / calls)
-    return statistics.median(took)
+        seconds.append((time.process_time() - start) / calls)
+    return statistics.median(seconds)
 
 
-def ready(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    """A call of the compiled function, waited for."""
+def compiled_call(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """A call of the compiled function that waits for its result."""
     compiled = jax.jit(function)
     return lambda: jax.block_until_ready(compiled(*arguments))
 
 
 def noise(*shape: int) -> jax.Array:
-    """float32 of N(0, 1)."""
+    """Standard normal float32 values; the seed is the sum of the shape."""
     return jax.random.normal(jax.random.key(sum(shape)), shape)
 
 
 def peak() -> Operation:
-    """The core's float32 peak, as far as a product of two large matrices reaches it."""
+    """A product of two large matrices, which estimates the core's float32 peak."""
     size = 1024
     a, b = noise(size, size), noise(size, size)
-    return Operation("peak", "matmul", 0, ready(jnp.matmul, a, b), 2 * size**3)
+    return Operation("peak", "matmul", 0, compiled_call(jnp.matmul, a, b), 2 * size**3)

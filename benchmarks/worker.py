@@ -1,6 +1,6 @@
-"""One contestant in a process of its own, on its cores: the far end of `contest`.
+"""One program in its own process, pinned to its cores; started by `contest.Worker`.
 
-Reads orders from stdin and writes what they took to stdout, one JSON object a line.
+Reads commands from stdin and writes their timings to stdout, one JSON object per line.
 """
 
 import importlib
@@ -10,12 +10,12 @@ import resource
 import sys
 import time
 
-from benchmarks.rivals import RIVALS
-from benchmarks.rivals.rules import Contestant, Rules
+from benchmarks.baselines import BASELINES
+from benchmarks.baselines.settings import Baseline, Settings
 
 
 def clocks() -> tuple[float, float]:
-    """Seconds by the wall and of all CPUs, those of ended children included."""
+    """Wall seconds, and CPU seconds of this process and its ended children."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (
         time.monotonic(),
@@ -24,40 +24,44 @@ def clocks() -> tuple[float, float]:
 
 
 def since(wall: float, cpu: float) -> str:
-    """What has been taken since the clocks stood so, and the most memory so far."""
+    """Seconds since a reading of `clocks`, and the peak memory so far, as JSON."""
     now_wall, now_cpu = clocks()
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    took = {"wall": now_wall - wall, "cpu": now_cpu - cpu, "rss": kilobytes * 1024}
-    return json.dumps(took)
+    timing = {"wall": now_wall - wall, "cpu": now_cpu - cpu, "rss": kilobytes * 1024}
+    return json.dumps(timing)
 
 
-def obey(contestant: Contestant, order: dict[str, int]) -> None:
-    """Does {"play": rounds}, or {"sample": images a time, "times": n}."""
-    if "play" in order:
-        contestant.play(order["play"])
+def run(program: Baseline, command: dict[str, int]) -> None:
+    """Runs {"train": steps} or {"sample": images per call, "times": calls}."""
+    if "train" in command:
+        program.train(command["train"])
         return
-    for _ in range(order["times"]):
-        drawn = contestant.sample(order["sample"])
-        if len(drawn) != order["sample"]:
-            raise ValueError(f"{len(drawn)} images were drawn of {order['sample']}")
+    for _ in range(command["times"]):
+        images = program.sample(command["sample"])
+        if len(images) != command["sample"]:
+            raise ValueError(f"{len(images)} images generated, not {command['sample']}")
 
 
 def main() -> None:
-    """argv[1]: {"name", "rules", "cores": their numbers, "begun": by the wall}."""
-    asked = json.loads(sys.argv[1])
-    entry, rules = RIVALS[asked["name"]], Rules.from_json(asked["rules"])
-    cores = asked["cores"][: entry.cores]
+    """Builds the program, runs one step, then runs commands until stdin closes.
+
+    argv[1] is JSON: name, settings, numbers of the cores, wall time of the start.
+    """
+    arguments = json.loads(sys.argv[1])
+    entry = BASELINES[arguments["name"]]
+    settings = Settings.from_json(arguments["settings"])
+    cores = arguments["cores"][: entry.cores]
     os.sched_setaffinity(0, cores)
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever libraries print is no answer
-    module = importlib.import_module(f"benchmarks.rivals.{entry.module}")
-    contestant = module.build(rules, len(cores), **entry.options)
-    contestant.play(1)
-    print(since(asked["begun"], 0.0), file=answers)
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # so that output of libraries does not reach stdout
+    module = importlib.import_module(f"benchmarks.baselines.{entry.module}")
+    program = module.build(settings, len(cores), **entry.options)
+    program.train(1)
+    print(since(arguments["begun"], 0.0), file=replies)
     for line in sys.stdin:
         before = clocks()
-        obey(contestant, json.loads(line))
-        print(since(*before), file=answers)
+        run(program, json.loads(line))
+        print(since(*before), file=replies)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The published run at 256 x 256 pixels; the project's figures are of 64 x 64.
+"""The default configuration at 256 x 256 pixels; most reported results are at 64 x 64.
 
-python -m cxr_gan.main --config=configs/acgan_256.py --workdir=runs/acgan_256
+    python -m cxr_gan.main --config=configs/acgan_256.py --workdir=runs/acgan_256
 
-Four times the side is sixteen times the pixels. A D of the same judgement has a
-sixteenth of the slope in each, and the sum of squares, R1, is a sixteenth: so its
-weight is sixteen times the published one.
+Four times the side means sixteen times the pixels. For the same change of the score the
+gradient of D has a sixteenth of the size in each pixel, so the sum of squares, R1, is a
+sixteenth: its weight is multiplied by 16.
 """
 
 import pathlib
@@ -12,12 +12,12 @@ import runpy
 
 from ml_collections import ConfigDict
 
-PUBLISHED = pathlib.Path(__file__).with_name("acgan.py")
+DEFAULT = pathlib.Path(__file__).with_name("acgan.py")
 
 
 def get_config() -> ConfigDict:
-    """The published configuration, larger and longer."""
-    config = runpy.run_path(str(PUBLISHED))["get_config"]()
+    """The default configuration, larger and longer."""
+    config = runpy.run_path(str(DEFAULT))["get_config"]()
     config.resolution = 256
     config.loss.r1_weight *= 16
     config.total_kimg = 800.0

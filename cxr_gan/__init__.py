@@ -1,9 +1,9 @@
-"""Conditional GANs of chest radiographs, normal and pneumonia, in JAX.
+"""Conditional GANs for chest radiographs, normal and pneumonia, in JAX.
 
     params = cxr_gan.load("runs/acgan")
     images = cxr_gan.sample(params, labels, rng)  # float32 [n, s, s, 1] in [0, 1]
 
-JAX and Flax are imported when one of these names is first used.
+JAX and Flax are imported when `load`, `sample` or `GeneratorParams` is first used.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 from cxr_gan.version import __version__
 
 if TYPE_CHECKING:
-    from cxr_gan.sampling import GeneratorParams, load, sample
+    from cxr_gan.sampling.sampler import GeneratorParams, load, sample
 
 __all__ = ["GeneratorParams", "__version__", "load", "sample"]
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, fetched on first use (PEP 562)."""
+    """Imports a public name on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from cxr_gan import sampling
+    from cxr_gan.sampling import sampler
 
-    return getattr(sampling, name)
+    return getattr(sampler, name)
 
 
 def __dir__() -> list[str]:

@@ -1,74 +1,201 @@
-"""Every complaint about a configuration, said before anything is built."""
+"""The configuration of a training run: its types, and checks of its values.
 
+configs/acgan.py holds all keys, their defaults and their units. A configuration file
+and the command line give an ml_collections.ConfigDict; `check` validates it and
+`freeze` turns it into the dataclasses below, which the rest of the package reads.
+"""
+
+import dataclasses
 import difflib
-import importlib.util
-import inspect
+import functools
 import json
 import math
-import pathlib
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from cxr_gan.gan import DISCRIMINATORS, GENERATORS
-from cxr_gan.losses import ADVERSARIAL, CLASSES
+from cxr_gan.losses import ADVERSARIAL, CLASS_LOSSES
+from cxr_gan.models.registry import DISCRIMINATORS, GENERATORS
+from cxr_gan.runtime import config_files
 
-# A run may go on with other values of these; any other change makes it another run.
-FREE_TO_CHANGE = frozenset(
-    {
-        *("total_kimg", "max_minutes", "microbatches"),
-        *("report_kimg", "draw_kimg", "evaluate_kimg", "save_kimg"),
-        *("on_nan", "rollbacks"),
-    }
+COMPUTE_DTYPES = ("float32", "bfloat16")
+Rule = tuple[Callable[[Any], bool], str]  # whether a value passes; what to give instead
+
+
+def _key(passes: Callable[[Any], bool], advice: str) -> Any:
+    """A field of a configuration whose values must pass a rule."""
+    return dataclasses.field(metadata={"rule": (passes, advice)})
+
+
+def _one_of(names: Sequence[Any]) -> Any:
+    return _key(lambda x: x in names, "give one of " + ", ".join(map(str, names)))
+
+
+def _at_least(least: int, why: str = "") -> Any:
+    return _key(lambda x: x >= least, f"give {least} or more{why}")
+
+
+_positive = functools.partial(_key, lambda x: x > 0, "give a number above 0")
+_not_negative = functools.partial(_key, lambda x: x >= 0, "give 0 or more")
+_fraction = functools.partial(_key, lambda x: 0 <= x <= 1, "give a number from 0 to 1")
+_beta = functools.partial(
+    _key, lambda x: 0 <= x < 1, "give a number from 0 to below 1, as 0.99"
 )
-RESOLUTIONS = (32, 64, 128, 256, 512)
-PRECISIONS = ("float32", "bfloat16")
-ON_NAN = ("stop", "rollback")
 
 
-def shipped(name: str) -> pathlib.Path:
-    """The configuration file of that name that came with the package."""
-    package = pathlib.Path(__file__).parent
-    installed = package / "configs" / name
-    return installed if installed.exists() else package.parent / "configs" / name
+@dataclasses.dataclass(frozen=True)
+class DiscriminatorConfig:
+    """config.discriminator."""
+
+    name: str = _one_of([*DISCRIMINATORS])
+    features_at_32: int = _at_least(8)
+    max_features: int = _positive()
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorSettings:
+    """config.generator."""
+
+    name: str = _one_of([*GENERATORS])
+    features_at_32: int = _at_least(8)
+    max_features: int = _positive()
+    class_embedding_dim: int = _positive()
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassWeight:
+    """config.loss.class_weight: weights of the class loss in D's and in G's update."""
+
+    d: float = _not_negative()
+    g: float = _not_negative()
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """config.loss."""
+
+    class_weight: ClassWeight
+    adversarial: str = _one_of([*ADVERSARIAL])
+    class_loss: str = _one_of([*CLASS_LOSSES])
+    feature_matching_weight: float = _not_negative()
+    diversity_weight: float = _not_negative()
+    r1_weight: float = _not_negative()
+    r2_weight: float = _not_negative()
+    r1_interval: int = _positive()
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """config.augment: strengths of the policies, and whether they adapt."""
+
+    adaptive: bool
+    brightness: float = _key(lambda x: 0 <= x <= 2, "give a number from 0 to 2")
+    contrast: float = _fraction()
+    translation: float = _fraction()
+    cutout: float = _fraction()
+
+
+@dataclasses.dataclass(frozen=True)
+class BalanceConfig:
+    """config.balance; see training.gd_balance."""
+
+    enabled: bool
+    low: float
+    high: float
+    strength: float = _not_negative()
+    halflife_kimg: float = _positive()
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """config.optimizer_d and config.optimizer_g."""
+
+    learning_rate: float = _positive()
+    beta1: float = _beta()
+    beta2: float = _beta()
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A checked configuration; configs/acgan.py documents every key."""
+
+    generator: GeneratorSettings
+    discriminator: DiscriminatorConfig
+    loss: LossConfig
+    augment: AugmentConfig
+    balance: BalanceConfig
+    optimizer_d: OptimizerConfig
+    optimizer_g: OptimizerConfig
+    seed: int = _key(
+        lambda x: 0 <= x < 2**31, "give a whole number from 0 to 2147483647"
+    )
+    dataset: str = _key(
+        bool,
+        'give "phantom", a folder, an .npz file, "tfds:NAME" or "tfrecord:FOLDER"',
+    )
+    resolution: int = _one_of((32, 64, 128, 256, 512))
+    samples_per_class: tuple[int, ...] = _key(
+        lambda x: bool(x) and all(type(n) is int and n >= 0 for n in x),
+        "give whole numbers of 0 or more, as (100,) or (100, 0); 0 = all",
+    )
+    split_seed: int = _not_negative()
+    latent_size: int = _positive()
+    compute_dtype: str = _one_of(COMPUTE_DTYPES)
+    stddev_group_per_class: int = _at_least(2, ": D compares the images of a group")
+    lr_decay_fraction: float = _fraction()
+    checkerboard_ramp: float = _fraction()
+    ema_halflife_kimg: float = _positive()
+    ema_rampup: float = _positive()
+    batch_size: int = _positive()
+    total_kimg: float = _positive()
+    max_minutes: float = _not_negative()
+    log_kimg: float = _positive()
+    sample_kimg: float = _positive()
+    eval_kimg: float = _not_negative()
+    checkpoint_kimg: float = _positive()
+    on_nan: str = _one_of(("stop", "rollback"))
+    max_rollbacks: int = _not_negative()
+
+
+def _rules(kind: Any, prefix: str = "") -> Iterator[tuple[str, Rule]]:
+    """(dotted key, rule) of every field with a rule."""
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from _rules(hints[field.name], f"{prefix}{field.name}.")
+        elif "rule" in field.metadata:
+            yield prefix + field.name, field.metadata["rule"]
+
+
+RULES = dict(_rules(Config))
+# Keys of version 0.1 -> names since 0.2. All other keys keep their names.
+RENAMED_KEYS = {
+    "sharpen": "checkerboard_ramp",
+    "decay": "lr_decay_fraction",
+    "precision": "compute_dtype",
+    "group_per_class": "stddev_group_per_class",
+    "augment_by_lead": "augment.adaptive",
+    "generator.embedding": "generator.class_embedding_dim",
+    "loss.classes": "loss.class_loss",
+    "loss.class_weight_d": "loss.class_weight.d",
+    "loss.class_weight_g": "loss.class_weight.g",
+    "loss.feature_matching": "loss.feature_matching_weight",
+    "loss.sameness_weight": "loss.diversity_weight",
+    "loss.r1_every": "loss.r1_interval",
+    "report_kimg": "log_kimg",
+    "draw_kimg": "sample_kimg",
+    "evaluate_kimg": "eval_kimg",
+    "save_kimg": "checkpoint_kimg",
+    "rollbacks": "max_rollbacks",
+}
+REMOVED_KEYS = ("microbatches", "condition")  # since 0.2
 
 
 def published() -> ConfigDict:
-    """configs/acgan.py: the one place of defaults, and of which keys there are."""
-    return read(shipped("acgan.py"))
-
-
-def read(path: pathlib.Path, *words: str) -> ConfigDict:
-    """What get_config(*words) of a configuration file returns.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no configuration, or takes no words.
-    """
-    if not path.is_file():
-        known = sorted(file.name for file in shipped("acgan.py").parent.glob("*.py"))
-        raise FileNotFoundError(
-            f"{path}: no such configuration file; with cxr_gan came "
-            + ", ".join(f"configs/{name}" for name in known)
-        )
-    if path.suffix != ".py":
-        raise ValueError(f"{path} is no .py file; give one with a get_config()")
-    spec = importlib.util.spec_from_file_location("cxr_gan_config", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not callable(getattr(module, "get_config", None)):
-        raise ValueError(f"{path} has no get_config(); see configs/quick.py for one")
-    if words and not inspect.signature(module.get_config).parameters:
-        raise ValueError(f"{path} takes no {words[0]!r}; leave off what follows {path}")
-    config = module.get_config(*words)
-    if not isinstance(config, ConfigDict):
-        raise ValueError(
-            f"{path}: get_config() returns a {type(config).__name__}; return an "
-            "ml_collections.ConfigDict"
-        )
-    return config
+    """configs/acgan.py: the only place of defaults, and the list of all keys."""
+    return config_files.read(config_files.shipped("acgan.py"))
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
@@ -86,14 +213,36 @@ def _leaves(config: ConfigDict, prefix: str) -> Iterator[tuple[str, Any]]:
 
 def suggest(word: str, words: Sequence[str]) -> str:
     """'; did you mean X?' or '; there are: ...' for a word that is none of them."""
+    if RENAMED_KEYS.get(word) in words:
+        return f"; version 0.2 renamed it {RENAMED_KEYS[word]}"
+    if word in REMOVED_KEYS:
+        return "; version 0.2 removed it"
     close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
     return (
         f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(words)}"
     )
 
 
+def freeze(config: ConfigDict) -> Config:
+    """A checked configuration as nested frozen dataclasses."""
+    frozen: Config = _freeze(Config, config)
+    return frozen
+
+
+def _freeze(kind: Any, values: ConfigDict) -> Any:
+    hints = typing.get_type_hints(kind)
+    fields = {}
+    for key, value in values.items():
+        hint = hints[key]
+        if dataclasses.is_dataclass(hint):
+            fields[key] = _freeze(hint, value)
+        else:
+            fields[key] = float(value) if hint is float else value
+    return kind(**fields)
+
+
 def check(config: ConfigDict) -> None:
-    """Passes in silence, or raises ValueError naming every wrong key of a config."""
+    """Raises ValueError naming every wrong key and value of a configuration."""
     known, given = flatten(published()), flatten(config)
     wrong = [f"{k}: no such key{suggest(k, [*known])}" for k in given if k not in known]
     wrong += [
@@ -121,120 +270,14 @@ def check(config: ConfigDict) -> None:
         raise ValueError("the configuration is wrong:\n  " + "\n  ".join(wrong))
 
 
-def check_fit(config: ConfigDict, class_names: Sequence[str], devices: int) -> None:
-    """Whether a checked config suits the data's classes and the machine's devices.
-
-    Raises:
-        ValueError: naming what does not divide, and the nearest that would.
-    """
-    classes, wanted = len(class_names), config.samples_per_class
-    if len(wanted) not in (1, classes):
-        raise ValueError(
-            f"samples_per_class={wanted} names {len(wanted)} classes, the data has "
-            f"{classes} ({', '.join(class_names)}); give one number for all, as "
-            f"(100,), or {classes}"
-        )
-    share = config.group_per_class * classes * devices * config.microbatches
-    if config.batch_size % share:
-        nearest = max(share, round(config.batch_size / share) * share)
-        parts = f" in {config.microbatches} parts" if config.microbatches > 1 else ""
-        raise ValueError(
-            f"batch_size={config.batch_size} cannot give each of {devices} devices "
-            f"whole groups of {config.group_per_class} images of each of {classes} "
-            f"classes{parts}; use a multiple of {share}, as "
-            f"--config.batch_size={nearest}, or a smaller group_per_class"
-        )
-
-
-def to_json(config: ConfigDict) -> dict[str, Any]:
-    """The config as JSON would give it back: tuples are lists."""
-    return json.loads(json.dumps(config.to_dict()))
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """'key: old -> new' for each key that makes it another run; both from to_json."""
-    olds, news = (flatten(ConfigDict(c)) for c in (old, new))
-    return [
-        f"{key}: {olds.get(key, 'absent')!r} -> {news.get(key, 'absent')!r}"
-        for key in sorted(olds.keys() | news.keys())
-        if key not in FREE_TO_CHANGE and olds.get(key) != news.get(key)
-    ]
+def to_json(config: Config) -> dict[str, Any]:
+    """The configuration as JSON reads it back: tuples become lists."""
+    content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return content
 
 
 def _same_type(value: Any, published_value: Any) -> bool:
-    """A whole number passes for a float; a truth value for nothing but itself."""
+    """An int passes for a float; a bool only for a bool."""
     if type(published_value) is float:
         return type(value) in (int, float)
     return type(value) is type(published_value)
-
-
-Rule = tuple[Callable[[Any], bool], str]
-POSITIVE: Rule = (lambda x: x > 0, "give a number above 0")
-NOT_NEGATIVE: Rule = (lambda x: x >= 0, "give 0 or more")
-UNIT: Rule = (lambda x: 0 <= x <= 1, "give a number from 0 to 1")
-DECAY: Rule = (lambda x: 0 <= x < 1, "give a number from 0 to below 1, as 0.99")
-
-
-def _one_of(words: Sequence[Any]) -> Rule:
-    return (lambda x: x in words, "give one of " + ", ".join(map(str, words)))
-
-
-RULES: dict[str, Rule] = {
-    "seed": (lambda x: 0 <= x < 2**31, "give a whole number from 0 to 2147483647"),
-    "split_seed": NOT_NEGATIVE,
-    "dataset": (
-        bool,
-        'give "phantom", a folder, an .npz file, "tfds:NAME" or "tfrecord:FOLDER"',
-    ),
-    "resolution": _one_of(RESOLUTIONS),
-    "samples_per_class": (
-        lambda x: bool(x) and all(type(n) is int and n >= 0 for n in x),
-        "give whole numbers of 0 or more, as (100,) or (100, 0); 0 = all",
-    ),
-    "latent_size": POSITIVE,
-    "generator.name": _one_of([*GENERATORS]),
-    "generator.features_at_32": (lambda x: x >= 8, "give 8 or more"),
-    "generator.max_features": POSITIVE,
-    "generator.embedding": POSITIVE,
-    "discriminator.name": _one_of([*DISCRIMINATORS]),
-    "discriminator.features_at_32": (lambda x: x >= 8, "give 8 or more"),
-    "discriminator.max_features": POSITIVE,
-    "precision": _one_of(PRECISIONS),
-    "group_per_class": (lambda x: x >= 2, "give 2 or more: images are compared in it"),
-    "loss.adversarial": _one_of([*ADVERSARIAL]),
-    "loss.classes": _one_of([*CLASSES]),
-    "loss.class_weight_d": NOT_NEGATIVE,
-    "loss.class_weight_g": NOT_NEGATIVE,
-    "loss.feature_matching": NOT_NEGATIVE,
-    "loss.sameness_weight": NOT_NEGATIVE,
-    "loss.r1_weight": NOT_NEGATIVE,
-    "loss.r2_weight": NOT_NEGATIVE,
-    "loss.r1_every": POSITIVE,
-    "augment.brightness": (lambda x: 0 <= x <= 2, "give a number from 0 to 2"),
-    "augment.contrast": UNIT,
-    "augment.translation": UNIT,
-    "augment.cutout": UNIT,
-    "balance.strength": NOT_NEGATIVE,
-    "balance.halflife_kimg": POSITIVE,
-    "optimizer_d.learning_rate": POSITIVE,
-    "optimizer_d.beta1": DECAY,
-    "optimizer_d.beta2": DECAY,
-    "optimizer_g.learning_rate": POSITIVE,
-    "optimizer_g.beta1": DECAY,
-    "optimizer_g.beta2": DECAY,
-    "ema_halflife_kimg": POSITIVE,
-    "ema_rampup": POSITIVE,
-    "decay": UNIT,
-    "sharpen": UNIT,
-    "condition": UNIT,
-    "batch_size": POSITIVE,
-    "microbatches": POSITIVE,
-    "total_kimg": POSITIVE,
-    "max_minutes": NOT_NEGATIVE,
-    "report_kimg": POSITIVE,
-    "draw_kimg": POSITIVE,
-    "evaluate_kimg": NOT_NEGATIVE,
-    "save_kimg": POSITIVE,
-    "on_nan": _one_of(ON_NAN),
-    "rollbacks": NOT_NEGATIVE,
-}

@@ -1,13 +1,13 @@
-"""Compares generated images with real ones, and says what is wrong with them.
+"""Compares generated images with real images and reports faults.
 
     python -m cxr_gan.evaluate --model=runs/acgan --dataset=path/to/chest_xray --out=DIR
     python -m cxr_gan.evaluate --images=FOLDER --dataset=path/to/chest_xray --out=DIR
 
-DIR gets report.json, every figure with its interval and its floor, and report.html, one
-page that needs no network. The same images, flags and kind of machine write the same
-report.json. With --utility classifiers are taught on the images as well, which takes
-minutes. The exit code is 3 if images are copied (see --most_copied), 1 if something is
-wrong with what was given.
+Writes DIR/report.json, every metric with its 95 % interval and real-data reference, and
+DIR/report.html, a self-contained page. The same images and flags on the same kind of
+machine give the same report.json. With --utility, classifiers are also trained on the
+images, which takes minutes. Exit codes: 0 success, 1 invalid input, 3 images are copied
+(see --most_copied).
 """
 
 import dataclasses
@@ -21,147 +21,180 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from cxr_gan import data, evaluation, given, hosts, judges, page, terminal
-from cxr_gan.evaluation import utility
-from cxr_gan.evaluation.figures import POOLED
-from cxr_gan.evaluation.sides import Side
-from cxr_gan.metrics import features
-from cxr_gan.subject import Subject, labels_of, subject_of
+from cxr_gan import data
+from cxr_gan.evaluation import (
+    evaluator,
+    image_input,
+    image_sets,
+    label_classifier_cache,
+    utility,
+)
+from cxr_gan.evaluation.image_sets import ImageGroup
+from cxr_gan.evaluation.inputs import EvaluationInput, labels_of, open_input
+from cxr_gan.evaluation.metrics import feature_spaces
+from cxr_gan.evaluation.report import pictures, render, summary
+from cxr_gan.evaluation.results import POOLED
+from cxr_gan.runtime import multihost
+from cxr_gan.runtime.cli import new_output_folder, quiet_logging
 from cxr_gan.version import __version__
 
-COPIED = 3  # exit code
+EXIT_COPIED = 3  # exit code
 METHOD = (
-    "Real images are halved by patient: B is what generated images are compared with; "
-    "A stands in for a perfect generator, and its figures are the floors. A figure and "
-    "its floor are of equally many images, n. Intervals are of 95 %, from drawing "
-    "patients, not images; for distances half of them without replacement, since with "
-    "replacement copies arise and FID is biased upward. Where the data set is the "
-    "paediatric one the encoder `cxr` was taught on its half A, the judge of labels "
-    "on half B: read figures in `cxr` against B."
+    "The real training images are split by patient into halves A and B. Generated "
+    "images are compared with B. The real-data reference of a metric is its value for "
+    "A in place of the generated images, which a perfect generator would reach; a "
+    "metric and its reference use equally many images, n. The 95 % intervals resample "
+    "patients rather than images. Those of feature distances draw half of the patients "
+    "without replacement, because drawing with replacement duplicates images, which "
+    "biases FID upward. On the paediatric data set, the encoder `cxr` was trained on "
+    "half A and the label classifier on half B: use the comparisons with B for metrics "
+    "in `cxr`."
 )
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
-    """The command: flags -> check -> evaluate -> write. Returns the exit code."""
+    """Checks the flags, evaluates and writes both reports. Returns the exit code."""
     try:
         if argv[1:]:
-            raise ValueError(f"{argv[1]!r} is no flag; see --help")
-        out = terminal.empty_folder(values.out)
-        spaces = spaces_of(values.spaces)
-        subject = subject_of(
+            raise ValueError(
+                f"unexpected argument {argv[1]!r}; flags are written "
+                "--dataset=path/to/chest_xray; see --help"
+            )
+        out = new_output_folder(values.out)
+        spaces = open_spaces(values.spaces)
+        source = open_input(
             values.model, values.images, values.dataset, values.num, values.seed
         )
-        size = subject.images.shape[1]
-        dataset = data.load(values.dataset, size, split_seed=subject.split_seed)
-        labels = labels_of(subject, dataset)
-        seen = utility.training_set(dataset, subject.card) if values.utility else None
-        real = evaluation.divide(dataset)
-        judge = judges.judge_of(real.train, len(real.class_names))
-        findings = evaluation.evaluate(
-            subject.images, labels, real, spaces=spaces, judge=judge, seed=values.seed
+        size = source.images.shape[1]
+        dataset = data.load(values.dataset, size, split_seed=source.split_seed)
+        labels = labels_of(source, dataset)
+        train = None
+        if values.utility:
+            train = utility.training_set(dataset, source.provenance)
+        real = image_sets.split_reference(dataset)
+        classifier = label_classifier_cache.load_or_fit(
+            real.train, len(real.class_names)
         )
-        used = None
-        if seen is not None:
-            used = use(subject, labels, seen, real, values.seed)
-            figures = findings.figures | used.figures()
-            findings = dataclasses.replace(findings, figures=figures)
-        report = describe(subject, labels, dataset, real, findings, values)
-        if used is not None:
-            report["utility"] = used.report(real.class_names)
+        result = evaluator.evaluate(
+            source.images,
+            labels,
+            real,
+            spaces=spaces,
+            classifier=classifier,
+            seed=values.seed,
+        )
+        utility_result = None
+        if train is not None:
+            utility_result = evaluate_utility(source, labels, train, real, values.seed)
+            estimates = result.estimates | utility_result.estimates()
+            result = dataclasses.replace(result, estimates=estimates)
+        report = make_report(source, labels, dataset, real, result, values)
+        if utility_result is not None:
+            report["utility"] = utility_result.report(real.class_names)
         out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (out / "report.json").write_text(text, encoding="utf-8")
-        html = page.render(
-            report, page.pictures(subject.images, labels, real, findings)
-        )
+        html = render(report, pictures(source.images, labels, real, result))
         (out / "report.html").write_text(html, encoding="utf-8")
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(page.summary(report))
+    print(summary(report))
     print(f"wrote report.json and report.html to {out}")
     print(report["verdict"])
-    most = values.most_copied
-    if most is not None and evaluation.copied(findings.figures, most):
-        return COPIED
+    most_copied = values.most_copied
+    if most_copied is not None and evaluator.exceeds_copy_limit(
+        result.estimates, most_copied
+    ):
+        return EXIT_COPIED
     return 0
 
 
-def spaces_of(spec: str) -> list[features.FeatureSpace]:
-    """cxr,texture -> the spaces, each opened.
+def open_spaces(spec: str) -> list[feature_spaces.FeatureSpace]:
+    """The feature spaces named in a comma-separated list, such as "cxr,texture".
 
     Raises:
-        ValueError, FileNotFoundError, ImportError: as `features.space`; one is twice.
+        ValueError, FileNotFoundError, ImportError: as `feature_spaces.open_space`; a
+            name occurs twice.
     """
     names = [name.strip() for name in spec.split(",")]
     if len(set(names)) < len(names):
-        raise ValueError(f"--spaces={spec} names one twice")
-    return [features.space(name) for name in names]
+        raise ValueError(f"--spaces={spec}: a name occurs twice; give each space once")
+    return [feature_spaces.open_space(name) for name in names]
 
 
-def use(
-    subject: Subject, labels: np.ndarray, seen: Side, real: evaluation.Real, seed: int
+def evaluate_utility(
+    source: EvaluationInput,
+    labels: np.ndarray,
+    train: ImageGroup,
+    real: image_sets.ReferenceSplits,
+    seed: int,
 ) -> utility.Utility:
-    """Whether images are of use; with few images of a class, also added to these."""
+    """Runs the utility test.
+
+    If the generator was trained on few images of a class, the test also adds generated
+    images to these.
+    """
+    add_images = utility.has_rare_class(source.provenance, train)
     return utility.utility(
-        Side.of_generated(subject.images, labels),
-        seen,
-        Side.of_real(real.val),
-        draw=subject.draw if utility.has_few(subject.card, seen) else None,
+        ImageGroup.from_generated(source.images, labels),
+        train,
+        ImageGroup.from_image_set(real.val),
+        draw=source.draw if add_images else None,
         seed=seed,
     )
 
 
-def describe(
-    subject: Subject,
+def make_report(
+    source: EvaluationInput,
     labels: np.ndarray,
     dataset: data.Dataset,
-    real: evaluation.Real,
-    findings: evaluation.Findings,
+    real: image_sets.ReferenceSplits,
+    result: evaluator.EvaluationResult,
     values: flags.FlagValues,
 ) -> dict[str, Any]:
-    """report.json: no times, no durations, nothing that two evaluations differ in."""
-    notes = list(findings.notes)
-    if subject.card is not None and subject.card.identity != dataset.identity:
+    """Content of report.json; without times: equal inputs give equal reports."""
+    notes = list(result.notes)
+    if source.provenance is not None and source.provenance.identity != dataset.identity:
         notes.append(
-            "the model was trained on other images than the data set given holds; "
-            "nothing is said of copies of its own training images"
+            "the model was trained on other images than this data set contains; copies "
+            "of its own training images are not detected"
         )
 
-    if values.utility and subject.card is None:
+    if values.utility and source.provenance is None:
         notes.append(
-            "what the images' generator was trained on is not known; had it seen val, "
-            "their utility would seem too good"
+            "the training images of the generator are unknown; if they include val, "
+            "the utility is overestimated"
         )
 
     def counts(label: np.ndarray) -> dict[str, int]:
         each = np.bincount(label, minlength=len(real.class_names)).tolist()
         return dict(zip(real.class_names, each, strict=True))
 
-    digest = hashlib.sha256(subject.images.tobytes() + labels.tobytes()).hexdigest()
+    digest = hashlib.sha256(source.images.tobytes() + labels.tobytes()).hexdigest()
     halves = {"A": real.train.labels[real.in_a], "B": real.train.labels[~real.in_a]}
     return {
-        "verdict": findings.verdict,
-        "faults": findings.faults,
+        "verdict": result.verdict,
+        "faults": result.faults,
         "notes": notes,
-        "images": {**subject.about, "sha256": digest, "counts": counts(labels)},
+        "images": {**source.metadata, "sha256": digest, "counts": counts(labels)},
         "dataset": {
             "name": values.dataset,
             "identity": dataset.identity,
-            "split_seed": subject.split_seed,
+            "split_seed": source.split_seed,
             "duplicates_dropped": real.dropped,
             "counts": {
                 name: counts(label)
                 for name, label in {**halves, "val": real.val.labels}.items()
             },
         },
-        "resolution": subject.images.shape[1],
+        "resolution": source.images.shape[1],
         "class_names": list(real.class_names),
         "pooled": POOLED,
         "seed": values.seed,
         "spaces": values.spaces.split(","),
         "method": METHOD,
-        "figures": findings.rows(),
+        "metrics": result.rows(),
         "nearest_pairs": {
             view: [
                 {"generated": int(i), "train": real.train.ids[j], "distance": float(d)}
@@ -169,34 +202,39 @@ def describe(
                     pairs.generated, pairs.train, pairs.distance, strict=True
                 )
             ]
-            for view, pairs in findings.pairs.items()
+            for view, pairs in result.nearest_pairs.items()
         },
         "software": {"cxr_gan": __version__, "jax": jax.__version__},
     }
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """In a function, since another command may call its flags the same."""
+    """Defines the flags; not at import, because other commands share flag names."""
     own: dict[str, Any] = {"flag_values": values}
     flags.DEFINE_string(
-        "model", None, "Workdir of a training, or a published model.", **own
+        "model",
+        None,
+        "Model to sample images from: workdir of a training run, or a published model.",
+        **own,
     )
-    flags.DEFINE_string("images", None, f"Images: {given.LAYOUTS}.", **own)
     flags.DEFINE_string(
-        "dataset", None, "Real images: as config.dataset of a training.", **own
+        "images", None, f"Images to evaluate: {image_input.LAYOUTS}.", **own
     )
-    flags.DEFINE_string("out", None, "New folder to write to.", **own)
+    flags.DEFINE_string(
+        "dataset", None, "Real images, as in config.dataset of a training run.", **own
+    )
+    flags.DEFINE_string("out", None, "New or empty folder to write to.", **own)
     flags.DEFINE_string(
         "spaces",
         "cxr,texture",
-        "Where distances are taken: cxr, texture, onnx:FILE, with commas between.",
+        "Feature spaces of the distances, comma-separated: cxr, texture, onnx:FILE.",
         **own,
     )
     flags.DEFINE_float(
         "most_copied",
         None,
-        "Exit with 3 if the share of images nearer to a training image than 99 % of "
-        "held-out ones is above this, or if there is an exact or near copy.",
+        "Exit with code 3 if the share of images nearer to a training image than 99 % "
+        "of held-out images exceeds this, or if there is an exact or near copy.",
         0.0,
         1.0,
         **own,
@@ -204,23 +242,32 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_boolean(
         "utility",
         False,
-        "Train classifiers on the images, test them on val, beside real images.",
+        "Also train classifiers on the images and on real images, and compare them on "
+        "val.",
         **own,
     )
     flags.DEFINE_integer(
-        "num", 2000, "Images to draw from a model, all classes equally.", 1, **own
+        "num",
+        2000,
+        "Number of images to sample from a model, equally many of each class.",
+        1,
+        **own,
     )
-    flags.DEFINE_integer("seed", 0, "Of all that is drawn.", 0, 2**32 - 1, **own)
-    flags.DEFINE_boolean("multihost", False, hosts.FLAG, **own)
+    flags.DEFINE_integer("seed", 0, "Seed of all random choices.", 0, 2**32 - 1, **own)
+    flags.DEFINE_boolean("multihost", False, multihost.FLAG_HELP, **own)
     flags.mark_flags_as_required(["dataset", "out"], **own)
 
 
 def cli() -> None:
-    """The command as typed in a terminal."""
+    """Entry point of the command line."""
     define_flags()
-    app.call_after_init(terminal.hush)
-    with hosts.ending():
-        app.run(lambda argv: hosts.by_first(lambda: main(argv), flags.FLAGS.multihost))
+    app.call_after_init(quiet_logging)
+    with multihost.exit_all_on_error():
+        app.run(
+            lambda argv: multihost.run_on_primary(
+                lambda: main(argv), flags.FLAGS.multihost
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Writes images of a trained generator, each marked as synthetic, and their labels.
+"""Writes generated images, each marked as synthetic, and their labels.
 
     python -m cxr_gan.generate --model=runs/acgan --label=PNEUMONIA --num=64 --out=DIR
 
-DIR gets the PNGs, labels.csv, grid.png and generation.json. The same model, flags and
-kind of machine write the same bytes.
+It writes PNGs, labels.csv, grid.png and generation.json into DIR. The same model and
+flags write the same bytes on the same kind of machine.
 """
 
 import contextlib
@@ -25,68 +25,81 @@ import tqdm
 from absl import app, flags
 from PIL import Image, PngImagePlugin
 
-from cxr_gan import disk, hosts, images, request, sampling, terminal
-from cxr_gan.grids import grid
+from cxr_gan.models import pixel_range
+from cxr_gan.runtime import multihost
+from cxr_gan.runtime.cli import new_output_folder, quiet_logging
+from cxr_gan.sampling import arguments, sampler
+from cxr_gan.storage import files
+from cxr_gan.storage.image_grid import make_grid
 from cxr_gan.version import __version__
 
 ALL = "all"
 COLUMNS = 8  # of the grid
-ROWS = 8  # of the grid where one class is drawn; else one row a class
+ROWS = 8  # of the grid if all images are of one class; otherwise one row per class
 NOTE = (
     "Drawn by a generative model. It shows no patient and is not for clinical use: "
     "neither for diagnosis nor for teaching it."
 )
-STOPPED = 130  # exit code of a command ended by Ctrl-C
+STOPPED = 130  # exit code of a command stopped by Ctrl-C, as in a shell
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
-    """Who draws what, and where to."""
+class GenerationJob:
+    """A checked request: the model, what to generate, and the output folder."""
 
-    params: sampling.GeneratorParams
+    params: sampler.GeneratorParams
     model_hash: str
-    labels: np.ndarray  # int32 [num]; of each image
+    labels: np.ndarray  # int32 [num], one per image
     seed: int
     truncation: float
     out: pathlib.Path
 
     def path(self, index: int) -> pathlib.Path:
-        """DIR/NORMAL_00000.png: safe whatever the class is called."""
+        """DIR/NORMAL_00000.png; unsafe characters of the class name become "_"."""
         name = re.sub(r"[^\w-]+", "_", self.class_name(index))
         digits = max(5, len(str(len(self.labels) - 1)))
         return self.out / f"{name}_{index:0{digits}}.png"
 
     def class_name(self, index: int) -> str:
-        """Of an image."""
+        """The class name of an image."""
         return self.params.class_names[self.labels[index]]
 
     def save(self, image: np.ndarray, path: pathlib.Path, label: str) -> None:
-        """uint8 [h, w] -> a PNG that says in itself what it is, wherever it goes."""
-        marks = PngImagePlugin.PngInfo()
-        marks.add_text("Synthetic", "true")
-        marks.add_text("Description", f"Synthetic chest radiograph. {NOTE}")
-        marks.add_text("Label", label)
-        marks.add_text("Model", self.model_hash)
-        marks.add_text("Seed", str(self.seed))
-        marks.add_text("Truncation", str(self.truncation))
-        marks.add_text("Software", f"cxr_gan {__version__}")
-        with disk.whole(path) as unfinished:
-            Image.fromarray(image).save(unfinished, format="PNG", pnginfo=marks)
+        """Writes uint8 [h, w] as a PNG whose metadata says how it was generated."""
+        metadata = PngImagePlugin.PngInfo()
+        metadata.add_text("Synthetic", "true")
+        metadata.add_text("Description", f"Synthetic chest radiograph. {NOTE}")
+        metadata.add_text("Label", label)
+        metadata.add_text("Model", self.model_hash)
+        metadata.add_text("Seed", str(self.seed))
+        metadata.add_text("Truncation", str(self.truncation))
+        metadata.add_text("Software", f"cxr_gan {__version__}")
+        with files.atomic_write(path) as unfinished:
+            Image.fromarray(image).save(unfinished, format="PNG", pnginfo=metadata)
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
-    """The command: flags -> check -> write. Returns the exit code."""
+    """The command: parses flags, checks them, writes the files.
+
+    Returns:
+        The exit code.
+    """
     try:
         if argv[1:]:
-            raise ValueError(f"{argv[1]!r} is no flag; see --help")
-        out = terminal.empty_folder(values.out)
-        params, meta = sampling.load_with_meta(values.model)
-        labels = labels_of(values.label, values.num, params.class_names)
-        model_hash = sampling.fingerprint(params)
-        order = Order(params, model_hash, labels, values.seed, values.truncation, out)
+            raise ValueError(
+                f"unexpected argument {argv[1]!r}; flags are written "
+                "--model=runs/acgan; see --help"
+            )
+        out = new_output_folder(values.out)
+        params, meta = sampler.load_with_meta(values.model)
+        labels = make_labels(values.label, values.num, params.class_names)
+        model_hash = sampler.fingerprint(params)
+        job = GenerationJob(
+            params, model_hash, labels, values.seed, values.truncation, out
+        )
         out.mkdir(parents=True, exist_ok=True)
-        written = write(order)
-        describe(order, written, {"path": values.model, **meta})
+        written = write_images(job)
+        write_metadata(job, written, {"path": values.model, **meta})
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -97,74 +110,85 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
     return 0
 
 
-def labels_of(label: str, num: int, class_names: tuple[str, ...]) -> np.ndarray:
-    """int32 [num]: the one class, or all in turn, so that counts differ by 1 at most.
+def make_labels(label: str, num: int, class_names: tuple[str, ...]) -> np.ndarray:
+    """The labels of all images; int32 [num].
+
+    Args:
+        label: a class name; or `ALL`, which takes the classes in turn, so that their
+            counts differ by at most 1.
+        num: number of images.
+        class_names: index = label.
 
     Raises:
-        ValueError: no class has that name.
+        ValueError: no class has this name.
     """
     if label == ALL:
         return np.arange(num, dtype=np.int32) % len(class_names)
-    return np.full(num, request.label_of(label, class_names), np.int32)
+    return np.full(num, arguments.label_index(label, class_names), np.int32)
 
 
-def write(order: Order) -> int:
-    """Writes PNGs, and a row for each when it is whole; a grid at the end.
+def write_images(job: GenerationJob) -> int:
+    """Writes the PNGs, one row of labels.csv after each, and the grid at the end.
 
-    Ctrl-C ends it after the image in hand, so labels.csv lists exactly what is there.
+    After Ctrl-C or SIGTERM the current image is completed and no other is begun, so
+    labels.csv lists exactly the images in the folder.
 
     Returns:
-        How many images were written.
+        The number of images written.
 
     Raises:
-        disk.DiskError: naming the file that could not be written, and how many were.
+        files.DiskError: names the file that cannot be written, and how many were.
     """
     written = 0
-    listing = order.out / "labels.csv"
+    listing = job.out / "labels.csv"
     try:
         with (
-            disk.writing(listing),
+            files.translate_os_errors(listing),
             listing.open("w", newline="", encoding="utf-8") as file,
-            tqdm.tqdm(total=len(order.labels), unit="img", disable=None) as bar,
+            tqdm.tqdm(total=len(job.labels), unit="img", disable=None) as bar,
             deferred_interrupt() as interrupted,
         ):
             table = csv.writer(file, lineterminator="\n")
             table.writerow(("file", "label", "class_name", "index", "seed"))
-            for index, image in enumerate(draw(order)):
+            for index, image in enumerate(sample_images(job)):
                 if interrupted:
                     break
-                path, name = order.path(index), order.class_name(index)
-                order.save(image, path, name)
-                row = (path.name, order.labels[index], name, index, order.seed)
+                path, name = job.path(index), job.class_name(index)
+                job.save(image, path, name)
+                row = (path.name, job.labels[index], name, index, job.seed)
                 table.writerow(row)
                 file.flush()
                 written += 1
                 bar.update()
-    except disk.DiskError as error:
-        raise disk.DiskError(
-            f"{error}, and draw again into another --out; the {written} images before "
-            f"it are whole, and listed in {listing}"
+    except files.DiskError as error:
+        raise files.DiskError(
+            f"{error}, then generate into another --out; the {written} images before "
+            f"it are complete and listed in {listing}"
         ) from error
     if written:
-        draw_grid(order, written)
+        save_grid(job, written)
     return written
 
 
-def draw(order: Order) -> Iterator[np.ndarray]:
-    """Image after image, uint8 [s, s]; only those drawn at once are in memory."""
-    size = sampling.at_once()
-    for start in range(0, len(order.labels), size):
-        labels = order.labels[start : start + size]
-        asked = np.resize(labels, max(2, len(labels)))  # see `sample` of one alone
-        batch = sampling.sample(
-            order.params, asked, order.seed, start=start, truncation=order.truncation
+def sample_images(job: GenerationJob) -> Iterator[np.ndarray]:
+    """Yields the images in order, uint8 [s, s].
+
+    At most `sampler.images_in_flight()` images are held in memory.
+    """
+    size = sampler.images_in_flight()
+    for start in range(0, len(job.labels), size):
+        labels = job.labels[start : start + size]
+        # `sample` rounds a single image differently, so it never gets just one label.
+        padded = np.resize(labels, max(2, len(labels)))
+        batch = sampler.sample(
+            job.params, padded, job.seed, start=start, truncation=job.truncation
         )
-        yield from images.to_uint8(batch[: len(labels), ..., 0])
+        yield from pixel_range.to_uint8(batch[: len(labels), ..., 0])
 
 
-def draw_grid(order: Order, written: int) -> None:
-    """grid.png: a row of the first images of each class, or several of a single one."""
-    labels = order.labels[:written]
+def save_grid(job: GenerationJob, written: int) -> None:
+    """Writes grid.png: a row of the first images per class; `ROWS` for one class."""
+    labels = job.labels[:written]
     classes = np.unique(labels)
     rows: list[np.ndarray] = []
     names: list[str] = []
@@ -172,89 +196,104 @@ def draw_grid(order: Order, written: int) -> None:
         first = np.flatnonzero(labels == label)
         first = first[: COLUMNS * (ROWS if len(classes) == 1 else 1)]
         rows += [first[i : i + COLUMNS] for i in range(0, len(first), COLUMNS)]
-        names += [order.class_name(first[0])] + [""] * (len(rows) - len(names) - 1)
-    side = order.params.spec.resolution
+        names += [job.class_name(first[0])] + [""] * (len(rows) - len(names) - 1)
+    side = job.params.config.resolution
     shape = (len(rows), max(map(len, rows)), side, side, 1)
-    pictures = np.zeros(shape, np.uint8)
+    images = np.zeros(shape, np.uint8)
     for row, indices in enumerate(rows):
         for column, index in enumerate(indices):
-            with Image.open(order.path(index)) as image:
-                pictures[row, column, :, :, 0] = np.asarray(image)
-    shown = ", ".join(order.params.class_names[label] for label in classes)
-    order.save(grid(pictures, names), order.out / "grid.png", shown)
+            with Image.open(job.path(index)) as image:
+                images[row, column, :, :, 0] = np.asarray(image)
+    label = ", ".join(job.params.class_names[label] for label in classes)
+    job.save(make_grid(images, names), job.out / "grid.png", label)
 
 
-def describe(order: Order, written: int, model: dict[str, Any]) -> None:
-    """generation.json: what made these images, and how to make them again."""
-    names = order.params.class_names
-    counts = Counter(order.labels[:written].tolist())
+def write_metadata(job: GenerationJob, written: int, model: dict[str, Any]) -> None:
+    """Writes generation.json: the model and settings that reproduce these images.
+
+    Args:
+        job: the checked request.
+        written: number of images written.
+        model: metadata of `sampler.load_with_meta`, with "path" added.
+    """
+    names = job.params.class_names
+    counts = Counter(job.labels[:written].tolist())
     content = {
         "synthetic": True,
         "note": NOTE,
         "model": model["path"],
-        "model_hash": order.model_hash,
+        "model_hash": job.model_hash,
         "step": model["step"],
         "kimg": model["kimg"],
         "dataset": model["dataset"],
-        "seed": order.seed,
-        "truncation": order.truncation,
+        "seed": job.seed,
+        "truncation": job.truncation,
         "class_names": names,
-        "num": len(order.labels),
+        "num": len(job.labels),
         "written": written,
         "counts": {name: counts[label] for label, name in enumerate(names)},
         "software": {"cxr_gan": __version__, "jax": jax.__version__},
         "backend": jax.default_backend(),
     }
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    with disk.whole(order.out / "generation.json") as unfinished:
+    with files.atomic_write(job.out / "generation.json") as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
 def deferred_interrupt() -> Iterator[list[int]]:
-    """The first Ctrl-C or SIGTERM only fills the list; the second acts as ever."""
-    seen: list[int] = []
+    """Yields a list to which the first Ctrl-C or SIGTERM appends its signal number.
+
+    The second one has its usual effect, because the first restores the handlers.
+    """
+    received: list[int] = []
 
     def restore() -> None:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
-    def remember(number: int, _: object) -> None:
-        seen.append(number)
+    def record(number: int, _: object) -> None:
+        received.append(number)
         restore()
 
     signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, remember) for number in signals}
+    previous = {number: signal.signal(number, record) for number in signals}
     try:
-        yield seen
+        yield received
     finally:
         restore()
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """In a function, since another command may call its flags the same."""
+    """Defines the flags; not at import, because other commands share flag names."""
     own: dict[str, Any] = {"flag_values": values}
-    last = request.WORDS - 1
+    last = arguments.UINT32_RANGE - 1
     flags.DEFINE_string(
-        "model", None, "Workdir of a training, or a published model.", **own
+        "model", None, "Workdir of a training run, or a published model.", **own
     )
-    flags.DEFINE_string("label", ALL, "Name of a class, or all in turn.", **own)
-    flags.DEFINE_integer("num", 64, "Images to draw.", 1, last, **own)
-    flags.DEFINE_integer("seed", 0, "Of the noise behind the images.", 0, last, **own)
-    less = "Factor of the noise: below 1 images are more typical and less varied."
-    flags.DEFINE_float("truncation", 1.0, less, 0.0, **own)
+    flags.DEFINE_string(
+        "label", ALL, f"Name of a class; {ALL} for all classes in turn.", **own
+    )
+    flags.DEFINE_integer("num", 64, "Number of images.", 1, last, **own)
+    flags.DEFINE_integer("seed", 0, "Seed of the latents.", 0, last, **own)
+    truncation = "Factor of the latents; below 1, images are more typical, less varied."
+    flags.DEFINE_float("truncation", 1.0, truncation, 0.0, **own)
     flags.register_validator("truncation", math.isfinite, "must be finite", **own)
-    flags.DEFINE_string("out", None, "New folder to write to.", **own)
-    flags.DEFINE_boolean("multihost", False, hosts.FLAG, **own)
+    flags.DEFINE_string("out", None, "New or empty folder to write to.", **own)
+    flags.DEFINE_boolean("multihost", False, multihost.FLAG_HELP, **own)
     flags.mark_flags_as_required(["model", "out"], **own)
 
 
 def cli() -> None:
-    """The command as typed in a terminal."""
+    """Runs the command with the arguments of the process."""
     define_flags()
-    app.call_after_init(terminal.hush)
-    with hosts.ending():
-        app.run(lambda argv: hosts.by_first(lambda: main(argv), flags.FLAGS.multihost))
+    app.call_after_init(quiet_logging)
+    with multihost.exit_all_on_error():
+        app.run(
+            lambda argv: multihost.run_on_primary(
+                lambda: main(argv), flags.FLAGS.multihost
+            )
+        )
 
 
 if __name__ == "__main__":

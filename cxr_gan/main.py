@@ -1,8 +1,8 @@
-"""Trains: python -m cxr_gan.main --config=configs/acgan.py --workdir=runs/acgan.
+"""Trains a GAN: python -m cxr_gan.main --config=configs/acgan.py --workdir=runs/acgan.
 
-The same command goes on where it stopped. Any key of the configuration can be given,
-as --config.dataset=path/to/chest_xray. configs/acgan_128.py and acgan_256.py draw
-larger images; quick.py is a first look.
+The same command resumes where it stopped. Every key of the configuration is a flag, as
+--config.dataset=path/to/chest_xray. configs/acgan_128.py and acgan_256.py train larger
+images; quick.py is a first test of a minute or two.
 """
 
 import contextlib
@@ -15,80 +15,85 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from cxr_gan import config as configs
-from cxr_gan import disk, hosts
+from cxr_gan.runtime import config_files, multihost
+from cxr_gan.storage import files
 
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
     "Folder of the run: checkpoints, metrics.jsonl, tensorboard, grids; may be in a "
-    "bucket, as gs://my-bucket/runs/a. Without it, runs/ and the name of the "
+    "bucket, as gs://my-bucket/runs/a. Default: runs/ and the name of the "
     "configuration file.",
 )
-_MULTIHOST = flags.DEFINE_boolean("multihost", False, hosts.FLAG)
+_MULTIHOST = flags.DEFINE_boolean("multihost", False, multihost.FLAG_HELP)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Checks everything, trains, says how to go on."""
+    """Checks everything, trains, and says how to continue."""
     if len(argv) > 1:
-        fail(f"{argv[1]!r} is no flag; flags look like --workdir=runs/acgan")
-    logging.set_verbosity(logging.WARNING)  # Orbax tells of each of its threads
+        fail(f"unexpected argument {argv[1]!r}; flags are written --workdir=runs/acgan")
+    logging.set_verbosity(logging.WARNING)  # Orbax logs every thread at INFO
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = _WORKDIR.value or f"runs/{name}"
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
-            from cxr_gan import bucket, parallel, run
-            from cxr_gan.models import backend
+            from cxr_gan.runtime import cpu, process
+            from cxr_gan.runtime.workdir import open_workdir
+            from cxr_gan.training import experiment
 
-            backend.ask_compiler()
+            cpu.set_xla_cpu_flags()
             if _MULTIHOST.value:
-                hosts.join()
-            parallel.keep_compilations()
-            parallel.keep_memory()
-            folder = held.enter_context(bucket.workdir(workdir))
-            opened = run.open_run(flags.FLAGS.config, folder)
+                multihost.initialize()
+            process.enable_compilation_cache()
+            process.tune_malloc()
+            folder = stack.enter_context(open_workdir(workdir))
+            run = experiment.open_run(flags.FLAGS.config, folder)
         except (ValueError, OSError) as error:
             fail(str(error))
-        from cxr_gan import checkpoint, lock, report, train
+        from cxr_gan.storage import checkpoint, gcs_mirror, lock
+        from cxr_gan.training import loop, metric_writer
 
-        wrong = (checkpoint.CheckpointError, hosts.PeerError, lock.InUseError)
+        expected = (checkpoint.CheckpointError, multihost.PeerError, lock.InUseError)
         try:
-            message = train.train(opened)
-            held.close()  # a bucket has all of the run before it is said to be saved
-        except (*wrong, bucket.BucketError) as error:
+            message = loop.train(run)
+            stack.close()  # a bucket holds all of the run before it is called saved
+        except (*expected, gcs_mirror.BucketError) as error:
             fail(str(error))
-        except disk.DiskError as error:
-            fail(f"{error}, and the same command goes on from the last checkpoint")
-        except report.NonFiniteError as error:
+        except files.DiskError as error:
+            fail(f"{error}; the same command resumes from the last checkpoint")
+        except metric_writer.NonFiniteError as error:
             fail(
-                f"{error}; the checkpoints before it are whole. Go on from them with "
-                "other noise, by --config.on_nan=rollback and --config.rollbacks, or "
-                "try a smaller --config.optimizer_d.learning_rate in another --workdir"
+                f"{error}; the checkpoints before it are intact. Resume from them with "
+                "other noise by --config.on_nan=rollback and --config.max_rollbacks, "
+                "or use a smaller --config.optimizer_d.learning_rate in another "
+                "--workdir"
             )
-    if hosts.first():
-        report.ProgressLine().say(message)
+    if multihost.is_primary():
+        metric_writer.ProgressLine().write(message)
 
 
 def fail(message: str) -> NoReturn:
-    """Ends the command with one message, no traceback, and code 1."""
+    """Ends the command with one message, no traceback, and exit code 1."""
     sys.exit(f"error: {message}")
 
 
 def parse(argv: Sequence[str]) -> list[str]:
-    """absl's parsing, after a look for what it would answer with a traceback.
+    """Parses flags as absl does, after checks for what absl answers with a traceback.
 
-    The flag --config is made here, not on import: ml_collections looks for the keys
-    that follow it as soon as it is made.
+    The flag --config is defined here, not on import: ml_collections looks for the keys
+    that follow it as soon as it is defined.
     """
     try:
-        argv = arrange(flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False))
-        config = read(argv[1])
-        complain(argv[2:], [*configs.flatten(config)])
+        arguments = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
+        argv = move_config_first(arguments)
+        config = read_config(argv[1])
+        check_keys(argv[2:], [*configs.flatten(config)])
     except (ValueError, OSError, flags.Error) as error:
         fail(str(error))
     config_flags.DEFINE_config_file(
         "config",
-        str(configs.shipped("acgan.py")),
-        "File with get_config(); configs/NAME.py is also one that came with cxr_gan.",
+        str(config_files.shipped("acgan.py")),
+        "File with get_config(); configs/NAME.py also finds the files of the package.",
         lock_config=True,
         sys_argv=argv,
     )
@@ -98,48 +103,48 @@ def parse(argv: Sequence[str]) -> list[str]:
         fail(f"{error}{example(str(error), config)}; --help lists the flags")
 
 
-def arrange(argv: Sequence[str]) -> list[str]:
-    """The same arguments, --config=FILE first: its keys can be parsed only after it.
+def move_config_first(argv: Sequence[str]) -> list[str]:
+    """The same arguments with --config=FILE first; its keys are parsed only after it.
 
     Raises:
-        ValueError: it stands there twice, or without a file.
+        ValueError: --config is given twice, or without a file.
     """
-    files, rest = [], []
+    given, rest = [], []
     arguments = iter(argv[1:])
     for argument in arguments:
         flag, equals, value = argument.partition("=")
         if argument == "--":
             rest += [argument, *arguments]
         elif flag in ("-config", "--config"):
-            files.append(value if equals else next(arguments, ""))
+            given.append(value if equals else next(arguments, ""))
         else:
             rest.append(argument)
-    if len(files) > 1 or "" in files:
+    if len(given) > 1 or "" in given:
         raise ValueError(
-            f"--config is given as {files}; give one file, as --config=configs/acgan.py"
+            f"--config is given as {given}; give one file, as --config=configs/acgan.py"
         )
-    file = resolve(files[0]) if files else str(configs.shipped("acgan.py"))
+    file = resolve(given[0]) if given else str(config_files.shipped("acgan.py"))
     return [*argv[:1], f"--config={file}", *rest]
 
 
 def resolve(value: str) -> str:
-    """configs/x.py is the shipped file where the current folder has none."""
-    file, colon, word = value.partition(":")
+    """configs/x.py is the file of the package if the current folder has none."""
+    file, colon, argument = value.partition(":")
     path = pathlib.Path(file)
-    known = path.parent.name in ("", "configs") and configs.shipped(path.name).exists()
-    if path.exists() or not known:
+    shipped = path.parent.name in ("", "configs") and config_files.shipped(path.name)
+    if path.exists() or not shipped or not shipped.exists():
         return value
-    return f"{configs.shipped(path.name)}{colon}{word}"
+    return f"{shipped}{colon}{argument}"
 
 
-def read(argument: str) -> ConfigDict:
-    """The configuration --config=FILE or --config=FILE:WORD names."""
+def read_config(argument: str) -> ConfigDict:
+    """The configuration that --config=FILE or --config=FILE:ARGUMENT names."""
     file, colon, word = argument.removeprefix("--config=").partition(":")
-    return configs.read(pathlib.Path(file), *([word] if colon else []))
+    return config_files.read(pathlib.Path(file), *([word] if colon else []))
 
 
-def complain(arguments: Sequence[str], known: Sequence[str]) -> None:
-    """Raises ValueError for a key that is not known, with the one that was meant."""
+def check_keys(arguments: Sequence[str], known: Sequence[str]) -> None:
+    """Raises ValueError for an unknown key, with the key that was probably meant."""
     for argument in arguments:
         flag = argument.partition("=")[0]
         name = flag.lstrip("-").removeprefix("no")
@@ -148,21 +153,21 @@ def complain(arguments: Sequence[str], known: Sequence[str]) -> None:
             raise ValueError(f"{flag}: no such key{configs.suggest(key, known)}")
 
 
-def example(complaint: str, config: ConfigDict) -> str:
-    """'; give int, as 64' for a complaint about the value of one key."""
+def example(message: str, config: ConfigDict) -> str:
+    """'; give int, as 64' for an error about the value of one key."""
     for key, value in configs.flatten(config).items():
-        if f"--config.{key}=" in complaint:
+        if f"--config.{key}=" in message:
             return f"; give {type(value).__name__}, as {value!r}"
     return ""
 
 
 def cli() -> None:
     """The command cxr-gan."""
-    with hosts.ending():
+    with multihost.exit_all_on_error():
         try:
             app.run(main, flags_parser=parse)
-        except KeyboardInterrupt:  # before the loop listens, or for the second time
-            fail("stopped at once; the same command goes on from the last checkpoint")
+        except KeyboardInterrupt:  # before the loop handles it, or the second time
+            fail("stopped at once; the same command resumes from the last checkpoint")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,19 @@
-r"""Packs a trained generator into one file that says what it is and how good it is.
+r"""Publishes a trained generator as one npz file with a card that documents it.
 
     python -m cxr_gan.evaluate --model=runs/acgan@best --dataset=DATA --out=report
     python -m cxr_gan.publish --model=runs/acgan@best --report=report --out=NAME.npz \
       --card=NAME.md --people="children, one hospital" --licence="CC BY 4.0, A. Author"
 
-NAME.npz holds the averaged (EMA) generator alone, NAME.json, beside it, all that is
-known of it, NAME.md the same for people. `cxr_gan.load("NAME.npz")` reads it. The
-report must be of this model and of the data it was trained on; to publish figures of
-the weights as they were rounded, evaluate NAME.npz and publish once more with that
-report. Nothing is overwritten, and of folders only their last names are told.
+NAME.npz holds the weights of the averaged (EMA) generator. NAME.json beside it, the
+card, holds everything known about the model, and NAME.md is the same card for people.
+`cxr_gan.load("NAME.npz")` loads the model. The report must evaluate this model against
+the data it was trained on. To publish the metrics of the rounded weights, evaluate
+NAME.npz and publish the run again with that report. Existing files are never
+overwritten, and of the paths of folders only the last component is published.
+
+    python -m cxr_gan.publish --from=OLD.npz --out=NEW.npz --card=NEW.md
+
+converts a model published by version 0.1; --card may be left out.
 """
 
 import json
@@ -21,8 +26,11 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from cxr_gan import page, sampling, shelf, terminal
-from cxr_gan.metrics import stored
+from cxr_gan import evaluate
+from cxr_gan.evaluation.report import model_card
+from cxr_gan.runtime.cli import quiet_logging
+from cxr_gan.sampling import convert, pretrained, sampler
+from cxr_gan.storage import weights_file
 from cxr_gan.version import __version__
 
 WHAT = (
@@ -30,65 +38,141 @@ WHAT = (
     "synthetic frontal chest radiographs, which show no patient and are not for "
     "clinical use."
 )
-# Of report.json, all but the names of training images.
-TOLD = (
+# Keys of report.json that are published: all but the names of training images.
+REPORT_KEYS = (
     *("verdict", "faults", "notes", "images", "dataset", "resolution", "class_names"),
-    *("pooled", "seed", "spaces", "method", "figures", "software"),
+    *("pooled", "seed", "spaces", "method", "metrics", "software"),
 )
-OF_RUN = ("step", "kimg", "config", "dataset", "spec", "figures", "score")
-PATHS = ("path", "name", "dataset")  # keys of texts that may be places on a disk
+RUN_KEYS = ("step", "kimg", "config", "dataset", "generator", "metrics", "score")
+PATH_KEYS = ("path", "name", "dataset")  # their texts may be paths of folders
+# Flags that publishing a run needs, with an example of each.
+EXAMPLES = {
+    "model": "--model=runs/acgan@best",
+    "report": "--report=report",
+    "out": "--out=NAME.npz",
+    "card": "--card=NAME.md",
+    "people": '--people="children, one hospital"',
+    "licence": '--licence="CC BY 4.0, A. Author"',
+}
+ONLY_FOR_RUNS = ("model", "report", "people", "licence", "dtype")
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
-    """The command: flags -> check -> write. Returns the exit code."""
+    """The command: parses flags, checks them, writes the files.
+
+    Returns the exit code.
+    """
     try:
         if argv[1:]:
-            raise ValueError(f"{argv[1]!r} is no flag; see --help")
-        out, readme = places(values.out, values.card)
-        report = read_report(pathlib.Path(values.report))
-        params, meta = sampling.load_with_meta(values.model)
-        if "sha256" in meta:
-            raise ValueError(f"{values.model} is published already; copy its files")
-        packed = stored.pack(params.params, values.dtype)
-        weights = stored.unpack(packed, shelf.shapes(params.spec), str(out))
-        hashes = {
-            "model_hash": sampling.fingerprint(params.replace(params=weights)),
-            "trained_hash": sampling.fingerprint(params),
-        }
-        check_report(report, list(hashes.values()), meta["dataset"]["identity"])
-        card = describe(values, meta, hashes, report)
-        stored.write(readme, page.model_card(card).encode())
-        shelf.write(out, packed, card)
+            example = EXAMPLES["model"]
+            raise ValueError(
+                f"unexpected argument {argv[1]!r}; flags are written {example}"
+            )
+        check_flags(values)
+        out, markdown = output_paths(values.out, values.card)
+        old = values["from"].value
+        if old:
+            packed, card = convert.read_version_0_1(pathlib.Path(old))
+            card["name"] = out.stem
+            card["report"]["method"] = evaluate.METHOD  # the same, in current terms
+        else:
+            packed, card = pack_run(values, out)
+        if markdown:
+            weights_file.write(markdown, model_card(card).encode())
+        pretrained.save(out, packed, card)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    size = len(packed) / 1e6
-    print(f"wrote {out} ({size:.1f} MB), {out.with_suffix('.json').name}, {readme}")
+    written = [f"{out} ({len(packed) / 1e6:.1f} MB)", out.with_suffix(".json").name]
+    print("wrote", ", ".join([*written, str(markdown)] if markdown else written))
     return 0
 
 
-def places(out: str, card: str) -> tuple[pathlib.Path, pathlib.Path]:
-    """Where the npz and the model card go.
+def check_flags(values: flags.FlagValues) -> None:
+    """Checks which flags are given.
 
     Raises:
-        ValueError: a name that could not be loaded by, or of another kind of file.
-        FileExistsError: one of the files is there already.
+        ValueError: a flag is missing, or cannot be combined with --from.
     """
-    npz, readme = pathlib.Path(out), pathlib.Path(card)
-    if npz.suffix != shelf.SUFFIX or "@" in npz.name:
-        raise ValueError(f"--out={out}: give NAME.npz, with no @ in it")
-    if readme.suffix != ".md":
-        raise ValueError(f"--card={card}: give a name that ends in .md")
-    shelf.refuse_to_overwrite(npz, npz.with_suffix(".json"), readme)
-    return npz, readme
+    if values["from"].value:
+        excess = [name for name in ONLY_FOR_RUNS if values[name].present]
+        if excess:
+            raise ValueError(
+                f"--from is given with --{', --'.join(excess)}: a converted model "
+                "keeps the weights and texts it was published with; give only --from, "
+                "--out and --card"
+            )
+        if not values.out:
+            raise ValueError("--from is given without --out; add --out=NEW.npz")
+        return
+    missing = [name for name in EXAMPLES if not values[name].value]
+    if missing:
+        raise ValueError(
+            f"--{', --'.join(missing)} not given: publishing a run needs all of "
+            f"--{', --'.join(EXAMPLES)}; add "
+            f"{' '.join(EXAMPLES[name] for name in missing)}"
+        )
+
+
+def pack_run(
+    values: flags.FlagValues, out: pathlib.Path
+) -> tuple[bytes, dict[str, Any]]:
+    """The npz and the card of a run.
+
+    Raises:
+        FileNotFoundError: there is no such run, checkpoint or report.
+        ValueError: one of them is damaged, the report does not fit the model, the model
+            is published already, or the weights do not fit into --dtype.
+    """
+    report = read_report(pathlib.Path(values.report))
+    params, meta = sampler.load_with_meta(values.model)
+    if "sha256" in meta:
+        raise ValueError(
+            f"--model={values.model} is published already; copy its files instead"
+        )
+    packed = weights_file.pack(params.params, values.dtype)
+    rounded = weights_file.unpack(
+        packed, pretrained.param_shapes(params.config), str(out)
+    )
+    hashes = {
+        "model_hash": sampler.fingerprint(params.replace(params=rounded)),
+        "trained_hash": sampler.fingerprint(params),
+    }
+    check_report(report, list(hashes.values()), meta["dataset"]["identity"])
+    return packed, make_card(values, meta, hashes, report)
+
+
+def output_paths(
+    out: str, card: str | None
+) -> tuple[pathlib.Path, pathlib.Path | None]:
+    """The paths of the npz and of the Markdown card, if there is one.
+
+    Raises:
+        ValueError: --out is not NAME.npz without an @, or --card is not NAME.md.
+        FileExistsError: a file to be written exists already.
+    """
+    npz, markdown = pathlib.Path(out), pathlib.Path(card) if card else None
+    if npz.suffix != pretrained.SUFFIX or "@" in npz.name:
+        raise ValueError(
+            f"--out={out} could not be loaded under this name; give NAME.npz, with no "
+            "@ in it"
+        )
+    if markdown and markdown.suffix != ".md":
+        raise ValueError(
+            f"--card={card} is not the name of a Markdown file; give a name that ends "
+            "in .md"
+        )
+    paths = (npz, npz.with_suffix(".json"), markdown)
+    pretrained.require_new_paths(*(path for path in paths if path))
+    return npz, markdown
 
 
 def read_report(folder: pathlib.Path) -> dict[str, Any]:
-    """What `cxr_gan.evaluate --out=FOLDER` wrote, as far as a card tells of it.
+    """The publishable part of the report that `cxr_gan.evaluate --out=FOLDER` wrote.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged, or no report.
+        FileNotFoundError: there is no report in the folder.
+        ValueError: it is damaged, or not a report of this version.
     """
     path = folder / "report.json"
     if not path.is_file():
@@ -98,57 +182,59 @@ def read_report(folder: pathlib.Path) -> dict[str, Any]:
         )
     try:
         report = json.loads(path.read_bytes())
-        return {key: report[key] for key in TOLD}
+        return {key: report[key] for key in REPORT_KEYS}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path}: damaged, or no report of this version of cxr_gan ({error!r})"
+            f"{path}: damaged, or not a report of this version of cxr_gan ({error!r}); "
+            "evaluate the model again with python -m cxr_gan.evaluate"
         ) from error
 
 
 def check_report(report: dict[str, Any], hashes: list[str], identity: str) -> None:
-    """Whether a report is of a model and of the images it was trained on.
+    """Checks that a report evaluates this model against its training data.
 
     Args:
-        report: of `read_report`.
-        hashes: `sampling.fingerprint` of the weights, rounded or not.
-        identity: of the data the model was trained on.
+        report: return value of `read_report`.
+        hashes: `sampler.fingerprint` of the rounded and of the trained weights.
+        identity: identity of the data set the model was trained on.
 
     Raises:
-        ValueError: it is of another model, of images, or compares with other data.
+        ValueError: the report evaluates another model or a set of images, or compares
+            with another data set.
     """
     images = report["images"]
     if "model_hash" not in images:
         raise ValueError(
-            f"the report is of the images in {images['path']}; give one that "
-            "evaluated this model: python -m cxr_gan.evaluate --model=..."
+            f"the report evaluates the images in {images['path']}, not a model; give "
+            "one of this model: python -m cxr_gan.evaluate --model=..."
         )
     if images["model_hash"] not in hashes:
         raise ValueError(
-            f"the report is of another model ({images['path']}, "
-            f"{images['model_hash']}) than this, {' or '.join(hashes)}; evaluate this "
-            "one, and mind what follows the @"
+            f"the report evaluates another model ({images['path']}, "
+            f"{images['model_hash']}) than this one ({' or '.join(hashes)}); evaluate "
+            "this one, with the same suffix @best, @latest or @STEP"
         )
     if report["dataset"]["identity"] != identity:
         raise ValueError(
-            f"the report compares with other images ({report['dataset']['name']}) than "
-            "the model was trained on, so it knows nothing of copies; evaluate with "
-            "the --dataset of the training"
+            f"the report compares with another data set ({report['dataset']['name']}) "
+            "than the model was trained on, so it cannot detect copies of training "
+            "images; evaluate with the --dataset of the training"
         )
 
 
-def describe(
+def make_card(
     values: flags.FlagValues,
     meta: dict[str, Any],
     hashes: dict[str, str],
     report: dict[str, Any],
 ) -> dict[str, Any]:
-    """The card, for JSON; `shelf.write` adds the checksums."""
+    """The card of a run, JSON-serialisable; `pretrained.save` adds the checksums."""
     card = {
         "what": WHAT,
         "name": pathlib.Path(values.out).stem,
         "people": values.people,
         "licence": values.licence,
-        **{key: meta[key] for key in OF_RUN},
+        **{key: meta[key] for key in RUN_KEYS},
         "dtype": values.dtype,
         **hashes,
         "report": report,
@@ -158,51 +244,55 @@ def describe(
             "numpy": np.__version__,
         },
     }
-    told: dict[str, Any] = without_folders(card)
-    return told
+    public: dict[str, Any] = without_folders(card)
+    return public
 
 
 def without_folders(content: Any) -> Any:
-    """The same, of places on a disk but their last names: the rest is private."""
+    """The same content with paths cut to their last component: the rest is private."""
     if isinstance(content, list):
         return [without_folders(part) for part in content]
     if not isinstance(content, dict):
         return content
     return {
         key: pathlib.PurePath(part).name
-        if key in PATHS and isinstance(part, str)
+        if key in PATH_KEYS and isinstance(part, str)
         else without_folders(part)
         for key, part in content.items()
     }
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """In a function, since another command may call its flags the same."""
+    """Defines the flags; not at import, because other commands share flag names."""
     own: dict[str, Any] = {"flag_values": values}
-    flags.DEFINE_string("model", None, "Workdir of a training, as runs/a@best.", **own)
+    flags.DEFINE_string("model", None, "Training run, such as runs/a@best.", **own)
     flags.DEFINE_string("report", None, "Folder of its evaluation.", **own)
-    flags.DEFINE_string("out", None, "NAME.npz to write; NAME.json beside it.", **own)
-    flags.DEFINE_string("card", None, "Markdown to write: the model card.", **own)
+    flags.DEFINE_string("out", None, "NAME.npz to write, with its NAME.json.", **own)
+    flags.DEFINE_string("card", None, "NAME.md to write: the model card.", **own)
     flags.DEFINE_string(
         "people", None, "Whom the training images show: age, place, views.", **own
     )
     flags.DEFINE_string(
-        "licence", None, "Of the training images, and whom to attribute them to.", **own
+        "licence",
+        None,
+        "Licence of the training images, and whom to attribute them to.",
+        **own,
     )
-    kinds = ["float16", "float32"]
-    flags.DEFINE_enum("dtype", kinds[0], kinds, "How weights are stored.", **own)
-    required = ["model", "report", "out", "card", "people", "licence"]
-    flags.mark_flags_as_required(required, **own)
-    for name in required:
+    flags.DEFINE_string(
+        "from", None, "NAME.npz published by version 0.1, to convert.", **own
+    )
+    dtypes = ["float16", "float32"]
+    flags.DEFINE_enum("dtype", dtypes[0], dtypes, "How weights are stored.", **own)
+    for name in (*EXAMPLES, "from"):
         flags.register_validator(
             name, lambda text: text is None or text.strip(), "must not be empty", **own
         )
 
 
 def cli() -> None:
-    """The command as typed in a terminal."""
+    """Runs the command with the arguments of the process."""
     define_flags()
-    app.call_after_init(terminal.hush)
+    app.call_after_init(quiet_logging)
     app.run(main)
 
 

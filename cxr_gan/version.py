@@ -1,3 +1,3 @@
-"""The version, said once."""
+"""The version of the package; pyproject.toml reads it from this file as text."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs into .venv, trains for ten minutes on this machine, and draws 64 samples.
-# The same command goes on where the last one stopped. What follows is for training:
+# Installs into .venv, trains for ten minutes on this machine, and generates 64 images.
+# The same command resumes where the last one stopped. Flags are passed to training:
 #   bash launch/local.sh                                       built-in phantoms
-#   bash launch/local.sh --config.max_minutes=60               for longer
+#   bash launch/local.sh --config.max_minutes=60               longer training
 #   bash launch/local.sh --config.dataset=path/to/chest_xray --workdir=runs/mine
 set -euo pipefail
 # shellcheck source=launch/install.sh
@@ -16,31 +16,31 @@ for flag in "$@"; do
   esac
 done
 
-# -P: this checkout's cxr_gan, even when called from inside another one. Ten minutes are
-# for training; to look at val as well, add --config.evaluate_kimg=10.
+# -P: imports cxr_gan from this checkout, even if called from inside another one. The
+# ten minutes are spent on training; to also evaluate on val, add --config.eval_kimg=10.
 "$python" -P -m cxr_gan.main --config="$root/configs/acgan.py" --config.max_minutes=10 \
-  --config.evaluate_kimg=0 --workdir="$workdir" "$@"
+  --config.eval_kimg=0 --workdir="$workdir" "$@"
 
-# Every call keeps its own samples: samples-1, samples-2, ...
+# Each call writes to its own folder: samples-1, samples-2, ...
 n=1
 while [ -e "$workdir/samples-$n" ]; do n=$((n + 1)); done
 samples=$workdir/samples-$n
 "$python" -P -m cxr_gan.generate --model="$workdir" --num=64 --seed=0 --out="$samples"
 
-local_sh=$(printf 'bash %q' "$root/launch/local.sh") # quoted, to be copied
+local_sh=$(printf 'bash %q' "$root/launch/local.sh") # quoted for copying
 again=$local_sh
 if [ "$#" -gt 0 ]; then again+=$(printf ' %q' "$@"); fi
 cat <<DONE
 
 Trained model:  $workdir
-The film:       the PNG grids in it, from the same latents as training went on
+Sample grids:   PNG files in it, from the same latents throughout training
 64 samples:     $samples
 
-To go on training       $again
+To continue training    $again
 To use your own images  $local_sh \\
                           --config.dataset=path/to/chest_xray --workdir=runs/mine
                         (folders train/CLASS/*.jpeg, or CLASS/*.jpeg, one per class)
-To draw more samples    $(printf '%q -m cxr_gan.generate' "$python") \\
+To generate more        $(printf '%q -m cxr_gan.generate' "$python") \\
                           $(printf -- '--model=%q' "$workdir") --num=64 --seed=1 --out=DIR
 To sample from Python   $(printf %q "$python")
                         >>> import cxr_gan

@@ -1,6 +1,6 @@
-"""The training command, its optimizer exchanged: SGD, by which runs can be compared.
+"""`python -m cxr_gan.main` with SGD in place of Adam, so that runs can be compared.
 
-Adam makes of rounding differences steps as large as any. Usage: as cxr_gan.main.
+Adam turns rounding differences of gradients near 0 into steps of full size.
 """
 
 import optax

@@ -2,35 +2,37 @@ import dataclasses
 
 import jax
 import pytest
-import rounds
 import tiny
-from ml_collections import FrozenConfigDict
+import tiny_runs
 
-from cxr_gan import checkpoint, data, train
-from cxr_gan.gan import build
-from cxr_gan.models import backend
-from cxr_gan.run import Run
+from cxr_gan import config as configs
+from cxr_gan import data
+from cxr_gan.runtime import cpu
+from cxr_gan.storage import checkpoint
+from cxr_gan.training import loop
+from cxr_gan.training.experiment import Run
+from cxr_gan.training.train_state import TrainState
 
-backend.ask_compiler()  # as `cxr_gan.main` does
+cpu.set_xla_cpu_flags()  # as `cxr_gan.main` does
 jax.config.update("jax_num_cpu_devices", 8)  # no import above may use a device
-jax.config.update("jax_disable_most_optimizations", True)  # we wait for the compiler
+jax.config.update("jax_disable_most_optimizations", True)  # compile time dominates
 
 
 @pytest.fixture(scope="session")
 def config():
-    """The published run, shrunk; frozen: change a `ConfigDict(config)` of your own."""
-    return FrozenConfigDict(tiny.tiny_config())
+    """The default configuration, shrunk and frozen."""
+    return configs.freeze(tiny.tiny_config())
 
 
 @pytest.fixture(scope="session")
-def gan(config):
-    return build(config, tiny.CLASS_NAMES)
+def gan():
+    return tiny.build(tiny.tiny_config())
 
 
 @pytest.fixture(scope="session")
 def state(gan):
-    """The state a run begins with, on the host: NumPy arrays."""
-    return tiny.fresh_state(gan)
+    """The initial state of a run, on the host: NumPy arrays."""
+    return tiny.initial_state(gan)
 
 
 @pytest.fixture(scope="session")
@@ -40,63 +42,65 @@ def batch(config):
 
 
 @pytest.fixture(scope="session")
-def table():
-    """`tiny.either_gan()` with all it takes to play it, compiled once for all tests."""
-    return tiny.Table()
+def training():
+    """`tiny.TinyTraining()`, compiled once for all tests."""
+    return tiny.TinyTraining()
 
 
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
-    whole = data.load("phantom:60", 32, split_seed=0, cache_dir=cache)
-    halved = dataclasses.replace(whole.train, images=whole.train.images[:, ::2, ::2])
-    return dataclasses.replace(whole, train=halved)
+    full = data.load("phantom:60", 32, split_seed=0, cache_dir=cache)
+    halved = dataclasses.replace(full.train, images=full.train.images[:, ::2, ::2])
+    return dataclasses.replace(full, train=halved)
 
 
 @pytest.fixture(scope="module")
-def open_run(phantoms, table, compiled_once):
-    """open_run(folder, **schedule): a run of `tiny.either_gan()` on 60 phantoms."""
+def open_run(phantoms, training, compiled_once):
+    """open_run(folder, **schedule): a run of `training.gan` on 60 phantoms."""
 
     def open_run(folder, **schedule):
         config = tiny.tiny_config(16)
-        config.update({**rounds.SCHEDULE, **schedule})
+        config.update({**tiny_runs.SCHEDULE, **schedule})
         folder.mkdir(exist_ok=True)
-        return Run(config, folder, phantoms, table.game)
+        return Run(configs.freeze(config), folder, phantoms, training.gan)
 
     return open_run
 
 
 @pytest.fixture(scope="module")
-def compiled_once(table):
+def compiled_once(training):
     with pytest.MonkeyPatch.context() as patch:
-        step = table.step(jax.local_device_count())
-        patch.setattr(train.parallel, "compile_step", lambda *_: step)
-        patch.setattr(train, "fresh_state", lambda *_: table.start)
+        step = training.step(jax.local_device_count())
+        patch.setattr(loop.data_parallel, "compile_step", lambda *_: step)
+        patch.setattr(loop, "init_train_state", lambda *_: training.initial)
         yield
 
 
 @pytest.fixture
-def feed(monkeypatch):
-    """feed(action): action(round) is called before that round's batch is handed out."""
-    whole = train.open_feed
+def on_batch(monkeypatch):
+    """on_batch(action): calls action(step) before that step's batch is returned."""
+    make_train_iterator = loop.make_train_iterator
 
     def install(action):
-        def open_feed(run, first):
-            for done, batch in enumerate(whole(run, first), start=first + 1):
-                action(done)
+        def iterate(run, first):
+            batches = make_train_iterator(run, first)
+            for step, batch in enumerate(batches, start=first + 1):
+                action(step)
                 yield batch
 
-        monkeypatch.setattr(train, "open_feed", open_feed)
+        monkeypatch.setattr(loop, "make_train_iterator", iterate)
 
     return install
 
 
 @pytest.fixture(scope="module")
-def end_of(table):
-    """end_of(run): the newest state on disk, and what is said of it."""
+def final_checkpoint(training):
+    """final_checkpoint(run): the newest state on disk and its metadata."""
 
-    def end_of(run):
+    def final_checkpoint(run):
         with checkpoint.Checkpoints(run.folder) as checkpoints:
-            return checkpoints.restore(table.start)
+            items, metadata = checkpoints.restore(training.initial.to_items())
+            return TrainState.from_items(items), metadata
 
-    return end_of
+    return final_checkpoint

@@ -1,9 +1,10 @@
-"""Cloud Storage on this machine: gcp-storage-emulator, and what that leaves out.
+"""A local Cloud Storage server: gcp-storage-emulator and three features it lacks.
 
-That is the generation of what is read, which Cloud Storage tells in a header, and the
-condition ifGenerationMatch of a write, which it answers with 412 where it does not hold
-(its JSON API, on request preconditions): what a lease in a bucket rests on. And the
-bounds of a listing, startOffset and endOffset, by which TensorStore names a folder.
+- The generation of an object, which Cloud Storage returns in a header of every read.
+- The precondition ifGenerationMatch of a write, answered with 412 if it does not hold
+  (Cloud Storage JSON API, "Request preconditions"). A lease needs both.
+- The bounds startOffset and endOffset of a listing, with which TensorStore selects a
+  folder.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ NAME = "my-bucket"
 
 
 class Handler(server.RequestHandler):
-    """One request; speaks to `serving()` alone."""
+    """Handles one request of the server in `serve`."""
 
     def __init__(self, storage, *arguments):
         self._storage = storage
@@ -26,14 +27,14 @@ class Handler(server.RequestHandler):
 
     def do_GET(self):
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
-        for first in query.get("startOffset", []):  # the end is that of the folder
+        for first in query.get("startOffset", []):  # endOffset bounds the same folder
             self.path += f"&prefix={urllib.parse.quote(first)}"
         return super().do_GET()
 
     def do_POST(self):
         query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
-        (wanted,) = query.get("ifGenerationMatch", [None])
-        if wanted is not None and wanted != self._generation(query["name"][0]):
+        (expected,) = query.get("ifGenerationMatch", [None])
+        if expected is not None and expected != self._generation(query["name"][0]):
             self.rfile.read(int(self.headers["content-length"]))
             return self.send_error(412, "conditionNotMet")
         return super().do_POST()
@@ -52,10 +53,12 @@ class Handler(server.RequestHandler):
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """The address of a server that holds an empty bucket, NAME."""
+def serve() -> Iterator[str]:
+    """Yields the address of a server with one empty bucket, NAME."""
     with (
         mock.patch.object(server, "RequestHandler", Handler),
-        server.create_server("127.0.0.1", 0, in_memory=True, default_bucket=NAME) as up,
+        server.create_server(
+            "127.0.0.1", 0, in_memory=True, default_bucket=NAME
+        ) as running,
     ):
-        yield f"http://127.0.0.1:{up._api._httpd.server_port}"
+        yield f"http://127.0.0.1:{running._api._httpd.server_port}"

@@ -1,7 +1,7 @@
-"""Saves on a file system until it is full; run where FOLDER may be mounted on.
+"""Saves a checkpoint on a full file system, then again after space was freed.
 
-Usage: python full_disk.py FOLDER. Prints what the full disk is told as, and which
-checkpoint is whole then, and after there is room again.
+Usage: python full_disk.py FOLDER, with permission to mount a file system on FOLDER.
+Prints the error of the failed save, and the newest intact checkpoint after each save.
 """
 
 import contextlib
@@ -12,20 +12,20 @@ import sys
 import chex
 from test_checkpoint import restore, save, small_state
 
-from cxr_gan.checkpoint import CheckpointError
+from cxr_gan.storage.checkpoint import CheckpointError
 
 
 def fill(path: pathlib.Path) -> None:
-    """To the last byte."""
+    """Writes zeros to a file until the file system is full."""
     with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
 
 
-def whole(folder: pathlib.Path) -> str:
-    state, meta = restore(folder)
-    chex.assert_trees_all_equal(state, small_state(meta["step"]))
-    return f"whole: {meta['step']}"
+def newest_intact(folder: pathlib.Path) -> str:
+    state, metadata = restore(folder)
+    chex.assert_trees_all_equal(state, small_state(metadata["step"]))
+    return f"intact: {metadata['step']}"
 
 
 def main(folder: pathlib.Path) -> None:
@@ -37,10 +37,10 @@ def main(folder: pathlib.Path) -> None:
         save(folder, 20)
     except CheckpointError as error:
         print(error)
-    print(whole(folder))
+    print(newest_intact(folder))
     (folder / "filler").unlink()
     save(folder, 20)
-    print(whole(folder))
+    print(newest_intact(folder))
 
 
 if __name__ == "__main__":

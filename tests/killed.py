@@ -1,17 +1,17 @@
-"""The command `python -m cxr_gan.main`, again and again, each in a process of its own
-that may have to die.
+"""Runs `python -m cxr_gan.main` repeatedly, each time in a process that can be killed.
 
 Importing JAX and TensorFlow takes longer than the runs that are killed here, so this
-server imports them once and forks. It reads one order a line from stdin, as JSON:
-    {"argv": flags of the command, "log": file for what it says,
+server imports them once and forks. It reads one job per line from stdin, as JSON:
+    {"argv": flags of the command, "log": file for its stderr,
      "phase": see `install`, or null, "nth": 2, "delay": seconds}
-The child kills itself by SIGKILL that long after it entered the phase for the n-th
-time, whatever it is doing then. To stdout go its marks, "+save 1.25" where a phase
-begins and "-save 1.5" where it ends, in seconds, and at last "ended STATUS", from
-waitpid.
+The child process kills itself by SIGKILL `delay` seconds after it enters the phase for
+the n-th time, whatever it does at that moment. It writes to stdout "+save 1.25" where a
+phase begins and "-save 1.5" where it ends (phase, time in seconds). The server adds
+"ended STATUS", the status of waitpid.
 
-Two things differ from what a person types: a step and a checkpoint are waited for, so
-that a kill meets them and not what comes after; and a look at val is at few images.
+The command differs from what a user types in two ways: every step and every checkpoint
+is waited for, so that a kill hits it and not what follows; and validation uses few
+images.
 """
 
 import json
@@ -25,66 +25,70 @@ from collections import Counter
 
 import jax
 
-from cxr_gan import checkpoint, looks, monitor, parallel, train  # noqa: F401
 from cxr_gan.data import pipeline  # noqa: F401
+from cxr_gan.storage import checkpoint
+from cxr_gan.training import data_parallel, loop, snapshots, validation  # noqa: F401
 
-FEW = 10  # images of a class in a look at val
+VAL_IMAGES = 10  # of each class in a validation
 
 
-class Marks:
-    """Tells of phases on stdout, and dies in one of them if that was ordered."""
+class PhaseMarker:
+    """Writes the begin and end of phases to stdout, and kills the process in one."""
 
     def __init__(self, phase: str | None, nth: int, delay: float):
         self._phase, self._nth, self._delay = phase, nth, delay
-        self._seen: Counter[str] = Counter()
+        self._entered: Counter[str] = Counter()
 
     def __call__(self, phase, function):
-        """The same function, marked as that phase."""
+        """The function, marked as this phase."""
 
-        def marked(*arguments, **rest):
-            self._seen[phase] += 1
-            self._tell("+", phase)
-            if phase == self._phase and self._seen[phase] == self._nth:
-                threading.Thread(target=self._die, daemon=True).start()
+        def marked(*args, **kwargs):
+            self._entered[phase] += 1
+            self._write("+", phase)
+            if phase == self._phase and self._entered[phase] == self._nth:
+                threading.Thread(target=self._kill, daemon=True).start()
             try:
-                return function(*arguments, **rest)
+                return function(*args, **kwargs)
             finally:
-                self._tell("-", phase)
+                self._write("-", phase)
 
         return marked
 
-    def _tell(self, sign, phase):
+    def _write(self, sign, phase):
         os.write(1, f"{sign}{phase} {time.monotonic()}\n".encode())
 
-    def _die(self):
+    def _kill(self):
         time.sleep(self._delay)
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def install(marks: Marks) -> None:
-    compile_step, save = parallel.compile_step, checkpoint.Checkpoints.save
+def install(mark: PhaseMarker) -> None:
+    """Marks the phases compile, step, save, sample and validate."""
+    compile_step, save = data_parallel.compile_step, checkpoint.Checkpoints.save
 
-    def compile_marked(*arguments):
-        step = compile_step(*arguments)
-        return marks("step", lambda *dealt: jax.block_until_ready(step(*dealt)))
+    def compile_marked_step(*args):
+        step = compile_step(*args)
+        return mark("step", lambda *inputs: jax.block_until_ready(step(*inputs)))
 
-    def save_whole(self, *arguments):
-        save(self, *arguments)
+    def save_and_wait(self, *args, **kwargs):
+        save(self, *args, **kwargs)
         self.wait()
 
-    parallel.compile_step = marks("compile", compile_marked)
-    checkpoint.Checkpoints.save = marks("save", save_whole)
-    looks.draw_grid = marks("draw", looks.draw_grid)
-    looks.Exam.figures = marks("evaluate", looks.Exam.figures)
-    monitor.PER_CLASS = monitor.LEAST_REAL = monitor.PAIRS = FEW
+    data_parallel.compile_step = mark("compile", compile_marked_step)
+    checkpoint.Checkpoints.save = mark("save", save_and_wait)
+    snapshots.save_sample_grid = mark("sample", snapshots.save_sample_grid)
+    snapshots.Validator.metrics = mark("validate", snapshots.Validator.metrics)
+    validation.IMAGES_PER_CLASS = VAL_IMAGES
+    validation.MIN_REAL_PER_CLASS = VAL_IMAGES
+    validation.PAIRS = VAL_IMAGES
 
 
-def play(order: dict) -> None:
-    """The command, to its end or to the moment that was ordered."""
-    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def run(job: dict) -> None:
+    """Runs the command to its end, or until it kills itself."""
+    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 2)
-    install(Marks(order["phase"], order["nth"], order["delay"]))
-    sys.argv = ["cxr_gan.main", *order["argv"]]
+    install(PhaseMarker(job["phase"], job["nth"], job["delay"]))
+    sys.argv = ["cxr_gan.main", *job["argv"]]
     runpy.run_module("cxr_gan.main", run_name="__main__", alter_sys=True)
 
 
@@ -93,7 +97,7 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            play(json.loads(line))
+            run(json.loads(line))
             return
         _, status = os.waitpid(child, 0)
         os.write(1, f"ended {status}\n".encode())

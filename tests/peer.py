@@ -1,7 +1,7 @@
-"""One of several processes that play a round together.
+"""One of several processes that compute a training step together.
 
 Usage: python peer.py ADDRESS PROCESSES PROCESS FOLDER, run once for each PROCESS.
-Begins with FOLDER/start.npz and leaves FOLDER/PROCESS.npz: all arrays of the state.
+Reads FOLDER/start.npz and writes FOLDER/PROCESS.npz: all arrays of the state.
 """
 
 import functools
@@ -12,22 +12,23 @@ import jax
 import numpy as np
 import tiny
 
-from cxr_gan import parallel
-from cxr_gan.state import create_state
+from cxr_gan.training import data_parallel
+from cxr_gan.training.train_state import create_train_state
 
 
-def play(process: int, processes: int, start: list[np.ndarray]) -> list[np.ndarray]:
-    """The state after one round of `tiny.Table`."""
-    game = tiny.either_gan()
-    batch = tiny.tiny_batch(tiny.tiny_config(game.resolution))
-    share = len(batch["label"]) // processes
-    own = slice(process * share, (process + 1) * share)
-    shape = jax.eval_shape(functools.partial(create_state, game), tiny.key(0))
+def step(process: int, processes: int, start: list[np.ndarray]) -> list[np.ndarray]:
+    """The state after one step of `tiny.TinyTraining`."""
+    gan = tiny.sgd_or_adam_gan()
+    batch = tiny.tiny_batch(tiny.tiny_config(gan.resolution))
+    size = len(batch["label"]) // processes
+    own = slice(process * size, (process + 1) * size)
+    shape = jax.eval_shape(functools.partial(create_train_state, gan), tiny.key(0))
     state = jax.tree.unflatten(jax.tree.structure(shape), start)
-    step = parallel.compile_step(game, state, len(batch["label"]))
-    state, rng = parallel.replicate((state, tiny.key(1)))
-    state, _ = step(state, parallel.shard({k: v[own] for k, v in batch.items()}), rng)
-    return jax.tree.leaves(parallel.unreplicate(state))
+    step_fn = data_parallel.compile_step(gan, state, len(batch["label"]))
+    state, rng = data_parallel.replicate((state, tiny.key(1)))
+    shards = data_parallel.shard({k: v[own] for k, v in batch.items()})
+    state, _ = step_fn(state, shards, rng)
+    return jax.tree.leaves(data_parallel.unreplicate(state))
 
 
 def main(address: str, processes: int, process: int, folder: str) -> None:
@@ -41,7 +42,7 @@ def main(address: str, processes: int, process: int, folder: str) -> None:
         shutdown_timeout_seconds=30,
     )
     with np.load(pathlib.Path(folder) / "start.npz") as start:
-        state = play(process, processes, list(start.values()))
+        state = step(process, processes, list(start.values()))
     np.savez(pathlib.Path(folder) / f"{process}.npz", *state)
     jax.distributed.shutdown()
 

@@ -1,15 +1,19 @@
-"""The tiny generator, published: a report that fits it, and the command's flags."""
+"""The tiny generator as a published model: its run, its report, the command's flags."""
 
+import copy
 import dataclasses
 import json
 
 import tiny_generator
 from absl import flags
 
-from cxr_gan import checkpoint, publish, sampling
+from cxr_gan import publish
+from cxr_gan.config import freeze, to_json
 from cxr_gan.config import published as published_config
-from cxr_gan.config import to_json
-from cxr_gan.evaluation.figures import POOLED, Figure, Key, rows
+from cxr_gan.evaluation.results import POOLED, Estimate, MetricKey, to_rows
+from cxr_gan.sampling import pretrained, sampler
+from cxr_gan.storage import checkpoint
+from cxr_gan.storage.checksums import json_crc32
 
 IDENTITY = "ab" * 32
 PEOPLE = "Nobody: noise in the shape of weights."
@@ -17,28 +21,102 @@ LICENCE = "CC0, drawn by dice."
 META = {
     "step": 7,
     "kimg": 0.448,
-    "config": to_json(published_config()) | {"dataset": "/home/jane/set"},
+    "config": to_json(freeze(published_config())) | {"dataset": "/home/jane/set"},
     "dataset": {
         "name": "/home/jane/set",
         "identity": IDENTITY,
         "class_names": ["NORMAL", "PNEUMONIA"],
     },
-    "spec": dataclasses.asdict(tiny_generator.SPEC),
-    "figures": {"eval/kid": 0.5},
+    "generator": dataclasses.asdict(tiny_generator.CONFIG),
+    "metrics": {"eval/kid": 0.5},
     "score": 0.5,
 }
 COUNTS = {"NORMAL": 30, "PNEUMONIA": 31}
+# A configuration as version 0.1 stored it; renamed keys have values of their own.
+CONFIG_0_1 = {
+    "augment": {"brightness": 0.0, "contrast": 0.0, "cutout": 0.0, "translation": 0.0},
+    "augment_by_lead": True,
+    "balance": {
+        **{"enabled": True, "halflife_kimg": 1.0, "high": 0.8, "low": 0.4},
+        "strength": 6.0,
+    },
+    "batch_size": 16,
+    "condition": 0.0,
+    "dataset": "set",
+    "decay": 0.21,
+    "discriminator": {"features_at_32": 32, "max_features": 256, "name": "residual"},
+    "draw_kimg": 11.0,
+    "ema_halflife_kimg": 10.0,
+    "ema_rampup": 0.05,
+    "evaluate_kimg": 12.0,
+    "generator": {
+        **{"embedding": 65, "features_at_32": 64, "max_features": 128},
+        "name": "residual",
+    },
+    "group_per_class": 5,
+    "latent_size": 128,
+    "loss": {
+        "adversarial": "least_squares",
+        "class_weight_d": 0.51,
+        "class_weight_g": 0.41,
+        "classes": "both",
+        "feature_matching": 0.31,
+        "r1_every": 9,
+        "r1_weight": 0.1,
+        "r2_weight": 0.0,
+        "sameness_weight": 1.1,
+    },
+    "max_minutes": 0.0,
+    "microbatches": 2,
+    "on_nan": "stop",
+    "optimizer_d": {"beta1": 0.0, "beta2": 0.99, "learning_rate": 0.006},
+    "optimizer_g": {"beta1": 0.0, "beta2": 0.99, "learning_rate": 0.01},
+    "precision": "bfloat16",
+    "report_kimg": 1.5,
+    "resolution": 64,
+    "rollbacks": 2,
+    "samples_per_class": [0],
+    "save_kimg": 13.0,
+    "seed": 0,
+    "sharpen": 0.55,
+    "split_seed": 0,
+    "total_kimg": 250.0,
+}
+# The same values under the current keys, where they differ from configs/acgan.py.
+CONVERTED_CONFIG = {
+    "dataset": "set",
+    "lr_decay_fraction": 0.21,
+    "sample_kimg": 11.0,
+    "eval_kimg": 12.0,
+    "checkpoint_kimg": 13.0,
+    "log_kimg": 1.5,
+    "loss.class_weight.d": 0.51,
+    "loss.class_weight.g": 0.41,
+    "loss.class_loss": "both",
+    "loss.feature_matching_weight": 0.31,
+    "loss.diversity_weight": 1.1,
+    "compute_dtype": "bfloat16",
+    "checkerboard_ramp": 0.55,
+    "augment.adaptive": True,
+    "stddev_group_per_class": 5,
+    "loss.r1_interval": 9,
+    "max_rollbacks": 2,
+    "generator.class_embedding_dim": 65,
+}
 
 
 def report(model_hash: str) -> dict:
-    """As `cxr_gan.evaluate` writes it, with but two figures."""
-    fid = Key("fid", "cxr", POOLED, "generated~B")
-    near = Key("near_copies", "pixels", POOLED, "generated~train")
-    figures = {
-        fid: Figure(2.25, 2.0, 2.5, 61, 0),
-        fid._replace(sets="A~B"): Figure(0.5, 0.25, 0.75, 61, 0),
-        near: Figure(1.0, 0.0, 3.0, 64, 0),
-        near._replace(sets="val~train"): Figure(0.0, 0.0, 0.0, 64, 0),
+    """A report as `cxr_gan.evaluate` writes it, with three metrics."""
+    fid = MetricKey("fid", "cxr", POOLED, "generated~B")
+    label_accuracy = MetricKey("label_accuracy", "classifier", POOLED, "generated")
+    near = MetricKey("near_copies", "pixels", POOLED, "generated~train")
+    estimates = {
+        fid: Estimate(2.25, 2.0, 2.5, 61, 0),
+        fid._replace(sets="A~B"): Estimate(0.5, 0.25, 0.75, 61, 0),
+        label_accuracy: Estimate(0.875, 0.75, 1.0, 64, 0),
+        label_accuracy._replace(sets="val"): Estimate(0.9375, 0.875, 1.0, 64, 0),
+        near: Estimate(1.0, 0.0, 3.0, 64, 0),
+        near._replace(sets="val~train"): Estimate(0.0, 0.0, 0.0, 64, 0),
     }
     return {
         "verdict": "verdict: texture too smooth",
@@ -56,23 +134,23 @@ def report(model_hash: str) -> dict:
         "seed": 0,
         "spaces": ["cxr"],
         "method": "Halved by patient.",
-        "figures": rows(figures),
+        "metrics": to_rows(estimates),
         "nearest_pairs": {"cxr": [{"train": "train/NORMAL/jane.png"}]},
         "software": {"cxr_gan": "0.1.0"},
     }
 
 
 def write_report(folder, **changes):
-    """A report of the tiny generator; returns its folder."""
+    """Writes a report of the tiny generator; returns its folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = report(sampling.fingerprint(tiny_generator.params())) | changes
+    content = report(sampler.fingerprint(tiny_generator.params())) | changes
     (folder / "report.json").write_text(json.dumps(content))
     return folder
 
 
-def command(folder, *arguments, name="tiny"):
-    """Runs publish on runs/tiny, into folder; arguments replace its flags."""
-    given = {
+def flags_of_run(folder, name="tiny"):
+    """{flag: argument} that publishes runs/tiny as folder/NAME.npz."""
+    values = {
         "model": "runs/tiny",
         "report": folder / "report",
         "out": folder / f"{name}.npz",
@@ -80,15 +158,59 @@ def command(folder, *arguments, name="tiny"):
         "people": PEOPLE,
         "licence": LICENCE,
     }
-    named = {argument.partition("=")[0].lstrip("-") for argument in arguments}
-    own = [f"--{key}={value}" for key, value in given.items() if key not in named]
+    return {flag: f"--{flag}={value}" for flag, value in values.items()}
+
+
+def command(folder, *arguments, name="tiny"):
+    """Publishes runs/tiny as folder/NAME.npz; `arguments` replace or add flags."""
+    replaced = {argument.partition("=")[0].lstrip("-") for argument in arguments}
+    defaults = flags_of_run(folder, name)
+    kept = [argument for flag, argument in defaults.items() if flag not in replaced]
+    return run(*kept, *arguments)
+
+
+def run(*arguments):
+    """python -m cxr_gan.publish with exactly these flags; returns the exit code."""
     values = flags.FlagValues()
     publish.define_flags(values)
-    values(["publish", *own, *arguments])
+    values(["publish", *arguments])
     return publish.main(["publish"], values)
 
 
 def patch(monkeypatch, meta=META):
-    """Any run is the tiny generator."""
+    """Makes every run the tiny generator."""
     weights = tiny_generator.params().params
-    monkeypatch.setattr(checkpoint, "load_ema", lambda *_: (weights, meta))
+    monkeypatch.setattr(checkpoint, "load_item", lambda *_: (weights, meta))
+
+
+def write_as_0_1(folder, config=CONFIG_0_1, name="old"):
+    """Writes folder/tiny.npz as version 0.1 published it; returns the path of its npz.
+
+    The names of 0.1 are written out here, not derived from `sampling.convert`.
+    """
+    card = copy.deepcopy(pretrained.load_card(folder / "tiny.json"))
+    del card["schema"]
+    card["config"] = config
+    card["spec"] = card.pop("generator")
+    card["spec"]["embedding"] = card["spec"].pop("class_embedding_dim")
+    card["figures"] = {
+        "eval/kid": card.pop("metrics")["eval/kid"],
+        "eval/fidelity": 0.75,
+        "eval/fidelity/NORMAL": 0.5,
+        "eval/repetition/PNEUMONIA": 0.25,
+    }
+    rows = card["report"].pop("metrics")
+    for row in rows:
+        row["floor"] = row.pop("reference")
+        if row["metric"] == "label_accuracy":
+            row |= {"metric": "label_fidelity", "space": "judge"}
+    card["report"]["figures"] = rows
+    write_card(folder / f"{name}.json", card)
+    npz = folder / f"{name}.npz"
+    npz.write_bytes((folder / "tiny.npz").read_bytes())
+    return npz
+
+
+def write_card(path, card):
+    """Writes a card of any schema, with the crc32 of its content."""
+    path.write_text(json.dumps({**card, "crc32": json_crc32(card)}))

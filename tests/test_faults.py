@@ -1,248 +1,256 @@
-"""What a run does when something breaks under it: numbers, disks, files, neighbours."""
+"""Training under faults: non-finite values, full disks, damaged files, other processes.
+
+The order is that of docs/reliability.md.
+"""
 
 import errno
 import pathlib
+import re
 
 import chex
 import jax
 import numpy as np
 import pytest
-from rounds import ROUND, lines, steps_of, without_time
+from tiny_runs import STEP_KIMG, checkpoint_steps, metric_lines, without_times
 
-from cxr_gan import checkpoint, disk, health, lock, parallel, report, resume, train
+from cxr_gan.storage import checkpoint, files, lock
+from cxr_gan.training import data_parallel, diagnostics, loop, metric_writer, restore
 
-FULL = pathlib.Path("/dev/full")  # takes nothing: the kernel's own ENOSPC
+FULL = pathlib.Path("/dev/full")  # every write to it fails with ENOSPC
 on_linux = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full of Linux")
 
 
-def spoiling(patch, table):
-    """The fixture `spoil`, in whatever scope."""
-    whole = table.step(jax.local_device_count())
+def state_corrupter(patch, training):
+    """The function of the fixture `corrupt_state`, for a patch of any scope."""
+    original = training.step(jax.local_device_count())
 
-    def install(at, change, noises=range(10)):
-        keys = [jax.random.key_data(resume.keys(0, k)[1]).tolist() for k in noises]
+    def install(at_step, change, rollbacks=range(10)):
+        keys = [
+            jax.random.key_data(restore.make_keys(0, k)[1]).tolist() for k in rollbacks
+        ]
 
         def step(state, batch, key):
-            noise = np.asarray(jax.random.key_data(key))[0].tolist()
-            if int(parallel.unreplicate(state.step)) + 1 == at and noise in keys:
+            noise_key = np.asarray(jax.random.key_data(key))[0].tolist()
+            next_step = int(data_parallel.unreplicate(state.step)) + 1
+            if next_step == at_step and noise_key in keys:
                 state = change(state)
-            return whole(state, batch, key)
+            return original(state, batch, key)
 
-        patch.setattr(train.parallel, "compile_step", lambda *_: step)
+        patch.setattr(loop.data_parallel, "compile_step", lambda *_: step)
 
     return install
 
 
 @pytest.fixture
-def spoil(monkeypatch, table):
-    """spoil(at, change, noises): the state is changed before that round, wherever one
-    of these noises is played."""
-    return spoiling(monkeypatch, table)
+def corrupt_state(monkeypatch, training):
+    """corrupt_state(at_step, change, rollbacks): changes the state before that step.
+
+    Only after one of these numbers of rollbacks, which the noise key identifies.
+    """
+    return state_corrupter(monkeypatch, training)
 
 
-def exploding(state):
-    """D's weights as after a few steps of much too high a learning rate."""
+def explode_weights(state):
+    """D's weights as after a few steps with much too high a learning rate."""
     params = jax.tree.map(lambda w: w * 1e25, state.discriminator.params)
     return state.replace(discriminator=state.discriminator.replace(params=params))
 
 
-def overflowing(state):
-    """Adam's memory too large to be told; no figure shows it."""
+def overflow_optimizer(state):
+    """Adam's moments become infinite; no metric shows it."""
     is_adam, adam = state.discriminator.opt_state
     adam = jax.tree.map(lambda m: m * np.inf if m.dtype == np.float32 else m, adam)
-    player = state.discriminator.replace(opt_state=(is_adam, adam))
-    return state.replace(discriminator=player)
+    network = state.discriminator.replace(opt_state=(is_adam, adam))
+    return state.replace(discriminator=network)
 
 
-def opened(monkeypatch):
-    """From which rounds batches were asked for, as they are asked."""
-    whole, starts = train.open_feed, []
+def record_data_starts(monkeypatch):
+    """A list that collects the step after which each train iterator starts."""
+    original, starts = loop.make_train_iterator, []
 
-    def open_feed(run, first):
-        starts.append(first)
-        return whole(run, first)
+    def make_train_iterator(run, step):
+        starts.append(step)
+        return original(run, step)
 
-    monkeypatch.setattr(train, "open_feed", open_feed)
+    monkeypatch.setattr(loop, "make_train_iterator", make_train_iterator)
     return starts
 
 
-def assert_same_end(end_of, run, other):
-    (state, meta), (expected, of_other) = end_of(run), end_of(other)
-    chex.assert_trees_all_equal(state, expected)
-    assert meta == of_other
-    assert without_time(lines(run.folder)) == without_time(lines(other.folder))
+def assert_same_run(final_checkpoint, run, other):
+    """Checks that final state, metadata and metrics of two runs agree bit for bit."""
+    state, metadata = final_checkpoint(run)
+    expected_state, expected_metadata = final_checkpoint(other)
+    chex.assert_trees_all_equal(state, expected_state)
+    assert metadata == expected_metadata
+    lines, expected = (without_times(metric_lines(r.folder)) for r in (run, other))
+    assert lines == expected
 
 
 @pytest.fixture(scope="module")
-def unbroken(open_run, tmp_path_factory):
-    run = open_run(tmp_path_factory.mktemp("unbroken") / "run")
-    train.train(run)
+def uninterrupted(open_run, tmp_path_factory):
+    run = open_run(tmp_path_factory.mktemp("uninterrupted") / "run")
+    loop.train(run)
     return run
 
 
-# Numbers
+# Non-finite values
 
 
-def test_a_label_that_is_no_class_ends_the_run_and_is_named_by_its_round(
+def test_invalid_label_ends_the_run_and_the_error_names_the_step(
     open_run, tmp_path, monkeypatch
 ):
-    whole = train.open_feed
+    original = loop.make_train_iterator
 
-    def open_feed(run, first):
-        for done, batch in enumerate(whole(run, first), start=first + 1):
-            label = batch["label"] + 9 * (done == 5)
+    def make_train_iterator(run, first):
+        for step, batch in enumerate(original(run, first), start=first + 1):
+            label = batch["label"] + 9 * (step == 5)
             yield {**batch, "label": label}
 
-    monkeypatch.setattr(train, "open_feed", open_feed)
-    run = open_run(tmp_path / "run", report_kimg=6 * ROUND)
-    with pytest.raises(report.NonFiniteError, match=r"g/adversarial.* step 5$"):
-        train.train(run)
-    assert steps_of(run) == [2, 4]
+    monkeypatch.setattr(loop, "make_train_iterator", make_train_iterator)
+    run = open_run(tmp_path / "run", log_kimg=6 * STEP_KIMG)
+    with pytest.raises(metric_writer.NonFiniteError, match=r"g/adversarial.* step 5$"):
+        loop.train(run)
+    assert checkpoint_steps(run) == [2, 4]
 
 
-def test_weights_that_explode_end_the_run_within_the_interval(
-    open_run, tmp_path, spoil
+def test_exploding_weights_end_the_run_within_the_log_interval(
+    open_run, tmp_path, corrupt_state
 ):
-    spoil(3, exploding)
-    run = open_run(tmp_path / "run", save_kimg=1.0, draw_kimg=1.0)
-    with pytest.raises(report.NonFiniteError, match=r"became non-finite in step 3$"):
-        train.train(run)
-    assert [line["step"] for line in lines(run.folder)] == [2]
-    assert steps_of(run) == []
+    corrupt_state(3, explode_weights)
+    run = open_run(tmp_path / "run", checkpoint_kimg=1.0, sample_kimg=1.0)
+    with pytest.raises(
+        metric_writer.NonFiniteError, match=r"became non-finite in step 3$"
+    ):
+        loop.train(run)
+    assert [line["step"] for line in metric_lines(run.folder)] == [2]
+    assert checkpoint_steps(run) == []
 
 
-def test_nothing_is_saved_with_an_optimizer_that_overflowed(open_run, tmp_path, spoil):
-    spoil(3, overflowing)
+def test_overflowed_optimizer_state_is_not_saved(open_run, tmp_path, corrupt_state):
+    corrupt_state(3, overflow_optimizer)
     run = open_run(tmp_path / "run")
-    with pytest.raises(report.NonFiniteError, match=r"state is non-finite by step 4$"):
-        train.train(run)
-    assert steps_of(run) == [2]
+    with pytest.raises(
+        metric_writer.NonFiniteError, match=r"state is non-finite at step 4$"
+    ):
+        loop.train(run)
+    assert checkpoint_steps(run) == [2]
 
 
 @pytest.fixture(scope="module")
-def rolled_back(open_run, table, tmp_path_factory):
-    """Weights explode in round 3, with the first noise alone; back to step 2."""
+def rolled_back(open_run, training, tmp_path_factory):
+    """A run whose weights explode in step 3 and which is rolled back to step 2 once."""
     with pytest.MonkeyPatch.context() as patch:
-        spoiling(patch, table)(3, exploding, noises=[0])
+        state_corrupter(patch, training)(3, explode_weights, rollbacks=[0])
         run = open_run(tmp_path_factory.mktemp("back") / "run", on_nan="rollback")
-        train.train(run)
+        loop.train(run)
     return run
 
 
-def test_rolled_back_a_run_goes_on_with_other_noise_and_tells_of_it(
-    rolled_back, unbroken, end_of
+def test_rollback_continues_with_other_noise_and_is_recorded(
+    rolled_back, uninterrupted, final_checkpoint
 ):
-    state, meta = end_of(rolled_back)
-    assert (int(state.step), meta["rollbacks"]) == (6, 1)
-    told = {line["step"]: line["state/rollbacks"] for line in lines(rolled_back.folder)}
-    assert told == {2: 0, 3: 1, 4: 1, 6: 1}
-    assert len(lines(rolled_back.folder)) == 4  # those beyond step 2 were cut back
-    of_both = [lines(run.folder) for run in (rolled_back, unbroken)]
-    first, third = (without_time([a[i] for a in of_both]) for i in (0, 1))
-    assert first[0] == first[1]
-    assert third[0]["g/adversarial"] != third[1]["g/adversarial"]
+    state, metadata = final_checkpoint(rolled_back)
+    assert (int(state.step), metadata["rollbacks"]) == (6, 1)
+    lines = metric_lines(rolled_back.folder)
+    rollbacks = {line["step"]: line["state/rollbacks"] for line in lines}
+    assert rollbacks == {2: 0, 3: 1, 4: 1, 6: 1}
+    assert len(lines) == 4  # the lines after step 2 were removed by the rollback
+    expected = without_times(metric_lines(uninterrupted.folder))
+    lines = without_times(lines)
+    assert lines[0] == expected[0]
+    assert lines[1]["g/adversarial"] != expected[1]["g/adversarial"]
 
 
-@pytest.mark.parametrize("died_in", [4, 6])
-def test_rolled_back_killed_and_resumed_a_run_ends_as_if_only_rolled_back(
-    open_run, tmp_path, spoil, feed, rolled_back, end_of, died_in
+@pytest.mark.parametrize("crash_step", [4, 6])
+def test_run_rolled_back_killed_and_resumed_equals_run_only_rolled_back(
+    open_run,
+    tmp_path,
+    corrupt_state,
+    on_batch,
+    rolled_back,
+    final_checkpoint,
+    crash_step,
 ):
-    def die(done):
-        if done == died_in and not met:
-            met.append(done)
+    def crash_once(step):
+        if step == crash_step and not crashed:
+            crashed.append(step)
             raise KeyboardInterrupt
 
-    met = []
-    feed(die)
-    spoil(3, exploding, noises=[0])
+    crashed = []
+    on_batch(crash_once)
+    corrupt_state(3, explode_weights, rollbacks=[0])
     run = open_run(tmp_path / "run", on_nan="rollback")
     with pytest.raises(KeyboardInterrupt):
-        train.train(run)
-    assert steps_of(run) == ([2] if died_in == 4 else [2, 4])
-    train.train(run)
-    assert_same_end(end_of, run, rolled_back)
+        loop.train(run)
+    assert checkpoint_steps(run) == ([2] if crash_step == 4 else [2, 4])
+    loop.train(run)
+    assert_same_run(final_checkpoint, run, rolled_back)
 
 
-def test_a_fault_that_stays_ends_the_run_when_its_rollbacks_are_used_up(
-    open_run, tmp_path, spoil, monkeypatch, capsys
+def test_persistent_fault_ends_the_run_when_all_rollbacks_are_used_up(
+    open_run, tmp_path, corrupt_state, monkeypatch, capsys
 ):
-    spoil(5, exploding)
-    starts = opened(monkeypatch)
-    run = open_run(tmp_path / "run", on_nan="rollback", rollbacks=2)
-    with pytest.raises(report.NonFiniteError, match=r"in step 5, after 2 rollbacks$"):
-        train.train(run)
+    corrupt_state(5, explode_weights)
+    starts = record_data_starts(monkeypatch)
+    run = open_run(tmp_path / "run", on_nan="rollback", max_rollbacks=2)
+    with pytest.raises(
+        metric_writer.NonFiniteError, match=r"in step 5, after 2 rollbacks$"
+    ):
+        loop.train(run)
     assert starts == [0, 4, 4]
-    assert steps_of(run) == [2, 4]
-    said = capsys.readouterr().err
+    assert checkpoint_steps(run) == [2, 4]
+    stderr = capsys.readouterr().err
     for count in (1, 2):
-        assert "in step 5; rolled back to step 4, " in said
-        assert f"other noise (rollback {count} of 2)" in said
+        assert "in step 5; rolled back to step 4, " in stderr
+        assert f"other noise (rollback {count} of 2)" in stderr
 
 
-def test_without_a_checkpoint_a_run_is_rolled_back_to_its_beginning(
-    open_run, tmp_path, spoil, monkeypatch, end_of
+def test_run_without_a_checkpoint_is_rolled_back_to_its_beginning(
+    open_run, tmp_path, corrupt_state, monkeypatch, final_checkpoint
 ):
-    spoil(1, exploding, noises=[0, 1])
-    starts = opened(monkeypatch)
-    run = open_run(tmp_path / "run", on_nan="rollback", total_kimg=2 * ROUND)
-    train.train(run)
+    corrupt_state(1, explode_weights, rollbacks=[0, 1])
+    starts = record_data_starts(monkeypatch)
+    run = open_run(tmp_path / "run", on_nan="rollback", total_kimg=2 * STEP_KIMG)
+    loop.train(run)
     assert starts == [0, 0, 0]
-    assert end_of(run)[1]["rollbacks"] == 2
+    assert final_checkpoint(run)[1]["rollbacks"] == 2
 
 
-def test_the_noise_after_a_rollback_depends_on_seed_and_count_alone():
-    def data(seed, rollbacks):
-        weights, noise = resume.keys(seed, rollbacks)
-        return jax.random.key_data(weights).tolist(), jax.random.key_data(
-            noise
-        ).tolist()
+def test_noise_after_a_rollback_depends_only_on_seed_and_number_of_rollbacks():
+    def key_data(seed, rollbacks):
+        keys = restore.make_keys(seed, rollbacks)
+        return tuple(jax.random.key_data(key).tolist() for key in keys)
 
-    first = jax.random.key_data(jax.random.split(jax.random.key(3))).tolist()
-    assert [*data(3, 0)] == first  # a run without rollbacks is what it always was
-    assert data(3, 2) == data(3, 2)
-    drawn = [data(seed, count) for seed in (3, 4) for count in range(4)]
-    assert len({tuple(noise) for _, noise in drawn}) == 8
-    assert len({tuple(weights) for weights, _ in drawn}) == 2
+    split = jax.random.key_data(jax.random.split(jax.random.key(3))).tolist()
+    assert [*key_data(3, 0)] == split  # rollbacks leave runs without any unchanged
+    assert key_data(3, 2) == key_data(3, 2)
+    keys = [key_data(seed, count) for seed in (3, 4) for count in range(4)]
+    assert len({tuple(noise_key) for _, noise_key in keys}) == 8
+    assert len({tuple(init_key) for init_key, _ in keys}) == 2
 
 
-def test_a_checkpoint_from_before_there_were_rollbacks_is_gone_on_from(
-    open_run, tmp_path, monkeypatch, unbroken, end_of
-):
-    whole = train.Run.meta
-
-    def meta(*arguments):
-        return {k: v for k, v in whole(*arguments).items() if k != "rollbacks"}
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train.Run, "meta", meta)
-        train.train(open_run(tmp_path / "run", total_kimg=4 * ROUND))
-    run = open_run(tmp_path / "run")
-    train.train(run)
-    assert_same_end(end_of, run, unbroken)
-
-
-def test_what_ails_a_run_is_told_beside_its_progress_and_does_not_end_it(
+def test_diagnostic_warning_is_printed_once_and_does_not_end_the_run(
     open_run, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(health, "EXPLODED", 1e-9)
-    train.train(open_run(tmp_path / "run", total_kimg=4 * ROUND))
-    said = capsys.readouterr().err
-    assert said.count("warning: d/adversarial is ") == 1
-    assert said.index("warning: ") < said.index("0.3/")
+    monkeypatch.setattr(diagnostics, "EXPLODED", 1e-9)
+    loop.train(open_run(tmp_path / "run", total_kimg=4 * STEP_KIMG))
+    stderr = capsys.readouterr().err
+    assert stderr.count("warning: d/adversarial is ") == 1
+    assert stderr.index("warning: ") < stderr.index("0.3/")
 
 
-# Disks
+# Full disks
 
 
 @pytest.fixture
-def full(monkeypatch):
-    """full(name): files so called are written to a device that is full."""
-    whole = pathlib.Path.open
+def fill_disk(monkeypatch):
+    """fill_disk(name): writes to files whose names start so fail with ENOSPC."""
+    original = pathlib.Path.open
 
     def install(name):
-        def open_(path, mode="r", **rest):
-            lacking = path.name.startswith(name) and mode[0] in "aw"
-            return whole(FULL if lacking else path, mode, **rest)
+        def open_(path, mode="r", **options):
+            is_full = path.name.startswith(name) and mode[0] in "aw"
+            return original(FULL if is_full else path, mode, **options)
 
         monkeypatch.setattr(pathlib.Path, "open", open_)
 
@@ -251,86 +259,105 @@ def full(monkeypatch):
 
 @on_linux
 @pytest.mark.parametrize("name", ["metrics.jsonl", "events.out"])
-def test_a_disk_that_is_full_for_figures_ends_the_run_and_loses_no_bit(
-    open_run, tmp_path, full, monkeypatch, unbroken, end_of, name
+def test_full_disk_for_metrics_ends_the_run_and_resume_is_bit_for_bit(
+    open_run, tmp_path, fill_disk, monkeypatch, uninterrupted, final_checkpoint, name
 ):
-    train.train(open_run(tmp_path / "run", total_kimg=4 * ROUND))
+    loop.train(open_run(tmp_path / "run", total_kimg=4 * STEP_KIMG))
     run = open_run(tmp_path / "run")
-    full(name)
-    words = rf"{name}.* cannot be written \(No space left on device\); make room"
-    with pytest.raises(disk.DiskError, match=words):
-        train.train(run)
+    fill_disk(name)
+    words = rf"{name}.* cannot be written \(No space left on device\); free disk"
+    with pytest.raises(files.DiskError, match=words):
+        loop.train(run)
     monkeypatch.undo()
-    assert steps_of(run) == [2, 4]
-    train.train(run)
-    assert_same_end(end_of, run, unbroken)
+    assert checkpoint_steps(run) == [2, 4]
+    loop.train(run)
+    assert_same_run(final_checkpoint, run, uninterrupted)
 
 
 @on_linux
 @pytest.mark.parametrize("name", ["metrics", "grids/00000006"])
-def test_a_disk_that_is_full_for_a_whole_file_leaves_the_one_before(
-    open_run, tmp_path, unbroken, end_of, name
+def test_full_disk_during_an_atomic_write_keeps_the_previous_file(
+    open_run, tmp_path, uninterrupted, final_checkpoint, name
 ):
-    train.train(open_run(tmp_path / "run", total_kimg=4 * ROUND))
+    loop.train(open_run(tmp_path / "run", total_kimg=4 * STEP_KIMG))
     run = open_run(tmp_path / "run")
-    before = lines(run.folder)
+    before = metric_lines(run.folder)
     (run.folder / name).with_suffix(".unfinished").symlink_to(FULL)
-    with pytest.raises(disk.DiskError, match=rf"{name}\S* cannot be written \(No sp"):
-        train.train(run)
-    assert lines(run.folder)[: len(before)] == before
+    with pytest.raises(files.DiskError, match=rf"{name}\S* cannot be written \(No sp"):
+        loop.train(run)
+    assert metric_lines(run.folder)[: len(before)] == before
     assert not (run.folder / "grids" / "00000006.png").exists()
-    train.train(run)
-    assert_same_end(end_of, run, unbroken)
+    loop.train(run)
+    assert_same_run(final_checkpoint, run, uninterrupted)
 
 
-def test_a_disk_that_is_full_for_a_checkpoint_keeps_the_one_before(
-    open_run, tmp_path, monkeypatch, unbroken, end_of
+def test_full_disk_for_a_checkpoint_keeps_the_previous_checkpoints(
+    open_run, tmp_path, monkeypatch, uninterrupted, final_checkpoint
 ):
-    train.train(open_run(tmp_path / "run", total_kimg=4 * ROUND))
+    loop.train(open_run(tmp_path / "run", total_kimg=4 * STEP_KIMG))
     run = open_run(tmp_path / "run")
 
-    def no_room(*_, **__):
+    def fail(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.ocp.JsonCheckpointHandler, "_save_fn", no_room)
-        with pytest.raises(checkpoint.CheckpointError, match=r"No space.*make room"):
-            train.train(run)
-    assert steps_of(run) == [2, 4]
-    train.train(run)
-    assert_same_end(end_of, run, unbroken)
+        patch.setattr(checkpoint.ocp.JsonCheckpointHandler, "_save_fn", fail)
+        with pytest.raises(checkpoint.CheckpointError, match=r"No space.*free disk"):
+            loop.train(run)
+    assert checkpoint_steps(run) == [2, 4]
+    loop.train(run)
+    assert_same_run(final_checkpoint, run, uninterrupted)
 
 
-# Files and neighbours
+# Other processes, and checkpoints of other runs
 
 
-def test_a_second_training_in_the_folder_is_refused_and_the_first_goes_on(
-    open_run, tmp_path, feed, unbroken, end_of
+def test_second_training_in_the_folder_is_refused_and_the_first_continues(
+    open_run, tmp_path, on_batch, uninterrupted, final_checkpoint
 ):
-    def intrude(done):
-        if done == 3:
+    def train_again(step):
+        if step == 3:
             with pytest.raises(lock.InUseError, match="is in use by process"):
-                train.train(run)
-            refused.append(done)
+                loop.train(run)
+            refused.append(step)
 
     refused = []
-    feed(intrude)
+    on_batch(train_again)
     run = open_run(tmp_path / "run")
-    train.train(run)
+    loop.train(run)
     assert refused == [3]
-    assert_same_end(end_of, run, unbroken)
+    assert_same_run(final_checkpoint, run, uninterrupted)
 
 
-def test_checkpoints_of_another_configuration_are_not_gone_on_from(open_run, tmp_path):
-    """As where run.json and the command were changed alike, by hand."""
-    train.train(open_run(tmp_path / "run", total_kimg=2 * ROUND))
-    run = open_run(tmp_path / "run")
-    before = run.config.loss.r1_weight
-    run.config.loss.r1_weight = 3.0
+def test_checkpoints_of_another_configuration_are_refused(open_run, tmp_path):
+    """As if run.json and the command had been changed alike, by hand."""
+    folder = tmp_path / "run"
+    before = open_run(folder, total_kimg=2 * STEP_KIMG)
+    loop.train(before)
+    run = open_run(folder, loss={"r1_weight": 3.0})
     with pytest.raises(checkpoint.CheckpointError) as caught:
-        train.train(run)
-    complaint = str(caught.value)
-    assert f"checkpoint 2 of {run.folder} was trained with another conf" in complaint
-    assert f"loss.r1_weight: {before} -> 3.0" in complaint
-    assert "if run.json was edited, bring it back" in complaint
-    assert steps_of(run) == [2]
+        loop.train(run)
+    message = str(caught.value)
+    assert f"checkpoint 2 of {run.folder} was trained with another conf" in message
+    assert f"loss.r1_weight: {before.config.loss.r1_weight} -> 3.0" in message
+    assert "if run.json was edited, restore its old content" in message
+    assert checkpoint_steps(run) == [2]
+
+
+def test_checkpoint_without_a_schema_is_refused(open_run, tmp_path, monkeypatch):
+    """Version 0.1 wrote no schema number."""
+    original = loop.Run.metadata
+
+    def metadata(*arguments):
+        return {k: v for k, v in original(*arguments).items() if k != "schema"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Run, "metadata", metadata)
+        loop.train(open_run(tmp_path / "run", total_kimg=2 * STEP_KIMG))
+    run = open_run(tmp_path / "run")
+    folder = re.escape(str(run.folder))
+    words = f"checkpoint 2 of {folder} was trained by another version of cxr_gan"
+    with pytest.raises(checkpoint.CheckpointError, match=words) as caught:
+        loop.train(run)
+    assert "\n" not in str(caught.value)
+    assert checkpoint_steps(run) == [2]

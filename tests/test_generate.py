@@ -13,13 +13,15 @@ from absl import flags
 from PIL import Image
 
 import cxr_gan
-from cxr_gan import checkpoint, generate, sampling
+from cxr_gan import generate
+from cxr_gan.sampling import sampler
+from cxr_gan.storage import checkpoint
 
 META = {
     "step": 7,
     "kimg": 0.448,
     "dataset": {"name": "phantom", "identity": "ab" * 32},
-    "spec": dataclasses.asdict(tiny_generator.SPEC),
+    "generator": dataclasses.asdict(tiny_generator.CONFIG),
 }
 
 
@@ -30,8 +32,8 @@ def params():
 
 @pytest.fixture
 def command(monkeypatch, params):
-    """command("--num=3", ...) -> exit code; the model is the tiny generator."""
-    monkeypatch.setattr(checkpoint, "load_ema", lambda *_: (params.params, META))
+    """command("--num=3", ...) -> exit code; every run is the tiny generator."""
+    monkeypatch.setattr(checkpoint, "load_item", lambda *_: (params.params, META))
 
     def run(*arguments):
         values = flags.FlagValues()
@@ -53,9 +55,7 @@ def pixels(path):
         return np.asarray(image)
 
 
-def test_each_class_is_drawn_equally_often_in_the_images_of_sample(
-    command, params, tmp_path
-):
+def test_classes_alternate_and_images_equal_those_of_sample(command, params, tmp_path):
     assert command("--num=20", "--seed=3", f"--out={tmp_path}/new/out") == 0
     table = rows(tmp_path / "new" / "out")
     assert [row["class_name"] for row in table] == ["NORMAL", "PNEUMONIA"] * 10
@@ -63,13 +63,13 @@ def test_each_class_is_drawn_equally_often_in_the_images_of_sample(
     assert [int(row["index"]) for row in table] == list(range(20))
     assert {row["seed"] for row in table} == {"3"}
     assert table[1]["file"] == "PNEUMONIA_00001.png"
-    drawn = np.asarray(cxr_gan.sample(params, np.arange(20) % 2, 3))[..., 0]
-    for row, image in zip(table, drawn, strict=True):
+    images = np.asarray(cxr_gan.sample(params, np.arange(20) % 2, 3))[..., 0]
+    for row, image in zip(table, images, strict=True):
         written = pixels(tmp_path / "new" / "out" / row["file"])
         np.testing.assert_array_equal(written, np.round(255 * image))
 
 
-def test_folder_holds_the_listed_images_and_three_files_more(command, tmp_path):
+def test_folder_holds_listed_images_and_three_other_files(command, tmp_path):
     assert command("--num=3", f"--out={tmp_path}") == 0
     listed = {row["file"] for row in rows(tmp_path)}
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -78,7 +78,7 @@ def test_folder_holds_the_listed_images_and_three_files_more(command, tmp_path):
     }
 
 
-def test_one_class_can_be_asked_for_and_truncated(command, params, tmp_path):
+def test_label_and_truncation_flags_select_images(command, params, tmp_path):
     assert command("--label=PNEUMONIA", "--num=2", f"--out={tmp_path}/a") == 0
     assert {row["class_name"] for row in rows(tmp_path / "a")} == {"PNEUMONIA"}
     assert command("--num=2", "--truncation=0.5", f"--out={tmp_path}/b") == 0
@@ -87,7 +87,7 @@ def test_one_class_can_be_asked_for_and_truncated(command, params, tmp_path):
     np.testing.assert_array_equal(written, np.round(255 * np.asarray(expected)))
 
 
-def test_every_png_says_that_it_is_synthetic_and_what_made_it(
+def test_every_png_is_marked_as_synthetic_with_model_label_and_seed(
     command, params, tmp_path
 ):
     assert command("--num=2", "--seed=5", f"--out={tmp_path}") == 0
@@ -104,27 +104,27 @@ def test_every_png_says_that_it_is_synthetic_and_what_made_it(
         assert text == {
             "Synthetic": "true",
             "Label": label,
-            "Model": sampling.fingerprint(params),
+            "Model": sampler.fingerprint(params),
             "Seed": "5",
             "Truncation": "1.0",
             "Software": f"cxr_gan {cxr_gan.__version__}",
         }
 
 
-def test_json_says_which_model_seed_and_data_made_the_images(command, params, tmp_path):
+def test_json_records_model_seed_and_training_data(command, params, tmp_path):
     assert command("--num=5", "--seed=2", f"--out={tmp_path}") == 0
-    told = json.loads((tmp_path / "generation.json").read_text(encoding="utf-8"))
-    assert told["synthetic"] is True
-    assert "not for clinical use" in told["note"]
-    assert told["model"] == "runs/tiny"
-    assert told["model_hash"] == sampling.fingerprint(params)
-    assert (told["step"], told["kimg"], told["seed"]) == (7, 0.448, 2)
-    assert told["dataset"] == META["dataset"]
-    assert told["counts"] == {"NORMAL": 3, "PNEUMONIA": 2}
-    assert told["software"]["cxr_gan"] == cxr_gan.__version__
+    metadata = json.loads((tmp_path / "generation.json").read_text(encoding="utf-8"))
+    assert metadata["synthetic"] is True
+    assert "not for clinical use" in metadata["note"]
+    assert metadata["model"] == "runs/tiny"
+    assert metadata["model_hash"] == sampler.fingerprint(params)
+    assert (metadata["step"], metadata["kimg"], metadata["seed"]) == (7, 0.448, 2)
+    assert metadata["dataset"] == META["dataset"]
+    assert metadata["counts"] == {"NORMAL": 3, "PNEUMONIA": 2}
+    assert metadata["software"]["cxr_gan"] == cxr_gan.__version__
 
 
-def test_grid_shows_a_row_for_each_class(command, tmp_path):
+def test_grid_has_one_row_per_class(command, tmp_path):
     assert command("--num=20", f"--out={tmp_path}") == 0
     grid = pixels(tmp_path / "grid.png")
     second = pixels(tmp_path / "PNEUMONIA_00003.png").repeat(2, 0).repeat(2, 1)
@@ -139,7 +139,7 @@ def test_grid_of_one_class_has_several_rows(command, tmp_path):
     assert pixels(tmp_path / "grid.png").shape[0] == 2 * 66 + 2
 
 
-def test_the_same_command_writes_the_same_bytes(command, tmp_path):
+def test_same_command_writes_identical_bytes(command, tmp_path):
     for name in ("a", "b"):
         assert command("--num=18", "--seed=1", f"--out={tmp_path / name}") == 0
     first, second = (
@@ -150,10 +150,10 @@ def test_the_same_command_writes_the_same_bytes(command, tmp_path):
     assert first == second
 
 
-def test_a_class_name_cannot_leave_the_folder(command, params, tmp_path, monkeypatch):
-    spec = {**META["spec"], "class_names": ["../../up", "b c"]}
-    meta = {**META, "spec": spec}
-    monkeypatch.setattr(checkpoint, "load_ema", lambda *_: (params.params, meta))
+def test_class_name_cannot_escape_folder(command, params, tmp_path, monkeypatch):
+    generator = {**META["generator"], "class_names": ["../../up", "b c"]}
+    meta = {**META, "generator": generator}
+    monkeypatch.setattr(checkpoint, "load_item", lambda *_: (params.params, meta))
     assert command("--num=2", f"--out={tmp_path}/out") == 0
     files = [row["file"] for row in rows(tmp_path / "out")]
     assert files == ["_up_00000.png", "b_c_00001.png"]
@@ -161,44 +161,42 @@ def test_a_class_name_cannot_leave_the_folder(command, params, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (["--label=pneumonia"], "did you mean 'PNEUMONIA'"),
-        (["--label=COVID"], "no class is called 'COVID'; classes are NORMAL"),
+        (["--label=COVID"], "no class is named 'COVID'; classes are NORMAL"),
     ],
 )
-def test_an_unknown_class_is_refused_in_one_line(
-    command, tmp_path, capsys, arguments, words
+def test_unknown_class_is_refused_in_one_line(
+    command, tmp_path, capsys, arguments, message
 ):
     assert command(*arguments, f"--out={tmp_path}/out") == 1
     captured = capsys.readouterr()
-    assert words in captured.err
+    assert message in captured.err
     assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_holds_something_is_refused_and_left_alone(
-    command, tmp_path, capsys
-):
+def test_folder_with_files_is_refused_and_left_unchanged(command, tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
     assert command(f"--out={tmp_path}") == 1
     assert f"--out={tmp_path} is not empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_file_in_place_of_the_folder_is_refused(command, tmp_path, capsys):
+def test_file_in_place_of_folder_is_refused(command, tmp_path, capsys):
     (tmp_path / "out").write_text("mine")
     assert command(f"--out={tmp_path}/out") == 1
     assert "is a file" in capsys.readouterr().err
 
 
-def test_a_bucket_in_place_of_the_folder_is_refused(command, capsys):
+def test_bucket_in_place_of_folder_is_refused(command, capsys):
     assert command("--out=gs://b/out") == 1
-    assert "--out=gs://b/out is no folder of this machine" in capsys.readouterr().err
+    assert "--out=gs://b/out is not a local folder" in capsys.readouterr().err
 
 
-def test_a_missing_model_is_refused_in_one_line(tmp_path, capsys):
+def test_missing_model_is_refused_in_one_line(tmp_path, capsys):
     values = flags.FlagValues()
     generate.define_flags(values)
     values(["generate", f"--model={tmp_path}/none", f"--out={tmp_path}/out"])
@@ -208,47 +206,49 @@ def test_a_missing_model_is_refused_in_one_line(tmp_path, capsys):
     assert error.count("\n") == 1
 
 
-def test_a_word_without_flag_is_refused(tmp_path, capsys):
+def test_argument_without_flag_is_refused(tmp_path, capsys):
     values = flags.FlagValues()
     generate.define_flags(values)
     values(["generate", "--model=a", f"--out={tmp_path}/out"])
     assert generate.main(["generate", "PNEUMONIA"], values) == 1
-    assert "'PNEUMONIA' is no flag" in capsys.readouterr().err
+    assert (
+        "unexpected argument 'PNEUMONIA'; flags are written" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
     "flag", ["--num=0", "--num=-3", "--seed=-1", "--truncation=-1", "--truncation=nan"]
 )
-def test_a_number_out_of_range_is_refused_by_its_flag(command, tmp_path, flag):
+def test_number_out_of_range_is_refused_with_name_of_flag(command, tmp_path, flag):
     with pytest.raises(flags.IllegalFlagValueError, match=flag[2:].partition("=")[0]):
         command(flag, f"--out={tmp_path}/out")
 
 
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="not on Linux")
-def test_a_full_disk_is_told_in_one_line_and_what_was_written_is_listed(
+def test_full_disk_is_reported_in_one_line_and_written_images_are_listed(
     command, tmp_path, capsys, monkeypatch
 ):
-    whole = generate.draw
+    sample_images = generate.sample_images
 
-    def fill_up(order):
-        for index, image in enumerate(whole(order)):
+    def fill_up(job):
+        for index, image in enumerate(sample_images(job)):
             if index == 3:
                 (tmp_path / "PNEUMONIA_00003.unfinished").symlink_to("/dev/full")
             yield image
 
-    monkeypatch.setattr(generate, "draw", fill_up)
+    monkeypatch.setattr(generate, "sample_images", fill_up)
     assert command("--num=8", f"--out={tmp_path}") == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "PNEUMONIA_00003.png cannot be written (No space left on device)" in said
-    assert "the 3 images before it are whole" in said
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "PNEUMONIA_00003.png cannot be written (No space left on device)" in error
+    assert "the 3 images before it are complete" in error
     listed = {row["file"] for row in rows(tmp_path)}
     assert {path.name for path in tmp_path.iterdir()} == {*listed, "labels.csv"}
     assert len(listed) == 3 and all(pixels(tmp_path / name).any() for name in listed)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_exactly_what_is_listed(
+def test_interrupt_leaves_exactly_the_listed_images(
     command, tmp_path, monkeypatch, capsys, number
 ):
     save = Image.Image.save
@@ -265,12 +265,12 @@ def test_an_interrupt_leaves_exactly_what_is_listed(
     listed = [row["file"] for row in rows(tmp_path)]
     assert len(listed) == 5
     assert {path.name for path in tmp_path.glob("*_*.png")} == set(listed)
-    told = json.loads((tmp_path / "generation.json").read_text(encoding="utf-8"))
-    assert (told["num"], told["written"]) == (20, 5)
+    metadata = json.loads((tmp_path / "generation.json").read_text(encoding="utf-8"))
+    assert (metadata["num"], metadata["written"]) == (20, 5)
     assert "5 of 20" in capsys.readouterr().out
 
 
-def test_a_misspelt_flag_names_the_right_one_without_a_traceback():
+def test_misspelt_flag_is_refused_with_suggestion_and_no_traceback():
     command = [sys.executable, "-m", "cxr_gan.generate", "--modle=runs/a", "--out=b"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from cxr_gan import disk, lock
+from cxr_gan.storage import files, lock
 
 ROOT = pathlib.Path(__file__).parents[1]
 HOLD = """
 import pathlib, sys
-from cxr_gan import lock
-with lock.held(pathlib.Path(sys.argv[1])):
+from cxr_gan.storage import lock
+with lock.acquire(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -34,56 +34,52 @@ def holder(tmp_path):
         process.kill()
 
 
-def test_while_another_process_holds_it_a_folder_is_refused_by_its_number(
-    tmp_path, holder
-):
-    with pytest.raises(lock.InUseError) as caught, lock.held(tmp_path):
+def test_folder_locked_by_another_process_is_refused_with_its_id(tmp_path, holder):
+    with pytest.raises(lock.InUseError) as caught, lock.acquire(tmp_path):
         pass
-    complaint = str(caught.value)
-    assert f"{tmp_path} is in use by process {holder.pid} on " in complaint
-    assert "give another --workdir" in complaint
+    message = str(caught.value)
+    assert f"{tmp_path} is in use by process {holder.pid} on " in message
+    assert "give another --workdir" in message
 
 
-def test_a_process_that_was_killed_leaves_no_lock_behind(tmp_path, holder):
+def test_killed_process_leaves_no_lock_behind(tmp_path, holder):
     holder.kill()
     holder.wait()
-    assert str(holder.pid) in (tmp_path / lock.NAME).read_text()
-    with lock.held(tmp_path):
-        assert f"process {os.getpid()} on " in (tmp_path / lock.NAME).read_text()
+    assert str(holder.pid) in (tmp_path / lock.LOCK_NAME).read_text()
+    with lock.acquire(tmp_path):
+        assert f"process {os.getpid()} on " in (tmp_path / lock.LOCK_NAME).read_text()
 
 
-def test_a_lock_ends_with_its_block_whatever_happens_in_it(tmp_path):
+def test_lock_is_released_when_its_block_fails(tmp_path):
     for _ in range(2):
-        with pytest.raises(KeyboardInterrupt), lock.held(tmp_path):
+        with pytest.raises(KeyboardInterrupt), lock.acquire(tmp_path):
             raise KeyboardInterrupt
 
 
-def test_two_trainings_of_one_process_exclude_each_other_too(tmp_path):
+def test_two_trainings_of_one_process_exclude_each_other(tmp_path):
     with (
-        lock.held(tmp_path),
+        lock.acquire(tmp_path),
         pytest.raises(lock.InUseError, match=f"process {os.getpid()} on "),
-        lock.held(tmp_path),
+        lock.acquire(tmp_path),
     ):
         pass
 
 
-def test_where_there_are_no_locks_it_is_said_and_the_folder_is_used(
-    tmp_path, monkeypatch, caplog
-):
-    def none(*_):
+def test_file_system_without_locks_only_causes_a_warning(tmp_path, monkeypatch, caplog):
+    def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", none)
-    with lock.held(tmp_path):
-        assert f"{tmp_path}: no locks there" in caplog.text
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with lock.acquire(tmp_path):
+        assert f"{tmp_path}: the file system has no locks" in caplog.text
         assert "No locks available" in caplog.text
 
 
-def test_a_folder_that_takes_no_file_is_refused(tmp_path, monkeypatch):
+def test_read_only_folder_is_refused(tmp_path, monkeypatch):
     def read_only(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(pathlib.Path, "open", read_only)
     words = r"run.lock cannot be written \(Read-only file system\)"
-    with pytest.raises(disk.DiskError, match=words), lock.held(tmp_path):
+    with pytest.raises(files.DiskError, match=words), lock.acquire(tmp_path):
         pass

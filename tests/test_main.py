@@ -6,23 +6,25 @@ import sys
 import pytest
 from absl import flags
 
-from cxr_gan import checkpoint, data, disk, lock, main, report, run, train
 from cxr_gan import config as configs
+from cxr_gan import data, main
+from cxr_gan.storage import checkpoint, files, lock
+from cxr_gan.training import experiment, loop, metric_writer
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
 def clean_flags(monkeypatch, tmp_path):
-    """absl remembers; and no command of these tests may write but in tmp_path."""
+    """Resets absl's global flags, and keeps every write inside tmp_path."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     yield
-    forget()
+    reset_flags()
 
 
-def forget():
+def reset_flags():
     for name in list(flags.FLAGS):
         if name.partition(".")[0] == "config":
             delattr(flags.FLAGS, name)
@@ -31,30 +33,30 @@ def forget():
 
 
 def parse(*arguments):
-    """What is left of a command line, and the configuration it names."""
-    forget()
+    """The remaining arguments of a command line, and its configuration."""
+    reset_flags()
     rest = main.parse(["cxr-gan", *arguments])
     return rest, flags.FLAGS.config
 
 
-def begin(*arguments):
-    """The whole command, in this process."""
+def run_main(*arguments):
+    """Runs the command in this process."""
     main.main(parse(*arguments)[0])
 
 
-def refusal(capsys, *arguments):
-    """What a command that must not train says."""
+def error_text(capsys, *arguments):
+    """All output of a command that must end with an error and without a traceback."""
     with pytest.raises(SystemExit) as exit:
-        begin(*arguments)
-    said = capsys.readouterr()
-    text = f"{exit.value.code}\n{said.out}{said.err}"
+        run_main(*arguments)
+    output = capsys.readouterr()
+    text = f"{exit.value.code}\n{output.out}{output.err}"
     assert exit.value.code not in (0, None)
     assert "Traceback" not in text
     return text
 
 
-def command(*arguments, cwd):
-    """Runs the command as one types it; returns its exit code and what it says."""
+def run_command(*arguments, cwd):
+    """Runs the command in its own process, as a user does; exit code and output."""
     done = subprocess.run(
         [sys.executable, "-m", "cxr_gan.main", *arguments],
         cwd=cwd,
@@ -68,31 +70,31 @@ def command(*arguments, cwd):
     return done.returncode, text
 
 
-def test_a_misspelt_key_ends_with_a_suggestion_and_code_1(tmp_path):
-    code, text = command("--config.batchsize=8", cwd=tmp_path)
+def test_misspelt_key_gives_a_suggestion_and_exit_code_1(tmp_path):
+    code, text = run_command("--config.batchsize=8", cwd=tmp_path)
     assert code == 1
     assert "--config.batchsize: no such key; did you mean batch_size?" in text
     assert not [*tmp_path.glob("runs")]
 
 
-def test_a_bucket_in_place_of_a_folder_is_refused_and_no_folder_made(capsys, tmp_path):
-    given = ("--config=configs/quick.py", "--config.dataset=gs://b/runs/a")
-    said = refusal(capsys, *given)
-    assert "dataset=gs://b/runs/a is no folder" in said
-    assert "gcloud storage rsync a gs://b/runs/a --recursive" in said
+def test_bucket_as_dataset_is_refused_and_no_folder_created(capsys, tmp_path):
+    arguments = ("--config=configs/quick.py", "--config.dataset=gs://b/runs/a")
+    text = error_text(capsys, *arguments)
+    assert "dataset=gs://b/runs/a is not a local folder" in text
+    assert "gcloud storage rsync a gs://b/runs/a --recursive" in text
     assert not [*tmp_path.glob("gs*")] and not [*tmp_path.glob("runs")]
 
 
-def test_help_tells_the_flags(tmp_path):
-    code, text = command("--help", cwd=tmp_path)
+def test_help_lists_the_flags(tmp_path):
+    code, text = run_command("--help", cwd=tmp_path)
     assert code in (0, 1)
     assert "--config" in text
     assert "--workdir" in text
 
 
-def test_a_shipped_configuration_is_found_from_any_folder(tmp_path):
-    given = ("--config", "configs/quick.py", "--config.dataset", "path/to/nothing")
-    code, text = command(*given, cwd=tmp_path)
+def test_packaged_configuration_is_found_from_any_folder(tmp_path):
+    arguments = ("--config", "configs/quick.py", "--config.dataset", "path/to/nothing")
+    code, text = run_command(*arguments, cwd=tmp_path)
     assert code == 1
     assert "error: dataset 'path/to/nothing'" in text
 
@@ -108,7 +110,7 @@ def test_a_shipped_configuration_is_found_from_any_folder(tmp_path):
         ["--workdir", "x", "--config", str(ROOT / "configs" / "quick.py")],
     ],
 )
-def test_the_configuration_is_read_wherever_it_stands(arguments):
+def test_config_flag_is_accepted_at_any_position(arguments):
     rest, config = parse(*arguments)
     assert rest == ["cxr-gan"]
     assert config.dataset == "phantom:1000"
@@ -116,14 +118,14 @@ def test_the_configuration_is_read_wherever_it_stands(arguments):
     assert config.is_locked
 
 
-def test_without_a_configuration_it_is_the_published_one():
+def test_default_configuration_is_acgan():
     _, config = parse("--config.batch_size=32")
     published = configs.published()
     published.batch_size = 32
     assert config.to_dict() == published.to_dict()
 
 
-def test_a_file_in_the_current_folder_goes_before_a_shipped_one(tmp_path):
+def test_file_in_the_current_folder_precedes_the_packaged_one(tmp_path):
     (tmp_path / "configs").mkdir()
     text = (ROOT / "configs" / "acgan.py").read_text()
     text = text.replace("config.seed = 0", "config.seed = 17")
@@ -145,13 +147,13 @@ def test_a_file_in_the_current_folder_goes_before_a_shipped_one(tmp_path):
         ("--config.optimizer_d.learning_rate=1e-3", "optimizer_d.learning_rate", 1e-3),
     ],
 )
-def test_any_key_can_be_given(argument, key, value):
+def test_every_type_of_key_can_be_set_by_flag(argument, key, value):
     _, config = parse(argument)
     assert configs.flatten(config)[key] == value
     configs.check(config)
 
 
-def test_flags_can_stand_in_a_file(tmp_path):
+def test_flags_can_be_read_from_a_file(tmp_path):
     (tmp_path / "flags").write_text("--config=configs/quick.py\n--config.seed=5\n")
     _, config = parse(f"--flagfile={tmp_path / 'flags'}")
     assert (config.dataset, config.seed) == ("phantom:1000", 5)
@@ -166,7 +168,7 @@ def test_flags_can_stand_in_a_file(tmp_path):
         (["--config", "configs/quick.py", "--config.sed=1"], ["did you mean seed?"]),
         (["--config.r1_weight=2"], ["did you mean loss.r1_weight?"]),
         (["--noconfig.balance.enabeld"], ["did you mean balance.enabled?"]),
-        (["--config.zzz=1"], ["there are: ", "seed", "loss.r1_every"]),
+        (["--config.zzz=1"], ["there are: ", "seed", "loss.r1_interval"]),
         (["--config.loss=1"], ["--config.loss: no such key"]),
         (["--config.seed.x=1"], ["--config.seed.x: no such key"]),
         (["--config.batch_size=abc"], ["batch_size=abc", "; give int, as "]),
@@ -177,7 +179,7 @@ def test_flags_can_stand_in_a_file(tmp_path):
         (["--config.samples_per_class=1.5"], ["samples_per_class", "whole numbers"]),
         (["--config.batch_size"], ["config.batch_size"]),
         (["--workdri=x"], ["workdri", "workdir"]),
-        (["train"], ["'train' is no flag", "--workdir=runs/acgan"]),
+        (["train"], ["unexpected argument 'train'", "--workdir=runs/acgan"]),
         (["--config=nope.py"], ["nope.py: no such", "configs/acgan.py"]),
         (["--config", "nope.py"], ["nope.py: no such", "configs/quick.py"]),
         (["--config=nope.py", "--config.seed=1"], ["nope.py: no such"]),
@@ -185,7 +187,7 @@ def test_flags_can_stand_in_a_file(tmp_path):
         (["--config="], ["--config", "give one file"]),
         (["--config=a.py", "--config=b.py"], ["['a.py', 'b.py']; give one file"]),
         (["--config=."], [".: no such configuration file"]),
-        (["--config=configs/quick.py:tiny"], ["takes no 'tiny'"]),
+        (["--config=configs/quick.py:tiny"], ["takes no argument 'tiny'"]),
         (["--flagfile=nope"], ["nope"]),
         (["--config.batch_size=-8"], ["batch_size=-8: give a number above 0"]),
         (["--config.resolution=48"], ["resolution=48: give one of 32, 64"]),
@@ -198,103 +200,106 @@ def test_flags_can_stand_in_a_file(tmp_path):
         ),
     ],
 )
-def test_a_wrong_command_line_is_answered_without_a_traceback(capsys, arguments, words):
-    text = refusal(capsys, *arguments)
+def test_wrong_command_line_gives_an_error_without_a_traceback(
+    capsys, arguments, words
+):
+    text = error_text(capsys, *arguments)
     for word in words:
         assert word in text
     assert not pathlib.Path("runs").exists()
 
 
 @pytest.fixture
-def opening_only(monkeypatch):
-    """Takes data and training away: what is asked for is only opened."""
+def without_training(monkeypatch):
+    """Replaces data and training, so that a command only opens its run."""
     images = data.load("phantom:40", 32, split_seed=0)
-    monkeypatch.setattr(run.data, "load", lambda *_, **__: images)
-    monkeypatch.setattr(run.jax, "device_count", lambda: 1)
-    monkeypatch.setattr(train, "train", lambda opened: f"would train {opened.folder}")
+    monkeypatch.setattr(experiment.data, "load", lambda *_, **__: images)
+    monkeypatch.setattr(experiment.jax, "device_count", lambda: 1)
+    monkeypatch.setattr(loop, "train", lambda run: f"would train {run.folder}")
 
 
-@pytest.mark.usefixtures("opening_only")
-def test_without_a_workdir_it_is_named_after_the_configuration(capsys):
-    begin("--config=configs/quick.py")
+@pytest.mark.usefixtures("without_training")
+def test_default_workdir_is_named_after_the_configuration(capsys):
+    run_main("--config=configs/quick.py")
     assert "would train runs/quick" in capsys.readouterr().err
     assert pathlib.Path("runs/quick/run.json").exists()
 
 
-@pytest.mark.usefixtures("opening_only")
-def test_a_workdir_of_another_configuration_says_which_keys_differ(capsys):
-    begin("--workdir=a")
+@pytest.mark.usefixtures("without_training")
+def test_workdir_of_another_configuration_is_refused_and_changed_keys_named(capsys):
+    run_main("--workdir=a")
     before = pathlib.Path("a/run.json").read_bytes()
-    text = refusal(capsys, "--workdir=a", "--config.seed=3")
+    text = error_text(capsys, "--workdir=a", "--config.seed=3")
     assert "seed: 0 -> 3" in text
     assert "another --workdir" in text
     assert pathlib.Path("a/run.json").read_bytes() == before
 
 
-@pytest.mark.usefixtures("opening_only")
-def test_a_workdir_goes_on_when_only_the_length_changes(capsys):
-    begin("--workdir=a")
-    begin("--workdir=a", "--config.total_kimg=1000", "--config.max_minutes=1")
+@pytest.mark.usefixtures("without_training")
+def test_run_continues_if_only_its_length_changes(capsys):
+    run_main("--workdir=a")
+    run_main("--workdir=a", "--config.total_kimg=1000", "--config.max_minutes=1")
     assert capsys.readouterr().err.count("would train a") == 2
 
 
-@pytest.mark.usefixtures("opening_only")
-def test_a_folder_that_holds_something_else_is_left_alone(capsys):
+@pytest.mark.usefixtures("without_training")
+def test_folder_with_other_files_is_refused_and_left_unchanged(capsys):
     pathlib.Path("a").mkdir()
     pathlib.Path("a/thesis.txt").write_text("mine")
-    text = refusal(capsys, "--workdir=a")
-    assert "a is not empty, and no run of ours" in text
+    text = error_text(capsys, "--workdir=a")
+    assert "a is not empty and holds no run: it has no run.json" in text
     assert [*pathlib.Path("a").iterdir()] == [pathlib.Path("a/thesis.txt")]
 
 
-@pytest.mark.usefixtures("opening_only")
-def test_a_workdir_that_is_a_file_is_left_alone(capsys):
+@pytest.mark.usefixtures("without_training")
+def test_workdir_that_is_a_file_is_refused_and_left_unchanged(capsys):
     pathlib.Path("a").write_text("mine")
-    text = refusal(capsys, "--workdir=a")
+    text = error_text(capsys, "--workdir=a")
     assert "a is a file; give another --workdir" in text
+    assert pathlib.Path("a").read_text() == "mine"
 
 
-@pytest.mark.usefixtures("opening_only")
+@pytest.mark.usefixtures("without_training")
 @pytest.mark.parametrize(
     ("error", "words"),
     [
         (
-            report.NonFiniteError("d/class became non-finite in step 3"),
+            metric_writer.NonFiniteError("d/class became non-finite in step 3"),
             "in step 3; the",
         ),
-        (report.NonFiniteError("x"), "--config.on_nan=rollback"),
+        (metric_writer.NonFiniteError("x"), "--config.on_nan=rollback"),
         (checkpoint.CheckpointError("every one is damaged"), "every one is damaged"),
         (lock.InUseError("a is in use by process 7"), "in use by process 7"),
         (
-            disk.DiskError("a cannot be written (b); make room or mend it"),
-            "mend it, and the same command goes on from the last checkpoint",
+            files.DiskError("a cannot be written (b); repair the disk"),
+            "repair the disk; the same command resumes from the last checkpoint",
         ),
     ],
 )
-def test_what_ends_a_training_is_said_without_a_traceback(
+def test_expected_errors_end_the_training_without_a_traceback(
     capsys, monkeypatch, error, words
 ):
     def end(_):
         raise error
 
-    monkeypatch.setattr(train, "train", end)
-    assert words in refusal(capsys)
+    monkeypatch.setattr(loop, "train", end)
+    assert words in error_text(capsys)
 
 
-@pytest.mark.usefixtures("opening_only")
-def test_an_error_of_our_own_keeps_its_traceback(monkeypatch):
+@pytest.mark.usefixtures("without_training")
+def test_unexpected_error_keeps_its_traceback(monkeypatch):
     def end(_):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(train, "train", end)
+    monkeypatch.setattr(loop, "train", end)
     with pytest.raises(ValueError, match="a bug"):
-        begin()
+        run_main()
 
 
-def test_an_impatient_stop_is_said_without_a_traceback(monkeypatch):
+def test_immediate_keyboard_interrupt_ends_without_a_traceback(monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(main.app, "run", stop)
-    with pytest.raises(SystemExit, match="stopped at once; the same command"):
+    with pytest.raises(SystemExit, match="stopped at once; the same command resumes"):
         main.cli()

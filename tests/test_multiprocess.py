@@ -19,32 +19,32 @@ def free_address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
-def begin(address: str, process: int, folder: pathlib.Path) -> subprocess.Popen:
-    """One peer; what it says goes to FOLDER/PROCESS.txt."""
+def start_peer(address: str, process: int, folder: pathlib.Path) -> subprocess.Popen:
+    """One peer; its output goes to FOLDER/PROCESS.txt."""
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     environment["PYTHONPATH"] = str(PEER.parents[1])
     command = [sys.executable, PEER, address, str(PROCESSES), str(process), folder]
-    with (folder / f"{process}.txt").open("w") as said:
-        return subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+    with (folder / f"{process}.txt").open("w") as output:
+        return subprocess.Popen(command, env=environment, stdout=output, stderr=output)
 
 
 @pytest.mark.slow
-def test_two_processes_play_the_round_of_one(table, tmp_path):
-    start = table.learning_by("sgd")
+def test_two_processes_compute_the_step_of_one(training, tmp_path):
+    start = training.initial_with("sgd")
     np.savez(tmp_path / "start.npz", *leaves(start))
     address = free_address()
-    peers = [begin(address, process, tmp_path) for process in range(PROCESSES)]
+    peers = [start_peer(address, process, tmp_path) for process in range(PROCESSES)]
     try:
-        alone, _ = table.play(8, "sgd", 1)
+        single, _ = training.train(8, "sgd", 1)
         codes = [peer.wait(TIMEOUT) for peer in peers]
     finally:
         for peer in peers:
             peer.kill()
-    said = "\n".join(path.read_text() for path in sorted(tmp_path.glob("*.txt")))
-    assert codes == [0] * PROCESSES, said
+    output = "\n".join(path.read_text() for path in sorted(tmp_path.glob("*.txt")))
+    assert codes == [0] * PROCESSES, output
     first, second = (np.load(tmp_path / f"{p}.npz").values() for p in range(PROCESSES))
-    for ours, theirs, expected in zip(first, second, leaves(alone), strict=True):
+    for ours, theirs, expected in zip(first, second, leaves(single), strict=True):
         np.testing.assert_array_equal(ours, theirs)
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
-    pairs = zip(leaves(start), leaves(alone), strict=True)
-    assert sum(np.abs(a - b).max() > 1e-3 for a, b in pairs) > 10  # much was learnt
+    pairs = zip(leaves(start), leaves(single), strict=True)
+    assert sum(np.abs(a - b).max() > 1e-3 for a, b in pairs) > 10  # most arrays changed

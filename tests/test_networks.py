@@ -5,33 +5,36 @@ import numpy as np
 import pytest
 import tiny
 
-from cxr_gan.config import RESOLUTIONS
-from cxr_gan.gan import DISCRIMINATORS, GENERATORS, build, examples, spec_of, widths
+from cxr_gan import config as configs
 from cxr_gan.losses import gradient_penalty
-from cxr_gan.models.convolution import Conv3x3
+from cxr_gan.models.conv import Conv3x3
 from cxr_gan.models.discriminator import DownBlock
 from cxr_gan.models.generator import UpBlock
 from cxr_gan.models.layers import pixel_unshuffle, upsample
-from cxr_gan.terms import lazy_penalty
+from cxr_gan.models.registry import DISCRIMINATORS, GENERATORS, channels_per_stage
+from cxr_gan.training.gan import build_gan, dummy_inputs, generator_config
+from cxr_gan.training.loss_terms import lazy_gradient_penalty
+from cxr_gan.training.schedules import schedule_values
 
 LABEL = jnp.array([0, 1, 0, 1])
+RESOLUTIONS = [n for n in range(1, 1025) if configs.RULES["resolution"][0](n)]
 
 
 @pytest.fixture(scope="module")
 def small():
-    """A game at 16 x 16, its params, and both networks compiled."""
-    game = build(tiny.tiny_config(16), tiny.CLASS_NAMES)
-    state = tiny.fresh_state(game)
+    """A GAN at 16 x 16, its initial state, and both networks compiled."""
+    gan = tiny.build(tiny.tiny_config(16))
+    state = tiny.initial_state(gan)
 
     @jax.jit
     def generate(z, label, params=state.generator.params):
-        return game.generator.apply({"params": params}, z, label)
+        return gan.generator.apply({"params": params}, z, label)
 
     @jax.jit
-    def judge(image, params=state.discriminator.params):
-        return game.discriminator.apply({"params": params}, image)
+    def discriminate(image, params=state.discriminator.params):
+        return gan.discriminator.apply({"params": params}, image)
 
-    return game, state, generate, judge
+    return gan, state, generate, discriminate
 
 
 @pytest.fixture(scope="module")
@@ -46,72 +49,73 @@ def image():
 
 @pytest.mark.parametrize("resolution", RESOLUTIONS)
 @pytest.mark.parametrize("names", [("a", "b"), ("a", "b", "c")])
-def test_networks_fit_every_resolution_and_number_of_classes(resolution, names):
-    game = build(tiny.tiny_config(resolution), names)
+def test_networks_support_every_resolution_and_number_of_classes(resolution, names):
+    gan = build_gan(configs.freeze(tiny.tiny_config(resolution)), names)
 
-    def both(rng):
-        z, label, image = examples(game)
-        fake, of_g = game.generator.init_with_output(rng, z, label)
-        judgement, of_d = game.discriminator.init_with_output(rng, image)
-        return fake, judgement, of_g, of_d
+    def init_both(rng):
+        z, label, image = dummy_inputs(gan)
+        fake, g_variables = gan.generator.init_with_output(rng, z, label)
+        output, d_variables = gan.discriminator.init_with_output(rng, image)
+        return fake, output, g_variables, d_variables
 
-    fake, judgement, of_g, of_d = jax.eval_shape(both, tiny.key(0))
+    fake, output, g_variables, d_variables = jax.eval_shape(init_both, tiny.key(0))
     n = 2 * len(names)
     assert fake.shape == (n, resolution, resolution, 1)
-    assert judgement.realness.shape == (n,)
-    assert judgement.pathology.shape == (n, len(names))
-    assert judgement.features.shape[0] == n
-    # Nothing is remembered between batches, as BatchNorm would.
-    assert set(of_g) == set(of_d) == {"params"}
-    leaves = jax.tree.leaves((fake, judgement, of_g, of_d))
+    assert output.score.shape == (n,)
+    assert output.class_logits.shape == (n, len(names))
+    assert output.features.shape[0] == n
+    # No running statistics, as BatchNorm would have.
+    assert set(g_variables) == set(d_variables) == {"params"}
+    leaves = jax.tree.leaves((fake, output, g_variables, d_variables))
     assert {x.dtype for x in leaves} == {jnp.dtype("float32")}
 
 
-def test_every_network_of_the_tables_can_be_asked_for_by_name():
-    for player, table in (("generator", GENERATORS), ("discriminator", DISCRIMINATORS)):
+def test_every_registered_network_is_built_by_its_name():
+    tables = (("generator", GENERATORS), ("discriminator", DISCRIMINATORS))
+    for network, table in tables:
         for name in table:
             config = tiny.tiny_config()
-            config[player].name = name
-            assert isinstance(getattr(build(config, ("a", "b")), player), table[name])
+            config[network].name = name
+            assert isinstance(getattr(tiny.build(config), network), table[name])
 
 
-def test_widths_halve_as_the_side_doubles_up_to_the_maximum():
-    assert widths(32, 64, 128) == (128, 128, 128)
-    assert widths(64, 64, 128) == (128, 128, 128, 64)
-    assert widths(256, 64, 512) == (512, 256, 128, 64, 32, 16)
+def test_channels_halve_as_the_resolution_doubles_up_to_the_maximum():
+    assert channels_per_stage(32, 64, 128) == (128, 128, 128)
+    assert channels_per_stage(64, 64, 128) == (128, 128, 128, 64)
+    assert channels_per_stage(256, 64, 512) == (512, 256, 128, 64, 32, 16)
 
 
-def test_a_spec_builds_the_generator_of_its_run_and_may_be_a_key(config, gan):
-    spec = spec_of(config, tiny.CLASS_NAMES)
-    assert {spec: 1}[spec_of(config, tiny.CLASS_NAMES)] == 1
-    assert spec.build() == gan.generator
+def test_generator_config_builds_the_generator_of_its_run_and_is_hashable(config, gan):
+    generator = generator_config(config, tiny.CLASS_NAMES)
+    assert {generator: 1}[generator_config(config, tiny.CLASS_NAMES)] == 1
+    assert generator.build() == gan.generator
 
 
-def test_generated_images_lie_between_minus_one_and_one(small, z):
+def test_generated_pixels_lie_between_minus_one_and_one(small, z):
     image = small[2](100 * z, LABEL)
     assert jnp.abs(image).max() <= 1
     assert image.std() > 0.01
 
 
-def test_a_generated_image_does_not_depend_on_its_batch(small, z):
+def test_generated_image_does_not_depend_on_its_batch(small, z):
     together = small[2](z, LABEL)
     others = small[2](z.at[1:].set(5.0), LABEL.at[1:].set(0))
     np.testing.assert_array_equal(others[0], together[0])
     assert (others[1] != together[1]).any()
 
 
-def test_label_and_noise_both_change_what_is_generated(small, z):
+def test_label_and_latent_both_change_the_generated_image(small, z):
     image = small[2](z, LABEL)
     assert (image != small[2](z, 1 - LABEL)).any((1, 2, 3)).all()
     assert (image != small[2](-z, LABEL)).any((1, 2, 3)).all()
 
 
-def test_a_label_that_is_no_class_is_not_taken_for_another(small, z):
+def test_label_above_the_number_of_classes_gives_nan(small, z):
     image = small[2](z, jnp.array([0, 1, 2, 7]))
     np.testing.assert_array_equal(jnp.isnan(image).any((1, 2, 3)), [0, 0, 1, 1])
 
 
-def test_an_up_block_adds_to_its_projected_and_resized_input():
+def test_up_block_with_zero_residual_projects_and_upsamples_its_input():
     x = jax.random.normal(tiny.key(0), (2, 4, 4, 3))
     condition = jax.random.normal(tiny.key(1), (2, 5))
     params = UpBlock(6).init(tiny.key(2), x, condition)["params"]
@@ -120,24 +124,24 @@ def test_an_up_block_adds_to_its_projected_and_resized_input():
     np.testing.assert_allclose(y, upsample(x @ params["skip"]["kernel"]), atol=1e-6)
 
 
-def test_a_down_block_without_norm_answers_in_proportion_to_its_input():
+def test_only_a_down_block_without_norm_scales_with_its_input():
     x = jax.random.normal(tiny.key(0), (2, 4, 4, 3))
     for norm in (False, True):
         y, variables = DownBlock(6, norm).init_with_output(tiny.key(1), x)
         assert y.shape == (2, 2, 2, 6)
-        thrice = DownBlock(6, norm).apply(variables, 3 * x)
-        assert np.allclose(thrice, 3 * y, rtol=1e-4, atol=1e-4) != norm
+        tripled = DownBlock(6, norm).apply(variables, 3 * x)
+        assert np.allclose(tripled, 3 * y, rtol=1e-4, atol=1e-4) != norm
 
 
-def test_the_first_block_of_d_sees_how_bright_and_contrasty_an_image_is(small, image):
-    game, state, _, _ = small
+def test_first_block_of_discriminator_keeps_brightness_and_contrast(small, image):
+    gan, state, _, _ = small
     params = state.discriminator.params
 
     def first_block(image):
-        _, seen = game.discriminator.apply(
+        _, variables = gan.discriminator.apply(
             {"params": params}, image, capture_intermediates=True
         )
-        return seen["intermediates"]["DownBlock_0"]["__call__"][0]
+        return variables["intermediates"]["DownBlock_0"]["__call__"][0]
 
     y = first_block(image)
     np.testing.assert_allclose(first_block(2 * image), 2 * y, rtol=1e-4, atol=1e-4)
@@ -145,119 +149,128 @@ def test_the_first_block_of_d_sees_how_bright_and_contrasty_an_image_is(small, i
 
 
 @pytest.mark.parametrize(
-    ("across", "sharpness", "times"),
+    ("across", "checkerboard_ramp", "gain"),
     [(-1, 1, 16 / 8), (-1, 0.5, 1.5), (-1, 0, 1), (1, 1, 1)],
 )
-def test_d_sees_a_checkerboard_stronger_and_stripes_as_they_are(
-    small, across, sharpness, times
+def test_discriminator_amplifies_checkerboards_but_not_stripes(
+    small, across, checkerboard_ramp, gain
 ):
-    game, state, _, _ = small
+    gan, state, _, _ = small
     params = state.discriminator.params
     pattern = jnp.tile(jnp.array([[1.0, across], [-1, -across]]), (8, 8))
     pattern = jnp.broadcast_to(pattern[..., None], (4, 16, 16, 1))
-    stem = Conv3x3(game.discriminator.widths[0])
+    stem = Conv3x3(gan.discriminator.channels[0])
     plain = stem.apply({"params": params["stem"]}, pixel_unshuffle(pattern))
-    _, seen = game.discriminator.apply(
-        {"params": params}, pattern, sharpness, capture_intermediates=True
+    _, variables = gan.discriminator.apply(
+        {"params": params}, pattern, checkerboard_ramp, capture_intermediates=True
     )
-    (y,) = seen["intermediates"]["stem"]["__call__"]
-    inside = np.s_[:, 2:-2, 2:-2]  # the border repeats itself, which no pattern does
-    np.testing.assert_allclose(y[inside], times * plain[inside], atol=1e-5)
+    (y,) = variables["intermediates"]["stem"]["__call__"]
+    inside = np.s_[:, 2:-2, 2:-2]  # edge padding breaks the pattern at the border
+    np.testing.assert_allclose(y[inside], gain * plain[inside], atol=1e-5)
 
 
-def test_d_sees_other_images_through_class_mates_of_their_group_alone(small, image):
-    game, _, _, judge = small
-    assert game.group == 4
-    here, changed = judge(image), judge(image.at[7].set(0))
-    same = jax.tree.map(lambda x: x[:4], (here, changed))
-    chex.assert_trees_all_equal(*same)
-    different = here.realness != changed.realness
-    np.testing.assert_array_equal(jnp.nonzero(different)[0], [5, 7])  # class-mates
+def test_discriminator_compares_images_only_within_class_and_group(small, image):
+    gan, _, _, discriminate = small
+    assert gan.group_size == 4
+    before, after = discriminate(image), discriminate(image.at[7].set(0))
+    first_group = jax.tree.map(lambda x: x[:4], (before, after))
+    chex.assert_trees_all_equal(*first_group)
+    different = before.score != after.score
+    np.testing.assert_array_equal(jnp.nonzero(different)[0], [5, 7])  # of one class
 
 
-def test_d_tells_a_collapsed_group_from_a_varied_one(small, image):
+def test_discriminator_distinguishes_a_collapsed_from_a_varied_group(small, image):
     equal = jnp.broadcast_to(image[:1], image.shape)
-    assert small[3](equal).realness[0] != small[3](image).realness[0]
+    assert small[3](equal).score[0] != small[3](image).score[0]
 
 
 @pytest.fixture(scope="module")
-def coarse():
-    """The game of `small` in bfloat16 arithmetic."""
+def gan_bfloat16():
+    """The GAN of `small` with bfloat16 as its compute dtype."""
     config = tiny.tiny_config(16)
-    config.precision = "bfloat16"
-    return build(config, tiny.CLASS_NAMES)
+    config.compute_dtype = "bfloat16"
+    return tiny.build(config)
 
 
-def test_coarse_arithmetic_gives_nearly_the_same_in_float32(small, coarse, z, image):
-    _, state, generate, judge = small
+def test_bfloat16_networks_return_float32_close_to_float32_networks(
+    small, gan_bfloat16, z, image
+):
+    _, state, generate, discriminate = small
     label = jnp.array([0, 1, 0, 1])
     g, d = {"params": state.generator.params}, {"params": state.discriminator.params}
-    fake = jax.jit(coarse.generator.apply)(g, z, label)
-    judgement = jax.jit(coarse.discriminator.apply)(d, image)
-    pairs = ((fake, generate(z, label)), (judgement, judge(image)))
-    for ours, exact in pairs:
-        chex.assert_trees_all_equal_dtypes(ours, exact)
-        chex.assert_trees_all_close(ours, exact, atol=0.05)
-        assert any((a != b).any() for a, b in zip(ours, exact, strict=True))
+    fake = jax.jit(gan_bfloat16.generator.apply)(g, z, label)
+    output = jax.jit(gan_bfloat16.discriminator.apply)(d, image)
+    pairs = ((fake, generate(z, label)), (output, discriminate(image)))
+    for rounded, exact in pairs:
+        chex.assert_trees_all_equal_dtypes(rounded, exact)
+        chex.assert_trees_all_close(rounded, exact, atol=0.05)
+        assert any((a != b).any() for a, b in zip(rounded, exact, strict=True))
 
 
-def test_weights_and_their_slopes_are_float32_in_coarse_arithmetic(coarse, small):
+def test_bfloat16_networks_have_float32_weights_and_gradients(gan_bfloat16, small):
     params = small[1].discriminator.params
     image = jnp.linspace(-1, 1, 4 * 16 * 16).reshape(4, 16, 16, 1)
 
-    def slope(game):
-        def realness(params):
-            return game.discriminator.apply({"params": params}, image).realness.sum()
+    def gradient(gan):
+        def total_score(params):
+            return gan.discriminator.apply({"params": params}, image).score.sum()
 
-        return jax.jit(jax.grad(realness))(params)
+        return jax.jit(jax.grad(total_score))(params)
 
-    exact, ours = slope(small[0]), slope(coarse)
-    fresh = tiny.fresh_state(coarse).discriminator.params
-    for tree in (ours, fresh):
+    exact, rounded = gradient(small[0]), gradient(gan_bfloat16)
+    initial = tiny.initial_state(gan_bfloat16).discriminator.params
+    for tree in (rounded, initial):
         assert {x.dtype for x in jax.tree.leaves(tree)} == {jnp.dtype("float32")}
     flat = [
-        jnp.concatenate([x.ravel() for x in jax.tree.leaves(t)]) for t in (exact, ours)
+        jnp.concatenate([x.ravel() for x in jax.tree.leaves(t)])
+        for t in (exact, rounded)
     ]
     cosine = flat[0] @ flat[1] / jnp.linalg.norm(flat[0]) / jnp.linalg.norm(flat[1])
     assert cosine > 0.99
 
 
-def test_the_penalty_is_exact_in_coarse_arithmetic(coarse, small, image):
+def penalty_at(gan, params, image, step, grads):
+    """`lazy_gradient_penalty` with the schedule's values of that step."""
+    schedule = schedule_values(gan.schedule, step)
+    return lazy_gradient_penalty(gan, params, image, image, step, schedule, grads)
+
+
+def test_gradient_penalty_is_float32_in_bfloat16_networks(gan_bfloat16, small, image):
     params = small[1].discriminator.params
-    penalty = jax.jit(lazy_penalty, static_argnums=0)
-    first, none = jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params)
-    exact, ours = (
-        penalty(g, params, image, image, first, none) for g in (small[0], coarse)
+    penalty = jax.jit(penalty_at, static_argnums=0)
+    first, zeros = jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params)
+    exact, rounded = (
+        penalty(gan, params, image, first, zeros) for gan in (small[0], gan_bfloat16)
     )
-    chex.assert_trees_all_equal(exact, ours)
+    chex.assert_trees_all_equal(exact, rounded)
 
 
-def test_the_penalty_adds_to_the_slope_it_is_given_every_few_steps(small, image):
-    game, params = small[0], small[1].discriminator.params
-    penalty = jax.jit(lazy_penalty, static_argnums=0)
-    none = jax.tree.map(jnp.zeros_like, params)
-    given = jax.tree.map(jnp.ones_like, params)
+def test_lazy_penalty_adds_its_gradient_every_r1_interval_steps(small, image):
+    gan, params = small[0], small[1].discriminator.params
+    penalty = jax.jit(penalty_at, static_argnums=0)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    grads = jax.tree.map(jnp.ones_like, params)
     (alone, own), skipped, (again, added) = (
-        penalty(game, params, image, image, jnp.array(step), slope)
-        for step, slope in ((0, none), (1, given), (0, given))
+        penalty(gan, params, image, jnp.array(step), tree)
+        for step, tree in ((0, zeros), (1, grads), (0, grads))
     )
     assert alone > 0 and alone == again
-    chex.assert_trees_all_close(added, jax.tree.map(jnp.add, own, given), rtol=1e-6)
+    chex.assert_trees_all_close(added, jax.tree.map(jnp.add, own, grads), rtol=1e-6)
     assert max(jnp.abs(x).max() for x in jax.tree.leaves(own)) > 1e-6
-    chex.assert_trees_all_equal(skipped, (jnp.zeros(()), given))
+    chex.assert_trees_all_equal(skipped, (jnp.zeros(()), grads))
 
 
-def test_slopes_of_the_penalty_are_finite_even_for_blank_images(small):
-    game, state, _, _ = small
+def test_gradient_of_the_penalty_is_finite_for_blank_images(small):
+    gan, state, _, _ = small
 
     @jax.jit
     @jax.grad
-    def slope(params, image):
-        def realness(x):
-            return game.discriminator.apply({"params": params}, x).realness
+    def gradient(params, image):
+        def score(x):
+            return gan.discriminator.apply({"params": params}, x).score
 
-        return gradient_penalty(realness, image).mean()
+        return gradient_penalty(score, image).mean()
 
     for grey in (-1.0, 0.0):
         image = jnp.full((4, 16, 16, 1), grey)
-        chex.assert_tree_all_finite(slope(state.discriminator.params, image))
+        chex.assert_tree_all_finite(gradient(state.discriminator.params, image))

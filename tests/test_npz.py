@@ -7,57 +7,57 @@ from cxr_gan import data
 
 
 def arrays(count: int = 60, size: int = 8, **changes) -> dict[str, np.ndarray]:
-    """A sound set in the layout of MedMNIST, but for the changes; None leaves out."""
+    """A valid dataset in MedMNIST layout with some arrays replaced; None removes."""
     rng = np.random.default_rng(0)
-    found = {}
+    content = {}
     for split in ("train", "val", "test"):
-        found[f"{split}_images"] = rng.integers(
+        content[f"{split}_images"] = rng.integers(
             0, 255, (2 * count, size, size), np.uint8
         )
-        found[f"{split}_labels"] = np.arange(2 * count, dtype=np.uint8)[:, None] % 2
-    found.update(changes)
-    return {key: value for key, value in found.items() if value is not None}
+        content[f"{split}_labels"] = np.arange(2 * count, dtype=np.uint8)[:, None] % 2
+    content.update(changes)
+    return {key: value for key, value in content.items() if value is not None}
 
 
 @pytest.fixture
 def load(tmp_path):
-    def load(found: dict[str, np.ndarray], resolution: int = 8):
-        np.savez(tmp_path / "set.npz", **found)
+    def load(content: dict[str, np.ndarray], resolution: int = 8):
+        np.savez(tmp_path / "set.npz", **content)
         spec = str(tmp_path / "set.npz")
         return data.load(spec, resolution, split_seed=0, cache_dir=tmp_path / "cache")
 
     return load
 
 
-def test_train_and_val_are_read_and_classes_are_called_by_number(load):
+def test_train_and_val_are_read_and_classes_are_named_by_number(load):
     source = arrays()
-    found = load(source)
-    assert found.class_names == ("0", "1")
-    np.testing.assert_array_equal(found.train.images[..., 0], source["train_images"])
-    np.testing.assert_array_equal(found.val.images[..., 0], source["val_images"])
-    np.testing.assert_array_equal(found.val.labels, source["val_labels"][:, 0])
-    assert found.train.ids[3] == "train/3"
+    dataset = load(source)
+    assert dataset.class_names == ("0", "1")
+    np.testing.assert_array_equal(dataset.train.images[..., 0], source["train_images"])
+    np.testing.assert_array_equal(dataset.val.images[..., 0], source["val_images"])
+    np.testing.assert_array_equal(dataset.val.labels, source["val_labels"][:, 0])
+    assert dataset.train.ids[3] == "train/3"
 
 
-def test_flat_labels_colour_planes_and_class_names_are_understood(load):
+def test_flat_labels_three_channels_and_class_names_are_accepted(load):
     plain = arrays()
     source = dict(plain, class_names=np.array(["sound", "ill"]))
     for split in ("train", "val"):
         source[f"{split}_labels"] = plain[f"{split}_labels"][:, 0].astype(np.int64)
         source[f"{split}_images"] = np.stack([plain[f"{split}_images"]] * 3, 3)
-    found = load(source)
-    assert found.class_names == ("sound", "ill")
-    np.testing.assert_array_equal(found.train.images[..., 0], plain["train_images"])
-    np.testing.assert_array_equal(found.train.labels, plain["train_labels"][:, 0])
+    dataset = load(source)
+    assert dataset.class_names == ("sound", "ill")
+    np.testing.assert_array_equal(dataset.train.images[..., 0], plain["train_images"])
+    np.testing.assert_array_equal(dataset.train.labels, plain["train_labels"][:, 0])
 
 
 def test_without_val_a_tenth_is_held_out(load):
-    found = load(arrays(val_images=None, val_labels=None))
-    assert found.train.counts(2).tolist() == [54, 54]
-    assert found.val.counts(2).tolist() == [6, 6]
+    dataset = load(arrays(val_images=None, val_labels=None))
+    assert dataset.train.counts(2).tolist() == [54, 54]
+    assert dataset.val.counts(2).tolist() == [6, 6]
 
 
-def test_a_test_split_is_never_read(load):
+def test_test_split_is_never_read(load):
     assert len(load(arrays(test_images=np.zeros(3), test_labels=np.zeros(9))).train)
 
 
@@ -74,12 +74,12 @@ LABELS = np.arange(120) % 2
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
-        ({"train_images": None}, "lacks train_images; it holds train_labels, val"),
+        ({"train_images": None}, "lacks train_images; it contains train_labels, val"),
         ({"val_labels": None}, "lacks val_labels"),
         ({"train_images": FLOATS}, "train_images is float32; must be uint8"),
-        ({"train_images": COLOUR}, r"train_images\[7\]: a colour picture"),
+        ({"train_images": COLOUR}, r"train_images\[7\]: a colour image"),
         ({"train_images": COLOUR[..., :2]}, r"shape \[120, 8, 8, 2\]"),
         ({"train_images": COLOUR[0, 0, 0]}, r"shape \[3\]"),
         ({"train_labels": LABELS[:5]}, "120 images in train_images but 5 labels"),
@@ -91,20 +91,20 @@ LABELS = np.arange(120) % 2
         ({"val_labels": LABELS * 0}, "class '1' is in train but not in val"),
         ({"train_labels": LABELS * 0, "val_labels": LABELS * 0}, "only one class, '0'"),
         ({"train_labels": LABELS * 2, "val_labels": LABELS * 2}, "'1' has no images"),
-        ({"class_names": np.array(["a"])}, "labels go up to 1 but class_names holds 1"),
-        ({"class_names": np.array(["a", "a"])}, "must be different strings"),
+        ({"class_names": np.array(["a"])}, "labels go up to 1 but class_names has 1"),
+        ({"class_names": np.array(["a", "a"])}, "must be K different strings"),
         ({"train_labels": np.array([None] * 120)}, "cannot read train_labels"),
     ],
 )
-def test_wrong_arrays_are_named_with_their_file(load, changes, words):
-    with pytest.raises(ValueError, match=f"(?s)set.npz.*{words}"):
+def test_invalid_arrays_are_named_with_their_file(load, changes, message):
+    with pytest.raises(ValueError, match=f"(?s)set.npz.*{message}"):
         load(arrays(**changes))
 
 
 @pytest.mark.parametrize(
     "damage", [lambda b: b"text", lambda b: b"", lambda b: b[: len(b) // 2]]
 )
-def test_a_file_that_is_no_npz_is_named(tmp_path, load, damage):
+def test_file_that_is_not_npz_is_named(tmp_path, load, damage):
     load(arrays())
     path = tmp_path / "set.npz"
     path.write_bytes(damage(path.read_bytes()))
@@ -114,7 +114,7 @@ def test_a_file_that_is_no_npz_is_named(tmp_path, load, damage):
         data.load(str(path), 8, split_seed=0, cache_dir=tmp_path / "cache")
 
 
-def test_flipped_bytes_are_found(tmp_path, load):
+def test_flipped_bytes_are_detected(tmp_path, load):
     load(arrays())
     path = tmp_path / "set.npz"
     contents = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""The wheel works by itself: what a person gets who installs it and has no checkout."""
+"""The wheel as users install it, without a checkout."""
 
 import os
 import pathlib
@@ -19,9 +19,12 @@ TINY = (
 
 
 def run(*command: str | os.PathLike[str], cwd: pathlib.Path) -> str:
-    """Runs a command as a user would: no flags of XLA or of Python from the tests."""
-    ours = ("JAX_", "PYTHON", "TF_", "XLA_", "XDG_")
-    env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    """Runs a command in a user's environment; returns its stdout.
+
+    Environment variables for JAX, Python, TensorFlow, XLA and XDG are removed.
+    """
+    removed = ("JAX_", "PYTHON", "TF_", "XLA_", "XDG_")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(removed)}
     env["XDG_CACHE_HOME"] = str(cwd / "cache")
     done = subprocess.run(
         command, cwd=cwd, env=env, capture_output=True, text=True, check=False
@@ -32,8 +35,8 @@ def run(*command: str | os.PathLike[str], cwd: pathlib.Path) -> str:
 
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory) -> pathlib.Path:
-    """A folder far from the checkout, for the wheel, its environment and its runs."""
-    return tmp_path_factory.mktemp("elsewhere")
+    """A folder outside the checkout for the wheel, its environment and its runs."""
+    return tmp_path_factory.mktemp("package")
 
 
 @pytest.fixture(scope="module")
@@ -49,21 +52,24 @@ def wheel(scratch) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def bin_dir(scratch, wheel) -> pathlib.Path:
-    """Of an environment that holds the wheel and, through a .pth file, sees the
-    dependencies already installed here: no network is needed, and the checkout,
-    which this environment's own .pth file would show, stays unseen."""
+    """The folder of commands of a new environment with only the wheel installed.
+
+    A .pth file adds the folder of the dependencies installed here, so no network is
+    needed. The checkout stays invisible: its editable install is a .pth file in that
+    folder, which Python does not read there.
+    """
     run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=scratch)
     bin_dir = scratch / "env" / ("Scripts" if os.name == "nt" else "bin")
     pip = (sys.executable, "-m", "pip", "--python", bin_dir / "python")
     run(*pip, "install", "--no-deps", "--no-index", wheel, cwd=scratch)
-    find = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site = pathlib.Path(run(bin_dir / "python", "-c", find, cwd=scratch).strip())
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = pathlib.Path(run(bin_dir / "python", "-c", code, cwd=scratch).strip())
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return bin_dir
 
 
 @pytest.mark.slow
-def test_wheel_holds_the_library_its_types_and_its_configs_and_no_tests(wheel):
+def test_wheel_holds_library_types_configs_and_weights_but_no_tests(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     library = {str(p.relative_to(ROOT)) for p in (ROOT / "cxr_gan").rglob("*.py")}
     configs = {f"cxr_gan/configs/{p.name}" for p in (ROOT / "configs").glob("*.py")}
@@ -81,8 +87,8 @@ def test_wheel_holds_the_library_its_types_and_its_configs_and_no_tests(wheel):
 @pytest.mark.slow
 def test_installed_wheel_trains_loads_samples_and_generates(scratch, bin_dir):
     python = bin_dir / "python"
-    where = run(python, "-c", "import cxr_gan; print(cxr_gan.__file__)", cwd=scratch)
-    assert pathlib.Path(where.strip()).is_relative_to(scratch)
+    path = run(python, "-c", "import cxr_gan; print(cxr_gan.__file__)", cwd=scratch)
+    assert pathlib.Path(path.strip()).is_relative_to(scratch)
 
     run(
         *(bin_dir / "cxr-gan", "--config=configs/quick.py", *TINY, "--workdir=run"),

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from cxr_gan.data import pipeline
-from cxr_gan.data.sets import ImageSet
+from cxr_gan.data.dataset import ImageSet
 
 
 def image_set(*counts: int) -> ImageSet:
-    """counts[c] images of class c; every pixel of an image is its position."""
+    """counts[c] images of class c; every pixel of an image is its row index."""
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     labels = np.random.default_rng(0).permutation(labels)
-    positions = np.arange(len(labels), dtype=np.uint8)
-    images = np.broadcast_to(positions[:, None, None, None], (len(labels), 2, 2, 1))
-    return ImageSet(images.copy(), labels, tuple(f"train/{i}" for i in positions))
+    rows = np.arange(len(labels), dtype=np.uint8)
+    images = np.broadcast_to(rows[:, None, None, None], (len(labels), 2, 2, 1))
+    return ImageSet(images.copy(), labels, tuple(f"train/{i}" for i in rows))
 
 
 def take(images: ImageSet, steps: int, **changes):
@@ -29,7 +29,8 @@ def take(images: ImageSet, steps: int, **changes):
     return list(itertools.islice(pipeline.batches(images, **settings), steps))
 
 
-def shown(batches) -> np.ndarray:
+def rows_of(batches) -> np.ndarray:
+    """Row index of every image of the batches."""
     return np.concatenate([batch["image"][:, 0, 0, 0] for batch in batches])
 
 
@@ -42,19 +43,19 @@ def test_every_batch_interleaves_the_classes_equally():
         assert batch["image"].shape == (6, 2, 2, 1)
 
 
-def test_labels_are_those_of_the_images():
+def test_labels_match_the_images():
     images = image_set(7, 20)
     batches = take(images, 9)
     labels = np.concatenate([batch["label"] for batch in batches])
-    np.testing.assert_array_equal(images.labels[shown(batches)], labels)
+    np.testing.assert_array_equal(images.labels[rows_of(batches)], labels)
 
 
-def test_every_epoch_of_a_class_shows_each_image_once_in_a_new_order():
+def test_every_epoch_of_a_class_contains_each_image_once_in_a_new_order():
     images = image_set(7, 20)
     batches = take(images, 40)
     labels = np.concatenate([batch["label"] for batch in batches])
     for label, count in ((0, 7), (1, 20)):
-        of_class = shown(batches)[labels == label]
+        of_class = rows_of(batches)[labels == label]
         epochs = of_class[: len(of_class) // count * count].reshape(-1, count)
         expected = np.flatnonzero(images.labels == label)
         for epoch in epochs:
@@ -63,73 +64,76 @@ def test_every_epoch_of_a_class_shows_each_image_once_in_a_new_order():
 
 
 @pytest.mark.parametrize("start", [1, 17])
-def test_starting_at_a_step_equals_skipping_to_it(start):
+def test_start_equals_skipping_to_that_step(start):
     images = image_set(7, 20)
     skipped = take(images, start + 4)[start:]
-    np.testing.assert_array_equal(shown(take(images, 4, start=start)), shown(skipped))
+    np.testing.assert_array_equal(
+        rows_of(take(images, 4, start=start)), rows_of(skipped)
+    )
 
 
-def test_a_start_far_away_costs_nothing():
+def test_large_start_takes_no_time():
     far = take(image_set(7, 20), 2, start=10**12)
     assert (
         sorted(np.concatenate([batch["label"] for batch in far])) == [0] * 6 + [1] * 6
     )
 
 
-def test_the_order_is_a_function_of_the_seed():
+def test_order_is_a_function_of_the_seed():
     images = image_set(7, 20)
-    np.testing.assert_array_equal(shown(take(images, 9)), shown(take(images, 9)))
-    assert (shown(take(images, 9)) != shown(take(images, 9, seed=4))).any()
+    np.testing.assert_array_equal(rows_of(take(images, 9)), rows_of(take(images, 9)))
+    assert (rows_of(take(images, 9)) != rows_of(take(images, 9, seed=4))).any()
 
 
-@pytest.mark.parametrize("hosts", [2, 4])
-def test_hosts_together_see_the_batch_of_one_in_order(hosts):
+@pytest.mark.parametrize("process_count", [2, 4])
+def test_slices_of_all_processes_form_the_global_batch(process_count):
     images = image_set(7, 20, 11)
-    whole = take(images, 5, batch_size=24)
-    shares = [
-        take(images, 5, batch_size=24, process_index=p, process_count=hosts)
-        for p in range(hosts)
+    global_batches = take(images, 5, batch_size=24)
+    slices = [
+        take(images, 5, batch_size=24, process_index=p, process_count=process_count)
+        for p in range(process_count)
     ]
-    for step, batch in enumerate(whole):
+    for step, batch in enumerate(global_batches):
         for key in ("image", "label"):
-            joined = np.concatenate([share[step][key] for share in shares])
+            joined = np.concatenate([part[step][key] for part in slices])
             np.testing.assert_array_equal(joined, batch[key])
 
 
 @pytest.mark.parametrize(
-    ("asked", "used"), [((5,), (5, 5)), ((5, 12), (5, 12)), ((0, 3), (7, 3))]
+    ("samples_per_class", "used"),
+    [((5,), (5, 5)), ((5, 12), (5, 12)), ((0, 3), (7, 3))],
 )
-def test_samples_per_class_limits_the_images_of_each_class(asked, used):
+def test_samples_per_class_limits_the_images_of_each_class(samples_per_class, used):
     images = image_set(7, 20)
-    seen = set(shown(take(images, 40, samples_per_class=asked)))
-    labels = images.labels[sorted(seen)]
+    rows = set(rows_of(take(images, 40, samples_per_class=samples_per_class)))
+    labels = images.labels[sorted(rows)]
     np.testing.assert_array_equal(np.bincount(labels), used)
 
 
-def test_the_subset_is_the_same_for_every_seed_and_grows_with_its_size():
+def test_subset_does_not_depend_on_the_seed_and_contains_smaller_subsets():
     images = image_set(7, 20)
-    few = set(shown(take(images, 20, samples_per_class=(4,))))
-    assert few == set(shown(take(images, 20, samples_per_class=(4,), seed=9)))
-    assert few < set(shown(take(images, 20, samples_per_class=(6,))))
+    few = set(rows_of(take(images, 20, samples_per_class=(4,))))
+    assert few == set(rows_of(take(images, 20, samples_per_class=(4,), seed=9)))
+    assert few < set(rows_of(take(images, 20, samples_per_class=(6,))))
 
 
-def test_the_subset_follows_the_ids_not_the_order_of_the_set():
+def test_subset_depends_on_the_ids_not_on_their_order():
     images = image_set(7, 20)
-    back = ImageSet(images.images[::-1], images.labels[::-1], images.ids[::-1])
+    reverse = ImageSet(images.images[::-1], images.labels[::-1], images.ids[::-1])
     np.testing.assert_array_equal(
-        shown(take(images, 5, samples_per_class=(4,))),
-        shown(take(back, 5, samples_per_class=(4,))),
+        rows_of(take(images, 5, samples_per_class=(4,))),
+        rows_of(take(reverse, 5, samples_per_class=(4,))),
     )
 
 
-def test_a_class_of_one_image_repeats_it():
+def test_class_of_one_image_repeats_it():
     batches = take(image_set(1, 5), 3)
     labels = np.concatenate([batch["label"] for batch in batches])
-    assert len(set(shown(batches)[labels == 0])) == 1
+    assert len(set(rows_of(batches)[labels == 0])) == 1
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"batch_size": 7}, "batch_size=7 .* 1 processes .* 2 classes.* multiple of 2"),
         ({"batch_size": 6, "process_count": 2}, "multiple of 4"),
@@ -144,28 +148,28 @@ def test_a_class_of_one_image_repeats_it():
         ({"num_classes": 1}, "labels go up to 1, so num_classes=1 must be greater"),
     ],
 )
-def test_wrong_arguments_are_refused_before_the_first_batch(changes, words):
+def test_invalid_arguments_are_rejected_before_the_first_batch(changes, message):
     settings = {
         "num_classes": 2,
         "batch_size": 6,
         "samples_per_class": (0,),
         "seed": 0,
     }
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         pipeline.batches(image_set(7, 20), **(settings | changes))
 
 
-def test_the_data_package_imports_no_tensorflow():
+def test_data_package_does_not_import_tensorflow():
     code = "import sys, cxr_gan.data; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_keras_is_not_imported_until_it_is_used():
+def test_keras_is_imported_only_when_used():
     code = """
 import os, sys
 from cxr_gan.data import pipeline
 assert "keras" not in sys.modules
-assert pipeline.OLDER_KERAS not in os.environ
+assert pipeline.LEGACY_KERAS not in os.environ
 from tensorflow.keras import layers
 assert layers.Dense(2).units == 2
 assert pipeline.tf.keras.layers.Dense is layers.Dense

@@ -1,22 +1,28 @@
 import functools
 import json
+import pathlib
 
+import evaluation_data
 import jax
-import made
 import numpy as np
 import published
 import pytest
 import tiny_generator
 from absl import flags
+from ml_collections import ConfigDict
 
 import cxr_gan
-from cxr_gan import checkpoint, data, evaluate, judges, page, sampling, shelf
-from cxr_gan.metrics import fidelity
+from cxr_gan import data, evaluate
+from cxr_gan.config import flatten
+from cxr_gan.evaluation import label_classifier_cache, report
+from cxr_gan.evaluation.metrics import label_classifier
+from cxr_gan.sampling import pretrained, sampler
+from cxr_gan.storage import checkpoint
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """With a report of the tiny generator, which any run is."""
+    """A folder with a report of the tiny generator, which every run is."""
     published.patch(monkeypatch)
     published.write_report(tmp_path / "report")
     return tmp_path
@@ -27,48 +33,49 @@ def trained():
     return tiny_generator.params()
 
 
-def complaint(capsys) -> str:
-    said = capsys.readouterr()
-    assert said.err.startswith("error: ") and said.err.count("\n") == 1
-    assert not said.out
-    return said.err
+def error_line(capsys) -> str:
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert not captured.out
+    return captured.err
 
 
 @pytest.mark.parametrize(
     ("dtype", "relative", "absolute"),
-    [("float16", 2**-11, 2**-25), ("float32", 0, 0)],  # half a step, of both kinds
+    [("float16", 2**-11, 2**-25), ("float32", 0, 0)],  # half a unit in the last place
     ids=["float16", "float32"],
 )
-def test_published_weights_are_the_runs_up_to_rounding(
+def test_published_weights_equal_the_runs_up_to_rounding(
     folder, dtype, relative, absolute
 ):
     assert published.command(folder, f"--dtype={dtype}") == 0
     loaded = cxr_gan.load(folder / "tiny.npz")
-    assert loaded.spec == tiny_generator.SPEC
+    assert loaded.config == tiny_generator.CONFIG
     leaves = map(jax.tree.leaves, (loaded.params, trained().params))
     for read, weight in zip(*leaves, strict=True):
         assert read.dtype == np.float32
         np.testing.assert_allclose(read, weight, rtol=relative, atol=absolute)
-    same = sampling.fingerprint(loaded) == sampling.fingerprint(trained())
+    same = sampler.fingerprint(loaded) == sampler.fingerprint(trained())
     assert same == (dtype == "float32")
 
 
-def test_the_card_says_what_the_weights_are_and_from_what(folder):
+def test_card_describes_weights_run_data_and_report(folder):
     assert published.command(folder) == 0
-    loaded, card = sampling.load_with_meta(folder / "tiny.npz")
-    assert card["name"] == "tiny"
-    assert card["model_hash"] == sampling.fingerprint(loaded)
-    assert card["trained_hash"] == sampling.fingerprint(trained())
+    loaded, card = sampler.load_with_meta(folder / "tiny.npz")
+    assert (card["schema"], card["name"]) == (2, "tiny")
+    assert card["model_hash"] == sampler.fingerprint(loaded)
+    assert card["trained_hash"] == sampler.fingerprint(trained())
     assert card["trained_hash"] == card["report"]["images"]["model_hash"]
     assert (card["people"], card["licence"]) == (published.PEOPLE, published.LICENCE)
     assert (card["step"], card["kimg"], card["score"]) == (7, 0.448, 0.5)
     assert card["dataset"]["identity"] == published.IDENTITY
     assert card["config"]["loss"] == published.META["config"]["loss"]
-    assert card["report"]["figures"] == published.report("")["figures"]
+    assert card["metrics"] == published.META["metrics"]
+    assert card["report"]["metrics"] == published.report("")["metrics"]
     assert card["software"].keys() == {"cxr_gan", "jax", "numpy"}
 
 
-def test_no_file_tells_folders_or_names_of_training_images(folder):
+def test_no_file_contains_folders_or_names_of_training_images(folder):
     assert published.command(folder) == 0
     for suffix, last_name in (("json", '"set"'), ("md", "`set`")):
         text = (folder / f"tiny.{suffix}").read_text(encoding="utf-8")
@@ -76,7 +83,7 @@ def test_no_file_tells_folders_or_names_of_training_images(folder):
         assert last_name in text
 
 
-def test_the_model_card_shows_figures_copies_limits_and_licence(folder):
+def test_model_card_shows_metrics_copies_limits_and_licence(folder):
     assert published.command(folder) == 0
     text = (folder / "tiny.md").read_text(encoding="utf-8")
     before, copies = text.split("## Copies of training images")
@@ -93,114 +100,194 @@ def test_the_model_card_shows_figures_copies_limits_and_licence(folder):
         assert words in text
 
 
-def test_a_bar_in_the_name_of_a_space_does_not_break_the_tables(folder):
+def test_bar_in_name_of_feature_space_is_escaped_in_tables(folder):
     assert published.command(folder) == 0
-    card = shelf.read_card(folder / "tiny.json")
-    card["report"]["figures"][0]["space"] = "a|b"
-    assert r"| FID | a\|b | all classes |" in page.model_card(card)
+    card = pretrained.load_card(folder / "tiny.json")
+    card["report"]["metrics"][0]["space"] = "a|b"
+    assert r"| FID | a\|b | all classes |" in report.model_card(card)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
-        ({"images": {"path": "a", "model_hash": "cd" * 8}}, "of another model (a, cdc"),
-        ({"images": {"path": "mine.npz"}}, "of the images in mine.npz"),
-        (
-            {"dataset": {"name": "b", "identity": "0"}},
-            "compares with other images (b)",
-        ),
+        ({"images": {"path": "a", "model_hash": "cd" * 8}}, "another model (a, cdcdcd"),
+        ({"images": {"path": "mine.npz"}}, "evaluates the images in mine.npz"),
+        ({"dataset": {"name": "b", "identity": "0"}}, "with another data set (b)"),
     ],
     ids=["model", "images", "data"],
 )
-def test_a_report_of_something_else_is_refused(folder, capsys, changes, words):
+def test_report_of_another_subject_is_refused(folder, capsys, changes, message):
     published.write_report(folder / "report", **changes)
     assert published.command(folder) == 1
-    assert words in complaint(capsys)
+    assert message in error_line(capsys)
     assert [path.name for path in folder.iterdir()] == ["report"]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"verdict": ""}', b"\xff"])
-def test_a_damaged_report_is_refused(folder, capsys, text):
+def test_damaged_report_is_refused(folder, capsys, text):
     path = folder / "report" / "report.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     assert published.command(folder) == 1
-    assert "report.json: damaged, or no report" in complaint(capsys)
+    assert "report.json: damaged, or not a report" in error_line(capsys)
 
 
-def test_a_missing_report_is_refused(folder, capsys):
+def test_missing_report_is_refused(folder, capsys):
     assert published.command(folder, f"--report={folder}/none") == 1
-    assert "none/report.json: there is no such file" in complaint(capsys)
+    assert "none/report.json: there is no such file" in error_line(capsys)
 
 
 @pytest.mark.parametrize("name", ["tiny.npz", "tiny.json", "tiny.md"])
-def test_what_is_there_is_not_overwritten(folder, capsys, name):
+def test_existing_file_is_not_overwritten(folder, capsys, name):
     (folder / name).write_text("mine")
     assert published.command(folder) == 1
-    assert f"{name} is there already" in complaint(capsys)
+    assert f"{name} exists already" in error_line(capsys)
     assert {path.name for path in folder.iterdir()} == {"report", name}
     assert (folder / name).read_text() == "mine"
 
 
 @pytest.mark.parametrize(
-    ("argument", "words"),
+    ("argument", "message"),
     [
         ("--out=a.zip", "give NAME.npz"),
         ("--out=a@best.npz", "with no @ in it"),
         ("--card=a.txt", "ends in .md"),
     ],
 )
-def test_names_that_could_not_be_loaded_by_are_refused(folder, capsys, argument, words):
+def test_unusable_file_name_is_refused(folder, capsys, argument, message):
     assert published.command(folder, argument) == 1
-    assert words in complaint(capsys)
+    assert message in error_line(capsys)
 
 
 @pytest.mark.parametrize("flag", ["licence", "people"])
-def test_there_is_no_silent_licence_and_nobody_goes_unnamed(folder, flag):
+def test_empty_licence_or_people_is_refused(folder, flag):
     with pytest.raises(flags.IllegalFlagValueError, match=f"{flag}.*must not be empty"):
         published.command(folder, f"--{flag}= ")
 
 
+@pytest.mark.parametrize("flag", published.flags_of_run(pathlib.Path()))
+def test_missing_flag_of_a_run_is_refused_with_an_example(folder, capsys, flag):
+    arguments = published.flags_of_run(folder)
+    del arguments[flag]
+    assert published.run(*arguments.values()) == 1
+    error = error_line(capsys)
+    assert f"error: --{flag} not given: publishing a run needs" in error
+    assert f"; add --{flag}=" in error
+    assert [path.name for path in folder.iterdir()] == ["report"]
+
+
 @pytest.mark.parametrize("value", [1e6, np.nan])
-def test_weights_that_float16_cannot_hold_are_refused(
+def test_weights_that_do_not_fit_into_float16_are_refused(
     folder, capsys, monkeypatch, value
 ):
     weights = jax.tree.map(np.copy, trained().params)
     weights["stem"]["bias"][0] = value
     meta = published.META
-    monkeypatch.setattr(checkpoint, "load_ema", lambda *_: (weights, meta))
+    monkeypatch.setattr(checkpoint, "load_item", lambda *_: (weights, meta))
     assert published.command(folder) == 1
-    assert "stem/bias: not finite, or too large for float16" in complaint(capsys)
+    assert "stem/bias: not finite, or too large for float16" in error_line(capsys)
 
 
-def test_a_published_model_is_not_published_again(folder, capsys):
+def test_published_model_is_not_published_again(folder, capsys):
     assert published.command(folder) == 0
     capsys.readouterr()
     assert published.command(folder, f"--model={folder}/tiny.npz", name="b") == 1
-    assert "tiny.npz is published already" in complaint(capsys)
+    assert "tiny.npz is published already" in error_line(capsys)
+
+
+@pytest.fixture
+def old(folder, capsys):
+    """The tiny generator as version 0.1 published it."""
+    assert published.command(folder) == 0
+    capsys.readouterr()
+    return published.write_as_0_1(folder)
+
+
+def convert(old, *arguments):
+    return published.run(f"--from={old}", f"--out={old.parent}/new.npz", *arguments)
+
+
+def test_converted_model_has_equal_bytes_fingerprint_and_images(folder, old):
+    assert convert(old) == 0
+    assert (folder / "new.npz").read_bytes() == old.read_bytes()
+    before, after = cxr_gan.load(folder / "tiny.npz"), cxr_gan.load(folder / "new.npz")
+    assert sampler.fingerprint(after) == sampler.fingerprint(before)
+    labels = np.arange(9) % 2
+    images = [
+        np.asarray(cxr_gan.sample(params, labels, 3)) for params in (before, after)
+    ]
+    np.testing.assert_array_equal(*images)
+    assert not (folder / "new.md").exists()
+
+
+def test_converted_card_has_the_current_names(folder, old):
+    assert convert(old, f"--card={folder}/new.md") == 0
+    card = pretrained.load_card(folder / "new.json")
+    expected = pretrained.load_card(folder / "tiny.json")
+    config = card.pop("config")
+    assert card.pop("name") == "new" and expected.pop("name") == "tiny"
+    assert expected.pop("config") and expected.pop("metrics") == {"eval/kid": 0.5}
+    assert card.pop("metrics") == {
+        "eval/kid": 0.5,
+        "eval/label_accuracy": 0.75,
+        "eval/label_accuracy/NORMAL": 0.5,
+        "eval/ms_ssim_excess/PNEUMONIA": 0.25,
+    }
+    assert card["report"].pop("method") == evaluate.METHOD
+    expected["report"].pop("method")
+    assert card == expected
+    default = flatten(ConfigDict(published.META["config"]))
+    assert flatten(ConfigDict(config)) == default | published.CONVERTED_CONFIG
+    assert "# new\n" in (folder / "new.md").read_text(encoding="utf-8")
+
+
+def test_refused_conversion_writes_no_file(folder, old, capsys):
+    published.write_as_0_1(folder, published.CONFIG_0_1 | {"condition": 0.1})
+    before = {path.name for path in folder.iterdir()}
+    assert convert(old, f"--card={folder}/new.md") == 1
+    assert "old.json: the model was trained with condition=0.1" in error_line(capsys)
+    assert {path.name for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--model=a"], ["--report=a", "--dtype=float32"], ["--people=a", "--licence=b"]],
+    ids=["model", "report and dtype", "people and licence"],
+)
+def test_conversion_refuses_flags_of_a_run(old, capsys, arguments):
+    assert convert(old, *arguments) == 1
+    names = ", ".join(argument.partition("=")[0] for argument in arguments)
+    assert f"--from is given with {names}: a converted model" in error_line(capsys)
+
+
+def test_conversion_without_output_is_refused(old, capsys):
+    assert published.run(f"--from={old}") == 1
+    assert "--from is given without --out; add --out=NEW.npz" in error_line(capsys)
 
 
 @pytest.mark.slow
-def test_the_rounded_weights_can_be_evaluated_by_name_and_published_with_that(
+def test_rounded_weights_can_be_evaluated_by_name_and_published_with_that_report(
     tmp_path, monkeypatch
 ):
-    """run -> evaluate -> publish -> evaluate what is shipped -> publish with that."""
+    """Run -> evaluate -> publish -> evaluate the published model -> publish again."""
 
-    def quick(train, num_classes):
-        return fidelity.fit(train.images, train.labels, num_classes, 0, steps=20)
+    def fit_quickly(train, num_classes):
+        return label_classifier.fit(
+            train.images, train.labels, num_classes, 0, steps=20
+        )
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(judges, "judge_of", quick)
-    monkeypatch.setattr(shelf, "FOLDER", tmp_path)
-    identity = data.load(made.SPEC, 32, split_seed=0).identity
-    told = {**published.META["dataset"], "identity": identity}
-    published.patch(monkeypatch, published.META | {"dataset": told})
+    monkeypatch.setattr(label_classifier_cache, "load_or_fit", fit_quickly)
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    identity = data.load(evaluation_data.SPEC, 32, split_seed=0).identity
+    dataset = {**published.META["dataset"], "identity": identity}
+    published.patch(monkeypatch, published.META | {"dataset": dataset})
 
     def report_of(model, name):
         values = flags.FlagValues()
         evaluate.define_flags(values)
-        place = f"--out={tmp_path}/{name}"
-        few = ("--num=20", "--spaces=cxr", f"--dataset={made.SPEC}")
-        values(["evaluate", f"--model={model}", place, *few])
+        out = f"--out={tmp_path}/{name}"
+        settings = ("--num=20", "--spaces=cxr", f"--dataset={evaluation_data.SPEC}")
+        values(["evaluate", f"--model={model}", out, *settings])
         assert evaluate.main(["evaluate"], values) == 0
 
     report_of("runs/tiny", "report")
@@ -208,8 +295,8 @@ def test_the_rounded_weights_can_be_evaluated_by_name_and_published_with_that(
     report_of("tiny", "again")
     again = f"--report={tmp_path}/again"
     assert published.command(tmp_path, again, name="rounded") == 0
-    card = shelf.read_card(tmp_path / "rounded.json")
+    card = pretrained.load_card(tmp_path / "rounded.json")
     assert card["report"]["images"]["model_hash"] == card["model_hash"]
     assert card["report"]["images"]["path"] == "tiny"
-    told = json.loads((tmp_path / "again" / "report.json").read_text())
-    assert card["report"]["figures"] == told["figures"]
+    written = json.loads((tmp_path / "again" / "report.json").read_text())
+    assert card["report"]["metrics"] == written["metrics"]

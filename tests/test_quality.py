@@ -1,7 +1,7 @@
-"""Does a run draw what is asked for, and as variedly as the data? In numbers.
+"""Whether a run generates the requested class, and as varied images as the data.
 
-CXR_RUN=runs/local judges a run that is there; without it one is trained, for
-CXR_QUALITY_MINUTES. The images judged are phantoms of 64 x 64 pixels.
+CXR_RUN=runs/local tests an existing run; otherwise a run is trained for
+CXR_QUALITY_MINUTES (default 10). All images are phantoms at 64 x 64 pixels.
 """
 
 import os
@@ -15,13 +15,13 @@ import pytest
 
 import cxr_gan
 from cxr_gan import data
-from cxr_gan.metrics import ssim
+from cxr_gan.evaluation.metrics import ms_ssim
 
 ROOT = pathlib.Path(__file__).parents[1]
-PER_CLASS = 256  # images drawn
-PAIRS = 1000  # of a class, of which the mean MS-SSIM is taken
-LEAST_GIVEN_BACK = 0.90  # share of the asked classes
-MOST_ABOVE_DATA = 0.1  # of MS-SSIM within a class
+PER_CLASS = 256  # generated images
+PAIRS = 1000  # of each class, for the mean MS-SSIM
+MIN_LABEL_ACCURACY = 0.90
+MAX_MS_SSIM_EXCESS = 0.1  # above that within a class of real images
 
 
 def unit(images):
@@ -31,7 +31,7 @@ def unit(images):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """A cache of our own, where test and training find the same phantoms."""
+    """A separate cache, so that test and training use the same phantoms."""
     return tmp_path_factory.mktemp("cache")
 
 
@@ -41,42 +41,44 @@ def real(cache):
 
 
 @pytest.fixture(scope="module")
-def judge(real):
+def predict_class(real):
     return classifier.fit(unit(real.train.images), real.train.labels, seed=0, epochs=14)
 
 
 @pytest.fixture(scope="module")
-def faults(real, judge):
-    """faults(images, labels) -> what is wrong with them, a sentence each; it prints."""
-    likeness = [
-        ssim.mean_pairwise(unit(real.train.images[real.train.labels == c]), 0, PAIRS)
+def faults(real, predict_class):
+    """faults(images, labels) -> descriptions of faults; prints the metrics."""
+    real_ms_ssim = [
+        ms_ssim.mean_pairwise(unit(real.train.images[real.train.labels == c]), 0, PAIRS)
         for c in range(len(real.class_names))
     ]
 
     def faults(images, labels):
-        given_back = judge(images) == labels
-        share = given_back.mean()
-        print(f"\n{share:.1%} of {len(labels)} images show the class asked for")
-        found = []
-        if share < LEAST_GIVEN_BACK:
-            found.append(f"only {share:.1%} show the class asked for")
+        correct = predict_class(images) == labels
+        accuracy = correct.mean()
+        print(f"\n{accuracy:.1%} of {len(labels)} images show the requested class")
+        descriptions = []
+        if accuracy < MIN_LABEL_ACCURACY:
+            descriptions.append(f"only {accuracy:.1%} show the requested class")
         for c, name in enumerate(real.class_names):
-            mean, error = ssim.mean_pairwise(images[labels == c], 0, PAIRS)
-            own, own_error = likeness[c]
+            mean, error = ms_ssim.mean_pairwise(images[labels == c], 0, PAIRS)
+            real_mean, real_error = real_ms_ssim[c]
             print(
-                f"{name}: {given_back[labels == c].mean():.1%}, MS-SSIM within "
-                f"{mean:.3f} +- {error:.3f}, of the data {own:.3f} +- {own_error:.3f}"
+                f"{name}: {correct[labels == c].mean():.1%}, MS-SSIM within class "
+                f"{mean:.3f} +- {error:.3f}, real {real_mean:.3f} +- {real_error:.3f}"
             )
-            if mean > own + MOST_ABOVE_DATA:
-                found.append(f"{name} is too alike: {mean:.3f}, the data {own:.3f}")
-        return found
+            if mean > real_mean + MAX_MS_SSIM_EXCESS:
+                descriptions.append(
+                    f"{name} is too uniform: MS-SSIM {mean:.3f}, real {real_mean:.3f}"
+                )
+        return descriptions
 
     return faults
 
 
 @pytest.fixture(scope="module")
 def run(cache, tmp_path_factory):
-    """The folder of the run that is judged: one that is there, or a new one."""
+    """The folder of the tested run: CXR_RUN, or a new one."""
     if "CXR_RUN" in os.environ:
         return pathlib.Path(os.environ["CXR_RUN"])
     folder = tmp_path_factory.mktemp("run")
@@ -95,12 +97,12 @@ def run(cache, tmp_path_factory):
 
 
 @pytest.mark.quality
-def test_trained_run_draws_the_asked_class_and_as_variedly_as_the_data(
+def test_trained_run_generates_requested_classes_as_varied_as_the_data(
     run, real, faults, capsys
 ):
     params = cxr_gan.load(run)
-    assert params.class_names == real.class_names, f"{run} is no run on phantoms"
-    assert params.spec.resolution == 64, f"{run} is of another resolution"
+    assert params.class_names == real.class_names, f"{run} was not trained on phantoms"
+    assert params.config.resolution == 64, f"{run} has another resolution"
     labels = np.arange(PER_CLASS * len(real.class_names)) % len(real.class_names)
     images = np.asarray(cxr_gan.sample(params, labels, 0))
     with capsys.disabled():
@@ -109,27 +111,27 @@ def test_trained_run_draws_the_asked_class_and_as_variedly_as_the_data(
 
 
 @pytest.mark.slow
-def test_judge_knows_real_images_it_has_not_seen(real, judge):
-    right = judge(unit(real.val.images)) == real.val.labels
-    assert right.mean() >= 0.95
+def test_classifier_is_correct_on_val(real, predict_class):
+    correct = predict_class(unit(real.val.images)) == real.val.labels
+    assert correct.mean() >= 0.95
 
 
 @pytest.mark.slow
-def test_real_images_have_no_fault(real, faults):
+def test_real_images_have_no_faults(real, faults):
     found = faults(unit(real.val.images), real.val.labels)
     assert not found
 
 
 @pytest.mark.slow
-def test_the_same_image_again_and_again_is_found_out(real, faults):
+def test_repeated_images_are_detected(real, faults):
     labels = np.repeat(np.arange(len(real.class_names)), 64)
     first = [np.flatnonzero(real.val.labels == label)[0] for label in labels]
     found = faults(unit(real.val.images[first]), labels)
     for name in real.class_names:
-        assert any(f"{name} is too alike" in fault for fault in found)
+        assert any(f"{name} is too uniform" in fault for fault in found)
 
 
 @pytest.mark.slow
-def test_swapped_classes_are_found_out(real, faults):
+def test_swapped_classes_are_detected(real, faults):
     found = faults(unit(real.val.images), 1 - real.val.labels)
-    assert any("show the class asked for" in fault for fault in found)
+    assert any("show the requested class" in fault for fault in found)

@@ -21,28 +21,29 @@ SMALL = [
 
 
 def blocks(language: str) -> list[str]:
+    """The README's code blocks in one language."""
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 def commands() -> list[list[str]]:
-    """Every command of the README's bash blocks, split into words."""
+    """The commands of the README's bash blocks, split into words."""
     lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
     return [shlex.split(line, comments=True) for line in lines if line.strip()]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
-    """A current folder where the README's paths hold noise of two classes."""
-    here = tmp_path_factory.mktemp("readme")
-    draw = np.random.default_rng(0)
+    """A working directory where the README's paths hold noise images of two classes."""
+    root = tmp_path_factory.mktemp("readme")
+    rng = np.random.default_rng(0)
     for path, count, size in (("chest_xray/train", 120, 40), ("images", 12, 32)):
         for name in ("NORMAL", "PNEUMONIA"):
-            place = here / "path/to" / path / name
-            place.mkdir(parents=True)
+            images = root / "path/to" / path / name
+            images.mkdir(parents=True)
             for i in range(count):
-                pixels = draw.integers(0, 256, (size, size), dtype=np.uint8)
-                Image.fromarray(pixels).save(place / f"{i}.png")
-    return here
+                pixels = rng.integers(0, 256, (size, size), dtype=np.uint8)
+                Image.fromarray(pixels).save(images / f"{i}.png")
+    return root
 
 
 def run(words: list[str], folder: pathlib.Path, monkeypatch) -> None:
@@ -53,11 +54,11 @@ def run(words: list[str], folder: pathlib.Path, monkeypatch) -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_and_the_code_of_the_readme_run(folder, monkeypatch):
-    """Train, train on more devices, sample from code, generate, evaluate twice."""
-    ours = [words for words in commands() if words[:2] == ["python", "-m"]]
-    training = [words for words in ours if words[2] == "cxr_gan.main"]
-    others = [words for words in ours if words[2] != "cxr_gan.main"]
+def test_commands_and_code_of_the_readme_run(folder, monkeypatch):
+    """Trains, trains on more devices, samples from code, generates, evaluates twice."""
+    modules = [words for words in commands() if words[:2] == ["python", "-m"]]
+    training = [words for words in modules if words[2] == "cxr_gan.main"]
+    others = [words for words in modules if words[2] != "cxr_gan.main"]
     assert len(training) == 2 and len(others) == 3
     for words in training:
         run([sys.executable, *words[1:], *SMALL], folder, monkeypatch)
@@ -70,7 +71,7 @@ def test_the_commands_and_the_code_of_the_readme_run(folder, monkeypatch):
         assert "verdict: " in (folder / report / "report.json").read_text()
 
 
-def test_every_file_the_readme_names_is_there():
+def test_every_file_named_in_the_readme_exists():
     links = re.findall(r"\]\(([^)#]+)\)", README)
     scripts = [words[1] for words in commands() if words[0] == "bash"]
     assert len(scripts) == 2

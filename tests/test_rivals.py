@@ -1,4 +1,4 @@
-"""The rivals of benchmarks.speed do what we do: same networks, losses, augmentation."""
+"""The baselines of benchmarks.speed: their networks, losses and augmentation."""
 
 import dataclasses
 import functools
@@ -8,70 +8,73 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny
 from flax import traverse_util
-from tiny import CLASS_NAMES, fresh_state, key, tiny_config
 
-from benchmarks.rivals import published as configs
-from cxr_gan import augment, gan, step
+from benchmarks.baselines import published
+from cxr_gan.training import augmentation, train_step
 
 LIBRARIES = ("torch", "keras")
-RATE = 1e-3
+LEARNING_RATE = 1e-3
 
 
 class InTorch:
-    """`torch_rival`, spoken to in NumPy and in our layout."""
+    """`torch_baseline`, with NumPy arrays in the layout of cxr_gan."""
 
-    def __init__(self, rules, **options):
+    def __init__(self, settings, **options):
         torch = pytest.importorskip(
             "torch", reason="PyTorch is not installed: pip install -e '.[bench]'"
         )
-        from benchmarks.rivals import torch_rival
+        from benchmarks.baselines import torch_baseline
 
         torch.manual_seed(0)
-        self.rival = torch_rival.TorchRival(rules, **options)
+        self.baseline = torch_baseline.TorchBaseline(settings, **options)
         self.tensor = torch.from_numpy
-        self.augmented = torch_rival.augment
+        self.augment_tensor = torch_baseline.augment
 
-    def take(self, params_d, params_g):
-        """Our weights."""
-        for network, params in ((self.rival.d, params_d), (self.rival.g, params_g)):
-            named = dict(network.named_parameters())
+    def load(self, params_d, params_g):
+        """Copies the parameters of cxr_gan."""
+        for network, params in (
+            (self.baseline.d, params_d),
+            (self.baseline.g, params_g),
+        ):
+            unused = dict(network.named_parameters())
             for path, value in traverse_util.flatten_dict(params).items():
-                words = [w for w in map(torch_word, path) if w]
-                weight = named.pop(".".join(words))
+                name = ".".join(filter(None, map(torch_name, path)))
+                weight = unused.pop(name)
                 value = in_torch_layout(np.array(value), path).reshape(weight.shape)
                 weight.data.copy_(self.tensor(value))
-            assert not named
+            assert not unused
 
-    def count(self):
+    def count_params(self):
         return [
             sum(p.numel() for p in network.parameters())
-            for network in (self.rival.d, self.rival.g)
+            for network in (self.baseline.d, self.baseline.g)
         ]
 
-    def draw(self, z, label):
-        image = self.rival.g(self.tensor(z), self.tensor(label.astype(np.int64)))
+    def generate(self, z, label):
+        image = self.baseline.g(self.tensor(z), self.tensor(label.astype(np.int64)))
         return image.detach().permute(0, 2, 3, 1).numpy()
 
-    def judge(self, image):
+    def discriminate(self, image):
         image = self.tensor(image).permute(0, 3, 1, 2)
-        return [x.detach().numpy() for x in self.rival.d(image)]
+        return [x.detach().numpy() for x in self.baseline.d(image)]
 
-    def round(self, z):
-        return [x.item() for x in self.rival.round(self.tensor(z))]
+    def train_step(self, z):
+        return [x.item() for x in self.baseline.train_step(self.tensor(z))]
 
-    def augment(self, image, rules):
-        image = self.augmented(self.tensor(image).permute(0, 3, 1, 2), rules)
-        return image.permute(0, 2, 3, 1).numpy()
+    def augment(self, image, settings):
+        image = self.tensor(image).permute(0, 3, 1, 2)
+        return self.augment_tensor(image, settings).permute(0, 2, 3, 1).numpy()
 
 
-def torch_word(word: str) -> str:
+def torch_name(part: str) -> str:
     """DownBlock_1 -> blocks.1; kernel -> weight; "" where PyTorch has no such level."""
-    renamed = {"Embed_0": "pathology", "embedding": "weight", "kernel": "weight"}
+    renamed = {"Embed_0": "embed", "embedding": "weight", "kernel": "weight"}
     renamed |= {"scale": "weight", "conv": ""}
-    if "Block_" in word:
-        return f"blocks.{word.split('_')[1]}"
-    return renamed.get(word, word)
+    if "Block_" in part:
+        return f"blocks.{part.split('_')[1]}"
+    return renamed.get(part, part)
 
 
 def in_torch_layout(value: np.ndarray, path: tuple[str, ...]) -> np.ndarray:
@@ -81,149 +84,158 @@ def in_torch_layout(value: np.ndarray, path: tuple[str, ...]) -> np.ndarray:
 
 
 class InKeras:
-    """`keras_rival`, the same way."""
+    """`keras_baseline`, with NumPy arrays in the layout of cxr_gan."""
 
-    def __init__(self, rules):
+    def __init__(self, settings):
         keras = pytest.importorskip("keras", reason="Keras is not installed")
-        from benchmarks.rivals import keras_rival
+        from benchmarks.baselines import keras_baseline
 
         keras.utils.set_random_seed(0)
-        self.rules, self.gan = rules, keras_rival.KerasGan(rules)
-        self.augmented = keras_rival.augment
+        self.settings, self.gan = settings, keras_baseline.KerasGan(settings)
+        self.augment_tensor = keras_baseline.augment
 
-    def take(self, params_d, params_g):
-        """Our weights."""
+    def load(self, params_d, params_g):
+        """Copies the parameters of cxr_gan."""
         for network, params in ((self.gan.d, params_d), (self.gan.g, params_g)):
-            named = {w.path: w for w in network.weights}
+            unused = {w.path: w for w in network.weights}
             for path, value in traverse_util.flatten_dict(params).items():
-                words = [w for w in map(keras_word, path[:-1]) if w]
-                names = {"scale": "gamma", "embedding": "embeddings"}
-                last = names.get(path[-1], path[-1])
-                if "norm" in words[-1] and last == "bias":
+                parts = [*filter(None, map(keras_name, path[:-1]))]
+                renamed = {"scale": "gamma", "embedding": "embeddings"}
+                last = renamed.get(path[-1], path[-1])
+                if "norm" in parts[-1] and last == "bias":
                     last = "beta"
-                weight = named.pop(f"{'_'.join(words)}/{last}")
+                weight = unused.pop(f"{'_'.join(parts)}/{last}")
                 weight.assign(np.array(value).reshape(weight.shape))
-            assert not named
+            assert not unused
 
-    def count(self):
+    def count_params(self):
         return [self.gan.d.count_params(), self.gan.g.count_params()]
 
-    def draw(self, z, label):
+    def generate(self, z, label):
         return self.gan.g([z, label]).numpy()
 
-    def judge(self, image):
-        realness, logits = self.gan.d(image)
-        return [realness.numpy()[:, 0], logits.numpy()]
+    def discriminate(self, image):
+        score, class_logits = self.gan.d(image)
+        return [score.numpy()[:, 0], class_logits.numpy()]
 
-    def round(self, z):
-        losses = self.gan.round(*map(np.asarray, self.rules.batch()), z)
+    def train_step(self, z):
+        losses = self.gan.update(*map(np.asarray, self.settings.batch()), z)
         return [x.numpy() for x in losses.values()]
 
-    def augment(self, image, rules):
-        return self.augmented(image, rules).numpy()
+    def augment(self, image, settings):
+        return self.augment_tensor(image, settings).numpy()
 
 
-def keras_word(word: str) -> str:
-    renamed = {"Embed_0": "pathology", "conv": ""}
-    if "Block_" in word:
-        return f"block{word.split('_')[1]}"
-    return renamed.get(word, word)
+def keras_name(part: str) -> str:
+    """DownBlock_1 -> block1; "" where Keras has no such level."""
+    renamed = {"Embed_0": "embed", "conv": ""}
+    if "Block_" in part:
+        return f"block{part.split('_')[1]}"
+    return renamed.get(part, part)
 
 
-RIVALS = {
+ADAPTERS = {
     "torch": InTorch,
-    "torch, as tutorials write it": functools.partial(InTorch, tuned=False),
+    "torch, not tuned": functools.partial(InTorch, tuned=False),
     "keras": InKeras,
 }
 
 
 @pytest.fixture(scope="module")
-def published():
-    """The published game and weights, moved off their zeros and ones."""
-    config = configs.measured(8)
-    game = gan.build(config, CLASS_NAMES)
-    draw = np.random.default_rng(0)
-    start = jax.tree.map(
-        lambda x: x + 0.05 * draw.standard_normal(x.shape, np.float32),
-        fresh_state(game),
+def networks():
+    """Settings, GAN and state of the default networks.
+
+    Noise is added to the parameters, since some are initially 0 or 1.
+    """
+    config = published.benchmark_config(8)
+    gan = tiny.build(config)
+    rng = np.random.default_rng(0)
+    state = jax.tree.map(
+        lambda x: x + 0.05 * rng.standard_normal(x.shape, np.float32),
+        tiny.initial_state(gan),
     )
-    return configs.rules_of(config), game, start
+    return published.settings_of(config), gan, state
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_the_networks_are_ours_in_size_and_in_what_they_compute(library, published):
-    rules, game, start = published
-    rival = RIVALS[library](rules)
-    params = start.discriminator.params, start.generator.params
+def test_networks_have_the_same_size_and_outputs(library, networks):
+    settings, gan, state = networks
+    baseline = ADAPTERS[library](settings)
+    params = state.discriminator.params, state.generator.params
     sizes = [sum(x.size for x in jax.tree.leaves(p)) for p in params]
-    assert rival.count() == sizes
-    rival.take(*params)
-    draw = np.random.default_rng(1)
-    z = draw.standard_normal((8, rules.latent_size), np.float32)
+    assert baseline.count_params() == sizes
+    baseline.load(*params)
+    rng = np.random.default_rng(1)
+    z = rng.standard_normal((8, settings.latent_size), np.float32)
     label = np.arange(8, dtype=np.int32) % 2
-    image = jax.jit(game.generator.apply)({"params": params[1]}, z, label)
-    np.testing.assert_allclose(rival.draw(z, label), image, atol=1e-4)
-    assert np.std(image) > 0.1
-    shown = draw.uniform(-1, 1, (8, 64, 64, 1)).astype(np.float32)
-    seen = jax.jit(game.discriminator.apply)({"params": params[0]}, shown)
-    realness, logits = rival.judge(shown)
-    np.testing.assert_allclose(realness, seen.realness, atol=1e-4)
-    np.testing.assert_allclose(logits, seen.pathology, atol=1e-4)
-    assert np.std(realness) > 1e-3
+    fake = jax.jit(gan.generator.apply)({"params": params[1]}, z, label)
+    np.testing.assert_allclose(baseline.generate(z, label), fake, atol=1e-4)
+    assert np.std(fake) > 0.1
+    image = rng.uniform(-1, 1, (8, 64, 64, 1)).astype(np.float32)
+    expected = jax.jit(gan.discriminator.apply)({"params": params[0]}, image)
+    score, class_logits = baseline.discriminate(image)
+    np.testing.assert_allclose(score, expected.score, atol=1e-4)
+    np.testing.assert_allclose(class_logits, expected.class_logits, atol=1e-4)
+    assert np.std(score) > 1e-3
 
 
 @pytest.fixture(scope="module")
-def rounds():
-    """Rules, weights, and of two rounds without augmentation: noise, and losses."""
-    config = tiny_config(16)
+def two_steps():
+    """Settings, initial state, and latents and losses of two steps, not augmented."""
+    config = tiny.tiny_config(16)
     config.batch_size = 8
-    config.balance.enabled, config.sharpen = False, 0.0
-    config.augment = dict.fromkeys(config.augment, 0.0)
-    rules = dataclasses.replace(configs.rules_of(config), learning_rate=RATE)
-    adam = optax.adam(RATE, b1=rules.beta1, b2=rules.beta2)
-    game = gan.build(config, CLASS_NAMES)
-    game = dataclasses.replace(game, optimizer_d=adam, optimizer_g=adam)
-    image, label = rules.batch()
-    start, batch = fresh_state(game), {"image": image[None], "label": label[None]}
+    config.balance.enabled, config.checkerboard_ramp = False, 0.0
+    config.augment.update(dict.fromkeys(augmentation.POLICIES, 0.0))
+    settings = published.settings_of(config)
+    settings = dataclasses.replace(settings, learning_rate=LEARNING_RATE)
+    adam = optax.adam(LEARNING_RATE, b1=settings.beta1, b2=settings.beta2)
+    gan = dataclasses.replace(tiny.build(config), optimizer_d=adam, optimizer_g=adam)
+    image, label = settings.batch()
+    batch = {"image": image[None], "label": label[None]}
+    rng = tiny.key(1)
 
-    @functools.partial(jax.vmap, axis_name=step.AXIS, in_axes=(None, 0))
-    def play(state, share):
-        dealt = step.deal(game, share, jax.random.fold_in(key(1), state.step))
-        return step.train_step(game, state, share, key(1)), dealt.z
+    @functools.partial(jax.vmap, axis_name=train_step.AXIS, in_axes=(None, 0))
+    def step(state, shard):
+        step_rng = jax.random.fold_in(rng, state.step)
+        inputs = train_step.prepare_inputs(gan, shard, step_rng)
+        return train_step.train_step(gan, state, shard, rng), inputs.z
 
-    played, state = [], start
-    names = ("d/adversarial", "d/class", "d/penalty")
-    names += ("g/adversarial", "g/class", "g/repetition")
+    initial = tiny.initial_state(gan)
+    steps, state = [], initial
+    names = ("d/adversarial", "d/class", "d/r1")
+    names += ("g/adversarial", "g/class", "g/diversity")
     for _ in range(2):
         ((state, metrics), z) = jax.tree.map(
-            lambda x: x[0], jax.jit(play)(state, batch)
+            lambda x: x[0], jax.jit(step)(state, batch)
         )
-        played.append((np.array(z), [float(metrics[name]) for name in names]))
-    return rules, start, played
+        steps.append((np.array(z), [float(metrics[name]) for name in names]))
+    return settings, initial, steps
 
 
-@pytest.mark.parametrize("library", RIVALS)
-def test_two_rounds_have_our_losses(library, rounds):
-    rules, start, played = rounds
-    rival = RIVALS[library](rules)
-    rival.take(start.discriminator.params, start.generator.params)
-    for z, losses in played:
-        np.testing.assert_allclose(rival.round(z), losses, rtol=1e-3, atol=1e-6)
-    (_, first), (_, second) = played
-    assert first[2] > 0 == second[2]  # the penalty was due once
+@pytest.mark.parametrize("library", ADAPTERS)
+def test_two_steps_have_the_same_losses(library, two_steps):
+    settings, initial, steps = two_steps
+    baseline = ADAPTERS[library](settings)
+    baseline.load(initial.discriminator.params, initial.generator.params)
+    for z, losses in steps:
+        np.testing.assert_allclose(baseline.train_step(z), losses, rtol=1e-3, atol=1e-6)
+    (_, first), (_, second) = steps
+    assert first[2] > 0 == second[2]  # R1 was evaluated once
     assert first[3] != second[3]
 
 
-@pytest.mark.parametrize("policy", augment.POLICIES)
+@pytest.mark.parametrize("policy", augmentation.POLICIES)
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_a_rival_augments_as_strongly_as_we_do(library, policy, rounds):
-    rules = dataclasses.replace(rounds[0], **{policy: 0.3})
+def test_augmentation_changes_images_as_strongly(library, policy, two_steps):
+    settings = dataclasses.replace(two_steps[0], **{policy: 0.3})
     image = np.random.default_rng(0).uniform(-1, 1, (8000, 16, 16, 1)) + 0.5
     image = image.astype(np.float32)
-    keys = jax.random.split(key(0), len(image))
-    own = jax.jit(augment.augment, static_argnums=2)(image, keys, ((policy, 0.3),))
-    theirs = RIVALS[library](rules).augment(image, rules)
-    change, expected = (jnp.abs(x - image).mean((1, 2, 3)) for x in (theirs, own))
-    for share in (0.25, 0.5, 0.75):
-        near = functools.partial(jnp.quantile, q=share)
-        np.testing.assert_allclose(near(change), near(expected), rtol=0.15)
+    keys = jax.random.split(tiny.key(0), len(image))
+    augment = jax.jit(augmentation.augment, static_argnums=2)
+    expected = augment(image, keys, ((policy, 0.3),))
+    actual = ADAPTERS[library](settings).augment(image, settings)
+    changes = [jnp.abs(x - image).mean((1, 2, 3)) for x in (actual, expected)]
+    for q in (0.25, 0.5, 0.75):
+        np.testing.assert_allclose(
+            *(jnp.quantile(change, q) for change in changes), rtol=0.15
+        )

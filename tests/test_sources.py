@@ -7,14 +7,15 @@ import pytest
 from PIL import Image
 
 from cxr_gan import data
-from cxr_gan.data import phantom, sources
+from cxr_gan.data import sources
+from cxr_gan.data.phantom import renderer
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 SIZE = 8
 
 
 def grey(seed: int = 0, height: int = SIZE, width: int = SIZE) -> np.ndarray:
-    """Smooth, so that JPEG keeps it."""
+    """A smooth image, which JPEG changes little."""
     y, x = np.mgrid[:height, :width]
     return (100 + 10 * seed % 90 + 2 * (x % 16) + (y % 16)).astype(np.uint8)
 
@@ -34,7 +35,7 @@ def fill(folder: Path, count: int = 6, classes=CLASSES, suffix: str = "png") -> 
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """A sound folder, root/train/CLASS."""
+    """A correct folder, root/train/CLASS."""
     fill(tmp_path / "chest_xray/train")
     return tmp_path / "chest_xray"
 
@@ -58,134 +59,138 @@ def warnings(caplog):
 # Folders
 
 
-def test_a_folder_gives_its_images_with_the_names_of_the_classes(root, load):
+def test_folder_yields_images_labels_and_class_names(root, load):
     fill(root / "val", 50)
-    found = load(root)
-    assert found.class_names == CLASSES
-    assert found.train.ids[0] == "train/NORMAL/0.png"
-    np.testing.assert_array_equal(found.train.images[0, :, :, 0], grey(0))
-    np.testing.assert_array_equal(found.train.labels, [0] * 6 + [1] * 6)
-    assert found.val.counts(2).tolist() == [50, 50]
+    dataset = load(root)
+    assert dataset.class_names == CLASSES
+    assert dataset.train.ids[0] == "train/NORMAL/0.png"
+    np.testing.assert_array_equal(dataset.train.images[0, :, :, 0], grey(0))
+    np.testing.assert_array_equal(dataset.train.labels, [0] * 6 + [1] * 6)
+    assert dataset.val.counts(2).tolist() == [50, 50]
 
 
-def test_a_folder_of_classes_alone_has_a_tenth_held_out(tmp_path, load):
-    found = load(fill(tmp_path / "set", 20, ("A", "B", "C")))
-    assert found.class_names == ("A", "B", "C")
-    assert found.train.counts(3).tolist() == [18, 18, 18]
-    assert found.val.counts(3).tolist() == [2, 2, 2]
+def test_folder_without_splits_gets_a_tenth_held_out(tmp_path, load):
+    dataset = load(fill(tmp_path / "set", 20, ("A", "B", "C")))
+    assert dataset.class_names == ("A", "B", "C")
+    assert dataset.train.counts(3).tolist() == [18, 18, 18]
+    assert dataset.val.counts(3).tolist() == [2, 2, 2]
 
 
-def test_the_test_split_is_never_opened(root, load):
+def test_test_split_is_never_opened(root, load):
     write(root / "test/NORMAL/0.png").write_bytes(b"not an image")
-    found = load(root)
-    assert not [name for name in found.train.ids + found.val.ids if "test" in name]
+    dataset = load(root)
+    assert not [name for name in dataset.train.ids + dataset.val.ids if "test" in name]
 
 
-def test_extensions_count_in_any_case(tmp_path, load):
+def test_file_extensions_are_case_insensitive(tmp_path, load):
     for label, name in enumerate(CLASSES):
         for i, suffix in enumerate(("JPG", "Jpeg", "PNG", "jpg", "jpeg", "png")):
             write(tmp_path / "set" / name / f"{i}.{suffix}", grey(label + i))
-    found = load(tmp_path / "set")
-    assert len(found.train) + len(found.val) == 12
+    dataset = load(tmp_path / "set")
+    assert len(dataset.train) + len(dataset.val) == 12
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (48, 32), (32, 33)])
-def test_pictures_are_cropped_to_their_centre(root, load, height, width):
+def test_images_are_cropped_to_the_central_square(root, load, height, width):
     pixels = np.zeros((height, width), np.uint8)
     top, left = (height - 32) // 2, (width - 32) // 2
     pixels[top : top + 32, left : left + 32] = 200
     write(root / "train/NORMAL/0.png", pixels)
-    assert (of(load(root), "0.png") == 200).all()
+    assert (image_named(load(root), "0.png") == 200).all()
 
 
-def of(found: data.Dataset, name: str) -> np.ndarray:
-    """The image of that name of the first class, whichever split it fell into."""
-    for part in (found.train, found.val):
-        for i, id_ in enumerate(part.ids):
+def image_named(dataset: data.Dataset, name: str) -> np.ndarray:
+    """The image of class NORMAL with that file name, in train or val."""
+    for split in (dataset.train, dataset.val):
+        for i, id_ in enumerate(split.ids):
             if id_.endswith(f"NORMAL/{name}"):
-                return part.images[i, :, :, 0]
+                return split.images[i, :, :, 0]
     raise AssertionError(name)
 
 
-def test_reducing_is_antialiased(root, load):
+def test_downscaling_is_antialiased(root, load):
     stripes = np.zeros((80, 80), np.uint8)
     stripes[:, ::2] = 200
     write(root / "train/NORMAL/0.png", stripes)
-    np.testing.assert_allclose(of(load(root), "0.png"), 100, atol=6)
+    np.testing.assert_allclose(image_named(load(root), "0.png"), 100, atol=6)
 
 
-def test_pictures_smaller_than_the_resolution_are_enlarged_with_a_warning(
+def test_images_smaller_than_resolution_are_enlarged_with_a_warning(
     root, load, warnings
 ):
     assert load(root, 16).train.images.shape[1:] == (16, 16, 1)
     assert "12 of 12 images are smaller than 16 px (the smallest: 8 px)" in warnings()
 
 
-def test_the_warnings_come_again_when_the_cache_is_used(root, load, warnings):
+def test_warnings_are_repeated_when_the_cache_is_used(root, load, warnings):
     load(root, 16)
     load(root, 16)
     assert warnings().count("are smaller than 16 px") == 2
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpeg"])
-def test_colour_files_that_hold_grey_are_grey(root, load, suffix):
+def test_colour_files_with_grey_content_are_read_as_grey(root, load, suffix):
     pixels = grey(3, 32, 32)
     write(root / f"train/NORMAL/x.{suffix}", np.stack([pixels] * 3, 2))
     write(root / "train/NORMAL/y.png", pixels)
-    found = load(root, 32)
+    dataset = load(root, 32)
     np.testing.assert_allclose(
-        of(found, f"x.{suffix}").astype(int), of(found, "y.png"), atol=4
+        image_named(dataset, f"x.{suffix}").astype(int),
+        image_named(dataset, "y.png"),
+        atol=4,
     )
 
 
-def test_a_small_coloured_mark_does_not_make_a_colour_picture(root, load):
+def test_small_coloured_mark_is_accepted(root, load):
     pixels = np.stack([grey(0, 64, 64)] * 3, 2)
     pixels[:4, :4] = (255, 0, 0)
     write(root / "train/NORMAL/x.png", pixels)
-    assert of(load(root), "x.png").shape == (SIZE, SIZE)
+    assert image_named(load(root), "x.png").shape == (SIZE, SIZE)
 
 
 @pytest.mark.parametrize(("bits", "step"), [(12, 4095 // 255), (16, 257)])
-def test_16_bit_pictures_share_one_scale_of_as_many_bits_as_they_hold(
+def test_16_bit_images_share_one_scale_of_the_fewest_bits_that_hold_them(
     root, load, warnings, bits, step
 ):
     bright = np.full((SIZE, SIZE), 2**bits - 1, np.uint16)
     dark = (grey().astype(np.uint16) // 2) * step
     write(root / "train/NORMAL/bright.png", bright)
     write(root / "train/NORMAL/dark.png", dark)
-    found = load(root)
-    assert (of(found, "bright.png") == 255).all()
-    np.testing.assert_allclose(of(found, "dark.png"), grey() // 2, atol=1)
+    dataset = load(root)
+    assert (image_named(dataset, "bright.png") == 255).all()
+    np.testing.assert_allclose(image_named(dataset, "dark.png"), grey() // 2, atol=1)
     assert f"2 16-bit images hold {bits}-bit values" in warnings()
 
 
-def test_a_palette_or_transparency_is_read_as_grey(root, load):
+def test_palette_and_transparency_are_read_as_grey(root, load):
     pixels = grey(2)
     palette = Image.fromarray(np.stack([pixels] * 3, 2)).convert("P", dither=0)
     palette.save(root / "train/NORMAL/palette.png")
     Image.fromarray(pixels).convert("LA").save(root / "train/NORMAL/alpha.png")
-    found = load(root)
-    np.testing.assert_allclose(of(found, "palette.png").astype(int), pixels, atol=26)
-    np.testing.assert_array_equal(of(found, "alpha.png"), pixels)
+    dataset = load(root)
+    np.testing.assert_allclose(
+        image_named(dataset, "palette.png").astype(int), pixels, atol=26
+    )
+    np.testing.assert_array_equal(image_named(dataset, "alpha.png"), pixels)
 
 
-def test_junk_of_macs_and_other_files_are_left_out_with_a_warning(root, load, warnings):
+def test_macos_junk_and_other_files_are_ignored_with_a_warning(root, load, warnings):
     for junk in ("__MACOSX/train/NORMAL", "train/__MACOSX", "train/.thumbnails"):
         (root / junk).mkdir(parents=True)
         (root / junk / "._0.jpeg").write_bytes(b"junk")
     for junk in ("._0.png", ".DS_Store", "Thumbs.db", "notes.txt"):
         (root / "train/NORMAL" / junk).write_bytes(b"junk")
-    found = load(root)
-    assert found.class_names == CLASSES
-    assert len(found.train) + len(found.val) == 12
-    assert "left out 7 entries that are no images of a class" in warnings()
+    dataset = load(root)
+    assert dataset.class_names == CLASSES
+    assert len(dataset.train) + len(dataset.val) == 12
+    assert "ignored 7 entries that are not images in a class folder" in warnings()
     assert "'__MACOSX'" in warnings()
 
 
 def truncate(path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
-    whole = write(path, noise).read_bytes()
-    path.write_bytes(whole[: len(whole) * 2 // 3])
+    contents = write(path, noise).read_bytes()
+    path.write_bytes(contents[: len(contents) * 2 // 3])
 
 
 def colour(path: Path) -> None:
@@ -195,24 +200,24 @@ def colour(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "message"),
     [
         (truncate, "truncated or damaged image"),
         (lambda path: path.write_bytes(b""), r"the file is empty \(0 bytes\)"),
         (lambda path: path.write_text("Dear radiologist"), "not an image"),
-        (colour, "a colour picture, not a grey radiograph"),
+        (colour, "a colour image, not a grey radiograph"),
     ],
 )
 @pytest.mark.parametrize("name", ["bad.jpeg", "bad.png"])
-def test_a_bad_file_is_named(root, load, spoil, words, name):
+def test_bad_image_file_is_named(root, load, spoil, message, name):
     path = root / "train/NORMAL" / name
     spoil(path)
-    with pytest.raises(ValueError, match=f"NORMAL/{name}: {words}"):
+    with pytest.raises(ValueError, match=f"NORMAL/{name}: {message}"):
         load(root)
 
 
-def test_an_unreadable_file_is_named(root, load, monkeypatch):
-    # Injected, because for root every file is readable.
+def test_unreadable_file_is_named(root, load, monkeypatch):
+    # Injected, because the user root can read every file.
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -221,79 +226,79 @@ def test_an_unreadable_file_is_named(root, load, monkeypatch):
         load(root)
 
 
-def test_pillows_limit_against_decompression_bombs_is_kept(root, load, monkeypatch):
+def test_pillow_limit_against_decompression_bombs_applies(root, load, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     with pytest.raises(ValueError, match=r"NORMAL/0\.png: too large: .*exceeds limit"):
         load(root)
 
 
-def test_an_empty_class_is_named(root, load):
+def test_empty_class_is_named(root, load):
     (root / "train/TUBERCULOSIS").mkdir()
     with pytest.raises(ValueError, match=r"train/TUBERCULOSIS: empty class: no .jpeg"):
         load(root)
 
 
 @pytest.mark.parametrize(("has", "lacks"), [("train", "val"), ("val", "train")])
-def test_a_class_in_one_split_only_is_named(root, load, has, lacks):
+def test_class_in_only_one_split_is_named(root, load, has, lacks):
     fill(root / "val")
     write(root / has / "EFFUSION/0.png")
-    words = f"class 'EFFUSION' is in {has} but not in {lacks}"
-    with pytest.raises(ValueError, match=words):
+    message = f"class 'EFFUSION' is in {has} but not in {lacks}"
+    with pytest.raises(ValueError, match=message):
         load(root)
 
 
-def test_a_single_class_is_refused(tmp_path, load):
+def test_single_class_is_rejected(tmp_path, load):
     with pytest.raises(ValueError, match=r"only one class, 'NORMAL'.* at least two"):
         load(fill(tmp_path / "set", classes=("NORMAL",)))
 
 
-def test_a_val_without_train_is_refused(tmp_path, load):
+def test_val_without_train_is_rejected(tmp_path, load):
     fill(tmp_path / "set/val")
-    with pytest.raises(ValueError, match="set: holds val but no train"):
+    with pytest.raises(ValueError, match="set: has val but no train"):
         load(tmp_path / "set")
 
 
 @pytest.mark.parametrize(
-    ("files", "words"),
+    ("files", "message"),
     [
         ([], "no images found; expected root/{train,val,test}/CLASS"),
-        (["a.png", "b.png"], "no images found in class folders: move those that lie"),
+        (["a.png", "b.png"], "no images found in class folders: move the loose"),
         (["inner/train/A/0.png"], "no images found; did you mean .*set/inner"),
     ],
 )
-def test_a_folder_without_images_in_place_is_refused(tmp_path, load, files, words):
+def test_folder_without_images_is_rejected(tmp_path, load, files, message):
     (tmp_path / "set").mkdir()
     for file in files:
         write(tmp_path / "set" / file)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         load(tmp_path / "set")
 
 
-def test_a_changed_folder_is_read_anew(root, load):
+def test_changed_folder_is_decoded_again(root, load):
     before = load(root)
     path = write(root / "train/NORMAL/0.png", grey(8))
     os.utime(path, ns=(1, 1))
     after = load(root)
-    np.testing.assert_array_equal(of(after, "0.png"), grey(8))
+    np.testing.assert_array_equal(image_named(after, "0.png"), grey(8))
     assert before.identity != after.identity
 
 
-def test_the_identity_is_that_of_the_content_wherever_it_lies(root, load):
+def test_identity_depends_on_the_content_not_the_path(root, load):
     before = load(root)
     assert load(root.rename(root.with_name("moved"))).identity == before.identity
 
 
-def test_identical_images_in_train_and_val_are_told(root, load, warnings):
+def test_identical_images_in_train_and_val_log_a_warning(root, load, warnings):
     fill(root / "val", 50)
     load(root)
     assert "images of val are identical, pixel by pixel, to images" in warnings()
 
 
-# Strings that name a set
+# Specs
 
 
 @pytest.mark.parametrize(
-    ("spec", "words"),
+    ("spec", "message"),
     [
         ("{root}/chest_xary", "did you mean '{root}/chest_xray'"),
         ("{root}/chest_xary/train", "did you mean '{root}/chest_xray/train'"),
@@ -304,24 +309,26 @@ def test_identical_images_in_train_and_val_are_told(root, load, warnings):
         ("", "no such file or folder"),
     ],
 )
-def test_what_is_not_there_gets_the_list_of_what_is_accepted(root, load, spec, words):
-    spec, words = (text.format(root=root.parent) for text in (spec, words))
+def test_missing_dataset_gets_a_suggestion_and_the_accepted_specs(
+    root, load, spec, message
+):
+    spec, message = (text.format(root=root.parent) for text in (spec, message))
     with pytest.raises(FileNotFoundError) as caught:
         load(spec)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     for kind in ("'phantom:N'", "root/CLASS/*", ".npz", "'tfds:NAME'"):
         assert kind in str(caught.value)
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path, load):
+def test_file_of_unknown_format_is_rejected(tmp_path, load):
     (tmp_path / "archive.zip").write_bytes(b"PK")
     with pytest.raises(
-        ValueError, match=r"archive.zip' is a file, but no .npz; unpack"
+        ValueError, match=r"archive.zip' is a file, but not an .npz file; unpack"
     ):
         load(tmp_path / "archive.zip")
 
 
-def test_every_source_can_be_named_by_its_kind(root, load):
+def test_every_source_can_be_given_by_its_kind(root, load):
     assert load(f"folder:{root}").identity == load(root).identity
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         load("folder:nowhere")
@@ -333,19 +340,19 @@ def test_every_source_can_be_named_by_its_kind(root, load):
 # The built-in phantom
 
 
-def test_the_phantom_is_divided_without_a_warning(load, warnings):
-    found = load("phantom:40", 32)
-    assert found.class_names == CLASSES
-    assert found.train.counts(2).tolist() == [18, 18]
-    assert found.val.counts(2).tolist() == [2, 2]
-    index = int(found.train.ids[5].split("/")[-1])
+def test_phantom_is_split_without_a_warning(load, warnings):
+    dataset = load("phantom:40", 32)
+    assert dataset.class_names == CLASSES
+    assert dataset.train.counts(2).tolist() == [18, 18]
+    assert dataset.val.counts(2).tolist() == [2, 2]
+    index = int(dataset.train.ids[5].split("/")[-1])
     np.testing.assert_array_equal(
-        found.train.images[5], phantom.render(0, index, 32).image
+        dataset.train.images[5], renderer.render(0, index, 32).image
     )
     assert not warnings()
 
 
 @pytest.mark.parametrize("spec", ["phantom:many", "phantom:-4", "phantom:3"])
-def test_a_phantom_needs_a_sensible_number(load, spec):
+def test_phantom_with_invalid_number_is_rejected(load, spec):
     with pytest.raises(ValueError, match=f"{spec} must name a number of images"):
         load(spec)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxr_gan.data import splits
-from cxr_gan.data.sets import ImageSet, Splits
+from cxr_gan.data.dataset import ImageSet, RawSplits
 
 NAMES = ("NORMAL", "PNEUMONIA")
 
@@ -15,7 +15,7 @@ def image_set(names: list[str], labels) -> ImageSet:
 
 
 def kermany(patients: int, split: str = "train", first: int = 0) -> ImageSet:
-    """1 to 4 images of each of so many patients of each class."""
+    """`patients` patients of each class with 1 to 4 images each."""
     names, labels = [], []
     for patient in range(first, first + patients):
         for image in range(1 + patient % 4):
@@ -30,7 +30,7 @@ def unnamed(*counts: int, split: str = "train") -> ImageSet:
     return image_set([f"{split}/{i}" for i in range(len(labels))], labels)
 
 
-def patients(images: ImageSet) -> set:
+def patients_of(images: ImageSet) -> set:
     return {splits.patient_of(name) for name in images.ids}
 
 
@@ -48,81 +48,89 @@ def patients(images: ImageSet) -> set:
         ("train/17", None),
     ],
 )
-def test_names_of_known_sets_tell_the_patient(name, patient):
+def test_patient_is_parsed_from_ids_of_known_datasets(name, patient):
     assert splits.patient_of(name) == patient
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_patient_is_in_both_train_and_the_held_out_tenth(seed):
-    whole = kermany(200)
-    train, val = splits.divide(Splits(whole, None, NAMES), seed)
-    assert not patients(train) & patients(val)
-    assert sorted(train.ids + val.ids) == sorted(whole.ids)
-    share = val.counts(2) / whole.counts(2)
-    assert (share >= 0.1).all()
-    assert (share < 0.11).all()
+    images = kermany(200)
+    train, val = splits.split_train_val(RawSplits(images, None, NAMES), seed)
+    assert not patients_of(train) & patients_of(val)
+    assert sorted(train.ids + val.ids) == sorted(images.ids)
+    fraction = val.counts(2) / images.counts(2)
+    assert (fraction >= 0.1).all()
+    assert (fraction < 0.11).all()
 
 
-def test_a_patient_seen_in_two_classes_stays_together():
+def test_patient_with_images_of_two_classes_stays_together():
     names = [
         f"train/{c}/{p:08}_00{i}.png" for c in "AB" for p in range(60) for i in "01"
     ]
-    whole = image_set(names, [0] * 120 + [1] * 120)
-    train, val = splits.divide(Splits(whole, None, ("A", "B")), 0)
-    assert not patients(train) & patients(val)
+    images = image_set(names, [0] * 120 + [1] * 120)
+    train, val = splits.split_train_val(RawSplits(images, None, ("A", "B")), 0)
+    assert not patients_of(train) & patients_of(val)
     assert (val.counts(2) >= 12).all()
 
 
-def test_the_held_out_tenth_is_a_function_of_the_seed():
-    raw = Splits(kermany(200), None, NAMES)
-    assert splits.divide(raw, 1)[1].ids == splits.divide(raw, 1)[1].ids
-    assert splits.divide(raw, 1)[1].ids != splits.divide(raw, 2)[1].ids
+def test_held_out_tenth_is_a_function_of_the_seed():
+    raw = RawSplits(kermany(200), None, NAMES)
+    assert (
+        splits.split_train_val(raw, 1)[1].ids == splits.split_train_val(raw, 1)[1].ids
+    )
+    assert (
+        splits.split_train_val(raw, 1)[1].ids != splits.split_train_val(raw, 2)[1].ids
+    )
 
 
-def test_names_without_patients_are_held_out_by_image_with_a_warning(caplog):
+def test_ids_without_a_patient_are_held_out_by_image_with_a_warning(caplog):
     with caplog.at_level(python_logging.WARNING, logger="absl"):
-        train, val = splits.divide(Splits(unnamed(50, 31), None, NAMES), 0)
+        train, val = splits.split_train_val(RawSplits(unnamed(50, 31), None, NAMES), 0)
     np.testing.assert_array_equal(val.counts(2), [5, 3])
     np.testing.assert_array_equal(train.counts(2), [45, 28])
-    assert "81 of 81 names, such as 'train/0', tell no patient" in caplog.text
+    assert (
+        "81 of 81 image ids, such as 'train/0', match no naming scheme" in caplog.text
+    )
 
 
-def test_a_large_enough_val_is_kept_as_it_is():
-    raw = Splits(kermany(200), unnamed(50, 50, split="val"), NAMES)
-    train, val = splits.divide(raw, 0)
+def test_large_enough_val_is_kept_unchanged():
+    raw = RawSplits(kermany(200), unnamed(50, 50, split="val"), NAMES)
+    train, val = splits.split_train_val(raw, 0)
     assert train is raw.train
     assert val is raw.val
 
 
-def test_patients_shared_by_train_and_a_given_val_are_told(caplog):
-    raw = Splits(kermany(40), kermany(40, "val", first=39), NAMES)
+def test_patients_shared_by_train_and_an_existing_val_log_a_warning(caplog):
+    raw = RawSplits(kermany(40), kermany(40, "val", first=39), NAMES)
     with caplog.at_level(python_logging.WARNING, logger="absl"):
-        splits.divide(raw, 0)
-    assert "2 patients are both in train and in val" in caplog.text
+        splits.split_train_val(raw, 0)
+    assert "2 patients are in both train and val" in caplog.text
 
 
-def test_a_small_val_is_joined_by_a_tenth_and_takes_its_patients_along():
+def test_small_val_gains_a_tenth_of_train_and_all_images_of_its_patients():
     small = kermany(3, "val", first=198)  # patients 198 and 199 are in train as well
-    whole = kermany(200)
-    train, val = splits.divide(Splits(whole, small, NAMES), 0)
+    images = kermany(200)
+    train, val = splits.split_train_val(RawSplits(images, small, NAMES), 0)
     assert val.ids[: len(small)] == small.ids
-    assert not patients(train) & patients(val)
-    assert len(train) + len(val) == len(whole) + len(small)
-    assert (val.counts(2) - small.counts(2) >= whole.counts(2) // 10).all()
+    assert not patients_of(train) & patients_of(val)
+    assert len(train) + len(val) == len(images) + len(small)
+    assert (val.counts(2) - small.counts(2) >= images.counts(2) // 10).all()
 
 
-def test_one_class_short_of_fifty_makes_a_val_small():
-    raw = Splits(unnamed(100, 100), unnamed(500, 49, split="val"), NAMES)
-    np.testing.assert_array_equal(splits.divide(raw, 0)[1].counts(2), [510, 59])
+def test_val_with_one_class_below_fifty_images_is_small():
+    raw = RawSplits(unnamed(100, 100), unnamed(500, 49, split="val"), NAMES)
+    np.testing.assert_array_equal(
+        splits.split_train_val(raw, 0)[1].counts(2), [510, 59]
+    )
 
 
-def test_a_patient_with_most_of_a_class_stays_in_train():
+def test_patient_with_most_of_a_class_stays_in_train():
     names = [f"train/A/IM-0001-{i:04}.png" for i in range(18)]
     names += [f"train/A/IM-0002-{i:04}.png" for i in range(2)]
     names += [f"train/B/person{i}_virus_1.png" for i in range(20)]
-    whole = image_set(names, [0] * 20 + [1] * 20)
+    images = image_set(names, [0] * 20 + [1] * 20)
     for seed in range(8):
-        _, val = splits.divide(Splits(whole, None, NAMES), seed)
+        _, val = splits.split_train_val(RawSplits(images, None, NAMES), seed)
         np.testing.assert_array_equal(val.counts(2), [2, 2])
 
 
@@ -133,18 +141,18 @@ def test_a_patient_with_most_of_a_class_stays_in_train():
         [f"train/NORMAL/IM-0001-{i:04}.png" for i in range(30)],
     ],
 )
-def test_a_class_that_cannot_be_divided_is_named(names):
+def test_class_that_cannot_be_split_is_named(names):
     others = [f"train/PNEUMONIA/person{i}_virus_1.png" for i in range(30)]
-    whole = image_set(names + others, [0] * len(names) + [1] * len(others))
+    images = image_set(names + others, [0] * len(names) + [1] * len(others))
     with pytest.raises(
         ValueError, match="class 'NORMAL' has too few images, or too few"
     ):
-        splits.divide(Splits(whole, None, NAMES), 0)
+        splits.split_train_val(RawSplits(images, None, NAMES), 0)
 
 
-def test_a_name_keeps_its_rank_when_others_come():
+def test_hash_order_of_names_is_unchanged_when_a_name_is_added():
     names = [f"image {i}" for i in range(20)]
-    more = splits.ranked([*names, "another"], 5)
+    more = splits.hash_order([*names, "another"], 5)
     more.remove("another")
-    assert more == splits.ranked(names, 5)
+    assert more == splits.hash_order(names, 5)
     assert more != names

@@ -1,30 +1,39 @@
 import pytest
 
 from cxr_gan.evaluation import verdict
-from cxr_gan.evaluation.figures import FLOORS, POOLED, Figure, Key, rows, with_floors
+from cxr_gan.evaluation.results import (
+    POOLED,
+    REFERENCES,
+    Estimate,
+    MetricKey,
+    to_rows,
+    with_reference,
+)
 
 NAMES = ("NORMAL", "PNEUMONIA")
 
 
-def figures(metric, value, floor, space="cxr", group=POOLED, sets=None, width=0.02):
-    """One figure and its floor, as an evaluation finds them."""
-    own = {"label_fidelity": "generated", "repeated": "generated"}
-    own |= dict.fromkeys(
+def make_estimates(
+    metric, value, reference, space="cxr", group=POOLED, sets=None, width=0.02
+):
+    """One estimate and its real-data reference."""
+    default_sets = {"label_accuracy": "generated", "repeated": "generated"}
+    default_sets |= dict.fromkeys(
         ("exact_copies", "near_copies", "below_first_percentile"), "generated~train"
     )
-    own["ms_ssim"] = "generated~A+B"
-    sets = sets or own.get(metric, "generated~B")
+    default_sets["ms_ssim"] = "generated~A+B"
+    sets = sets or default_sets.get(metric, "generated~B")
     return {
-        Key(metric, space, group, name): Figure(x, x - width, x + width, 100, 0)
-        for name, x in ((sets, value), (FLOORS[sets], floor))
+        MetricKey(metric, space, group, name): Estimate(x, x - width, x + width, 100, 0)
+        for name, x in ((sets, value), (REFERENCES[sets], reference))
     }
 
 
 @pytest.mark.parametrize(
-    ("metric", "space", "group", "value", "floor", "words"),
+    ("metric", "space", "group", "value", "reference", "words"),
     [
-        ("label_fidelity", "judge", POOLED, 0.1, 0.95, "labels swapped"),
-        ("label_fidelity", "judge", POOLED, 0.6, 0.95, "labels often wrong"),
+        ("label_accuracy", "classifier", POOLED, 0.1, 0.95, "labels swapped"),
+        ("label_accuracy", "classifier", POOLED, 0.6, 0.95, "labels often wrong"),
         ("repeated", "bytes", POOLED, 0.5, 0.0, "few images repeated"),
         ("spacing", "cxr", "NORMAL", 0.1, 1.0, "few images repeated (NORMAL)"),
         (
@@ -46,15 +55,17 @@ def figures(metric, value, floor, space="cxr", group=POOLED, sets=None, width=0.
         ("kid_in_classes", "cxr", POOLED, 1.5, 0.0, "far from real images"),
     ],
 )
-def test_a_fault_is_named(metric, space, group, value, floor, words):
-    assert verdict.judge(figures(metric, value, floor, space, group), NAMES) == [words]
+def test_fault_is_found(metric, space, group, value, reference, words):
+    estimates = make_estimates(metric, value, reference, space, group)
+    assert verdict.find_faults(estimates, NAMES) == [words]
 
 
 @pytest.mark.parametrize(
-    ("metric", "space", "group", "value", "floor"),
+    ("metric", "space", "group", "value", "reference"),
     [
-        ("label_fidelity", "judge", POOLED, 0.93, 0.95),
-        ("label_fidelity", "judge", POOLED, 0.1, 0.55),  # the judge knows nothing
+        ("label_accuracy", "classifier", POOLED, 0.93, 0.95),
+        # The classifier is unreliable.
+        ("label_accuracy", "classifier", POOLED, 0.1, 0.55),
         ("repeated", "bytes", POOLED, 0.0, 0.0),
         ("spacing", "cxr", "NORMAL", 0.8, 1.0),
         ("spacing", "texture", "NORMAL", 0.1, 1.0),
@@ -69,45 +80,56 @@ def test_a_fault_is_named(metric, space, group, value, floor, words):
         ("a_new_metric", "cxr", POOLED, 1e9, 0.0),
     ],
 )
-def test_no_fault_is_found_where_there_is_none(metric, space, group, value, floor):
-    assert not verdict.judge(figures(metric, value, floor, space, group), NAMES)
+def test_no_fault_is_found_within_thresholds(metric, space, group, value, reference):
+    estimates = make_estimates(metric, value, reference, space, group)
+    assert not verdict.find_faults(estimates, NAMES)
 
 
-def test_what_chance_may_have_done_is_no_fault():
-    assert not verdict.judge(figures("precision", 0.2, 0.9, width=0.4), NAMES)
-    assert not verdict.judge(figures("kid_in_classes", 1.5, 0.0, width=0.6), NAMES)
+def test_wide_intervals_give_no_fault():
+    assert not verdict.find_faults(
+        make_estimates("precision", 0.2, 0.9, width=0.4), NAMES
+    )
+    assert not verdict.find_faults(
+        make_estimates("kid_in_classes", 1.5, 0.0, width=0.6), NAMES
+    )
 
 
-def test_a_fault_in_every_class_names_none():
-    both = figures("spacing", 0.1, 1.0, group="NORMAL")
-    both |= figures("spacing", 0.1, 1.0, group="PNEUMONIA")
-    assert verdict.judge(both, NAMES) == ["few images repeated"]
+def test_fault_of_every_class_names_no_class():
+    both = make_estimates("spacing", 0.1, 1.0, group="NORMAL")
+    both |= make_estimates("spacing", 0.1, 1.0, group="PNEUMONIA")
+    assert verdict.find_faults(both, NAMES) == ["few images repeated"]
 
 
-def test_consequences_of_a_fault_are_not_told_as_others():
-    far = figures("precision", 0.0, 0.9)
-    wrong = figures("label_fidelity", 0.6, 0.95, "judge")
-    assert verdict.judge(far | wrong, NAMES) == ["far from real images"]
+def test_consequences_of_a_fault_are_not_reported_as_faults():
+    far = make_estimates("precision", 0.0, 0.9)
+    wrong = make_estimates("label_accuracy", 0.6, 0.95, "classifier")
+    assert verdict.find_faults(far | wrong, NAMES) == ["far from real images"]
 
 
-def test_comparisons_with_half_a_and_val_find_no_fault():
-    assert not verdict.judge(figures("precision", 0, 1, sets="generated~A"), NAMES)
-    assert not verdict.judge(figures("precision", 0, 1, sets="generated~val"), NAMES)
+def test_comparisons_with_half_a_and_val_do_not_enter_the_verdict():
+    assert not verdict.find_faults(
+        make_estimates("precision", 0, 1, sets="generated~A"), NAMES
+    )
+    assert not verdict.find_faults(
+        make_estimates("precision", 0, 1, sets="generated~val"), NAMES
+    )
 
 
-def test_the_last_line_says_what_was_found_or_that_nothing_was():
-    assert verdict.line([]) == "verdict: no fault found"
-    assert verdict.line(["a", "b (NORMAL)"]) == "verdict: a; b (NORMAL)"
+def test_verdict_line_lists_faults_or_states_that_there_are_none():
+    assert verdict.verdict_line([]) == "verdict: no fault found"
+    assert verdict.verdict_line(["a", "b (NORMAL)"]) == "verdict: a; b (NORMAL)"
 
 
-def test_every_rule_has_its_reason():
+def test_every_rule_has_words_and_a_reason():
     assert all(rule.words and rule.reason for rule in verdict.RULES)
 
 
-def test_a_figure_without_a_floor_is_not_reported():
-    found = figures("fid", 3.0, 1.0)
-    alone = {Key("fid", "texture", POOLED, "generated~B"): Figure(1.0, 0, 2, 9, 0)}
-    assert [key.space for key, _, _ in with_floors(found | alone)] == ["cxr"]
-    (row,) = rows(found | alone)
-    assert (row["value"], row["floor"]["value"]) == (3.0, 1.0)
+def test_estimate_without_reference_is_not_reported():
+    complete = make_estimates("fid", 3.0, 1.0)
+    incomplete = {
+        MetricKey("fid", "texture", POOLED, "generated~B"): Estimate(1.0, 0, 2, 9, 0)
+    }
+    assert [key.space for key, _, _ in with_reference(complete | incomplete)] == ["cxr"]
+    (row,) = to_rows(complete | incomplete)
+    assert (row["value"], row["reference"]["value"]) == (3.0, 1.0)
     assert row["error"] == pytest.approx(0.02 / 1.96, rel=1e-4)

@@ -1,4 +1,4 @@
-"""The smallest games that play by all the rules, for tests and their subprocesses."""
+"""Tiny GANs that use every rule of the training step, for tests and subprocesses."""
 
 import dataclasses
 import functools
@@ -12,7 +12,8 @@ import optax
 from flax import jax_utils
 from ml_collections import ConfigDict
 
-from cxr_gan import gan, parallel, state, step
+from cxr_gan import config as configs
+from cxr_gan.training import data_parallel, gan, train_state, train_step
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 CLASS_NAMES = ("NORMAL", "PNEUMONIA")
@@ -27,20 +28,20 @@ def load_config(name: str) -> ConfigDict:
 
 
 def tiny_config(resolution: int = 32) -> ConfigDict:
-    """The published run, shrunk until it compiles in seconds; fit for 8 devices."""
+    """The default configuration, shrunk to compile in seconds; fits 8 devices."""
     config = load_config("acgan")
     config.resolution = resolution
     config.latent_size = 8
     config.batch_size = 64
-    config.group_per_class = 2  # two groups on each of 8 devices
-    config.generator.update(features_at_32=8, max_features=8, embedding=4)
+    config.stddev_group_per_class = 2  # two groups on each of 8 devices
+    config.generator.update(features_at_32=8, max_features=8, class_embedding_dim=4)
     config.discriminator.update(features_at_32=8, max_features=8)
-    config.loss.r1_every = 2
-    config.evaluate_kimg = 0.0
+    config.loss.r1_interval = 2
+    config.eval_kimg = 0.0
     return config
 
 
-def tiny_batch(config: ConfigDict) -> dict[str, np.ndarray]:
+def tiny_batch(config: ConfigDict | configs.Config) -> dict[str, np.ndarray]:
     """A global batch of noise, classes interleaved; class 1 is brighter."""
     n, s, k = config.batch_size, config.resolution, len(CLASS_NAMES)
     label = np.arange(n, dtype=np.int32) % k
@@ -49,74 +50,86 @@ def tiny_batch(config: ConfigDict) -> dict[str, np.ndarray]:
     return {"image": image, "label": label}
 
 
-def either_gan() -> gan.Gan:
-    """A game with every term of every loss, learning by either SGD or Adam.
+def build(config: ConfigDict) -> gan.GanDefinition:
+    """The GAN of an unfrozen configuration, for CLASS_NAMES."""
+    return gan.build_gan(configs.freeze(config), CLASS_NAMES)
 
-    Which of them is an array in the optimizer's memory, so both share one compilation.
+
+def sgd_or_adam_gan() -> gan.GanDefinition:
+    """A GAN with every loss term, trained by either SGD or Adam.
+
+    The choice is an array in the optimizer state, so both share one compilation.
     """
     config = tiny_config(16)
-    config.loss.feature_matching = 1.0
-    config.augment = {"cutout": 0.5}  # one policy will do, and compiles sooner
-    game = gan.build(config, CLASS_NAMES)
+    config.loss.feature_matching_weight = 1.0
+    config.augment.cutout = 0.5
+    definition = build(config)
     sgd, adam = optax.sgd(0.05), optax.adam(0.02, b1=0.0, b2=0.99)
 
     def init(params):
         return jnp.zeros(()), adam.init(params)
 
-    def update(gradient, memory, params):
-        is_adam, memory = memory
-        by_adam, memory = adam.update(gradient, memory, params)
-        by_sgd, _ = sgd.update(gradient, sgd.init(params), params)
-        pick = functools.partial(jnp.where, is_adam > 0)
-        return jax.tree.map(pick, by_adam, by_sgd), (is_adam, memory)
+    def update(grads, opt_state, params):
+        is_adam, opt_state = opt_state
+        by_adam, opt_state = adam.update(grads, opt_state, params)
+        by_sgd, _ = sgd.update(grads, sgd.init(params), params)
+        choose = functools.partial(jnp.where, is_adam > 0)
+        return jax.tree.map(choose, by_adam, by_sgd), (is_adam, opt_state)
 
     either = optax.GradientTransformation(init, update)
-    return dataclasses.replace(game, optimizer_d=either, optimizer_g=either)
+    return dataclasses.replace(definition, optimizer_d=either, optimizer_g=either)
 
 
-def fresh_state(game: gan.Gan) -> state.TrainState:
-    """The state a run begins with, on the host."""
-    return jax.device_get(jax.jit(functools.partial(state.create_state, game))(key(0)))
+def initial_state(definition: gan.GanDefinition) -> train_state.TrainState:
+    """The initial state of a run, on the host."""
+    create = functools.partial(train_state.create_train_state, definition)
+    return jax.device_get(jax.jit(create)(key(0)))
 
 
 def key(seed: int) -> jax.Array:
     return jax.random.key(seed)
 
 
-class Table:
-    """`either_gan()`, its first state and a batch, and the step for so many devices."""
+class TinyTraining:
+    """`sgd_or_adam_gan()`, its initial state, a batch, and steps on several devices."""
 
     def __init__(self) -> None:
-        self.game = either_gan()
-        self.start = fresh_state(self.game)
+        self.gan = sgd_or_adam_gan()
+        self.initial = initial_state(self.gan)
         self.batch = tiny_batch(tiny_config(16))
         self.rng = key(1)
         self.step = functools.cache(self._compile)
-        self.play = functools.cache(self._play)
+        self.train = functools.cache(self._train)
 
-    def learning_by(self, optimizer: str) -> state.TrainState:
-        """The first state, of players that learn by "sgd" or "adam"."""
+    def initial_with(self, optimizer: str) -> train_state.TrainState:
+        """The initial state of networks trained by "sgd" or "adam"."""
 
-        def player(fresh: state.Player) -> state.Player:
-            _, memory = fresh.opt_state
-            return fresh.replace(opt_state=(np.float32(optimizer == "adam"), memory))
+        def network(state: train_state.NetworkState) -> train_state.NetworkState:
+            _, opt_state = state.opt_state
+            is_adam = np.float32(optimizer == "adam")
+            return state.replace(opt_state=(is_adam, opt_state))
 
-        d, g = player(self.start.discriminator), player(self.start.generator)
-        return self.start.replace(discriminator=d, generator=g)
+        return self.initial.replace(
+            discriminator=network(self.initial.discriminator),
+            generator=network(self.initial.generator),
+        )
 
-    def _compile(self, devices: int) -> parallel.Step:
-        """The step for so many of this process's devices."""
+    def _compile(self, devices: int) -> data_parallel.Step:
+        """The step on so many of this process's devices."""
         if devices == jax.local_device_count():
             size = len(self.batch["label"])
-            return parallel.compile_step(self.game, self.start, size)
-        return jax.pmap(functools.partial(step.train_step, self.game), step.AXIS)
+            return data_parallel.compile_step(self.gan, self.initial, size)
+        step = functools.partial(train_step.train_step, self.gan)
+        return jax.pmap(step, train_step.AXIS)
 
-    def _play(self, devices: int, optimizer: str, rounds: int):
-        """The state after so many rounds and the last metrics, on the host."""
+    def _train(self, devices: int, optimizer: str, steps: int):
+        """The state after so many steps and the last metrics, on the host."""
         own = jax.local_devices()[:devices]
-        state = self.learning_by(optimizer)
-        state, rng = jax_utils.replicate((state, self.rng), own, step.AXIS)
-        share = {k: v.reshape(devices, -1, *v.shape[1:]) for k, v in self.batch.items()}
-        for _ in range(rounds):
-            state, metrics = self.step(devices)(state, share, rng)
+        state = self.initial_with(optimizer)
+        state, rng = jax_utils.replicate((state, self.rng), own, train_step.AXIS)
+        shards = {
+            k: v.reshape(devices, -1, *v.shape[1:]) for k, v in self.batch.items()
+        }
+        for _ in range(steps):
+            state, metrics = self.step(devices)(state, shards, rng)
         return jax.tree.map(lambda x: np.asarray(x)[0], (state, metrics))

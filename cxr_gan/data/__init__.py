@@ -1,9 +1,9 @@
-"""Data: a string that names a set -> uint8 images -> balanced batches.
+"""Datasets: from a spec ("phantom", a folder, ...) to uint8 images and batches.
 
-Importing this package imports no TensorFlow; `cxr_gan.data.pipeline` does.
+Importing this package does not import TensorFlow; `cxr_gan.data.pipeline` does.
 """
 
-from cxr_gan.data.sets import Dataset, ImageSet
+from cxr_gan.data.dataset import Dataset, ImageSet
 from cxr_gan.data.sources import load
 
 __all__ = ["Dataset", "ImageSet", "load"]

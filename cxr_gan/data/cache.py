@@ -1,4 +1,4 @@
-"""Decoded sets on disk, so that pictures are decoded once."""
+"""A cache of decoded datasets on disk, so that images are decoded only once."""
 
 import hashlib
 import os
@@ -10,76 +10,82 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cxr_gan import disk
-from cxr_gan.damage import DAMAGE
-from cxr_gan.data.sets import ImageSet, Splits
+from cxr_gan.data.dataset import ImageSet, RawSplits
+from cxr_gan.storage import files
+from cxr_gan.storage.checksums import CORRUPT_FILE_ERRORS
 
-FORMAT = 1  # raise it when decoding changes, so that older files are not used
+FORMAT = 1  # increase it when decoding changes, so that older files are not used
 
 
 def directory(cache_dir: str | os.PathLike[str] | None) -> Path:
     """cache_dir, else $XDG_CACHE_HOME/cxr_gan, else ~/.cache/cxr_gan."""
     if cache_dir is not None:
         return Path(cache_dir).expanduser()
-    return disk.user_cache()
+    return files.user_cache_dir()
 
 
 def fetch(
     fingerprint: str,
     resolution: int,
-    read: Callable[[int], Splits],
+    read: Callable[[int], RawSplits],
     cache_dir: str | os.PathLike[str] | None,
-) -> Splits:
-    """read(resolution), from the cache if it was read before.
+) -> RawSplits:
+    """The result of read(resolution): cached, or computed and added to the cache.
 
-    A damaged file is read anew and replaced; where the directory cannot be written, the
-    set is used without being kept. Both with a warning. Nothing is ever deleted.
+    A damaged cache file is replaced: `read` is called again. If the directory cannot be
+    written, the result is returned but not cached. Both log a warning. The cache never
+    deletes files.
     """
+    # The key names the file, so existing caches stay valid only if it never changes.
     key = hashlib.sha256(f"{FORMAT} {resolution} {fingerprint}".encode()).hexdigest()
     path = directory(cache_dir) / f"{key[:32]}.npz"
     if path.is_file():
         try:
             return _load(path)
-        except DAMAGE as error:
-            logging.warning("%s: damaged cache (%s); reading anew", path, error)
+        except CORRUPT_FILE_ERRORS as error:
+            logging.warning(
+                "%s: damaged cache file (%s); decoding the dataset again", path, error
+            )
     splits = read(resolution)
     try:
         _save(path, splits)
     except OSError as error:
-        logging.warning("%s: cannot be written (%s); nothing is cached", path, error)
+        logging.warning(
+            "%s: cannot be written (%s); the decoded dataset is not cached", path, error
+        )
     return splits
 
 
-def _load(path: Path) -> Splits:
+def _load(path: Path) -> RawSplits:
     with np.load(path, allow_pickle=False) as arrays:
-        parts = {
-            split: ImageSet(
-                arrays[f"{split}_images"],
-                arrays[f"{split}_labels"],
-                tuple(arrays[f"{split}_ids"].tolist()),
+        splits = {
+            name: ImageSet(
+                arrays[f"{name}_images"],
+                arrays[f"{name}_labels"],
+                tuple(arrays[f"{name}_ids"].tolist()),
             )
-            for split in ("train", "val")
-            if f"{split}_images" in arrays
+            for name in ("train", "val")
+            if f"{name}_images" in arrays
         }
-        return Splits(
-            parts["train"],
-            parts.get("val"),
+        return RawSplits(
+            splits["train"],
+            splits.get("val"),
             tuple(arrays["class_names"].tolist()),
             tuple(arrays["notes"].tolist()),
         )
 
 
-def _save(path: Path, splits: Splits) -> None:
-    """Writes beside the file, then renames: a reader sees all of it or nothing."""
+def _save(path: Path, splits: RawSplits) -> None:
+    """Writes to a temporary file and renames it: readers never see a partial file."""
     arrays: dict[str, Any] = {
         "class_names": np.array(splits.class_names, np.str_),
         "notes": np.array(splits.notes, np.str_),
     }
-    for split, part in (("train", splits.train), ("val", splits.val)):
-        if part is not None:
-            arrays[f"{split}_images"] = part.images
-            arrays[f"{split}_labels"] = part.labels
-            arrays[f"{split}_ids"] = np.array(part.ids, np.str_)
+    for name, split in (("train", splits.train), ("val", splits.val)):
+        if split is not None:
+            arrays[f"{name}_images"] = split.images
+            arrays[f"{name}_labels"] = split.labels
+            arrays[f"{name}_ids"] = np.array(split.ids, np.str_)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".unfinished-{uuid.uuid4().hex}")
     try:

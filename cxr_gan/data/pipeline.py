@@ -1,7 +1,8 @@
-"""Batches for ever, each a pure function of (seed, step).
+"""Infinite class-balanced batches; each is a pure function of (seed, step).
 
-The only module that imports TensorFlow at its top; who needs TensorFlow takes it from
-here, so that it is quiet and leaves accelerators to JAX wherever it is first imported.
+This is the only module that imports TensorFlow at its top. Other modules import this
+one before they import TensorFlow, which silences its log and leaves the accelerators
+to JAX.
 """
 
 import collections
@@ -11,31 +12,31 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# oneDNN would announce itself on stderr, and has nothing to do here.
+# oneDNN logs a notice to stderr, and none of its kernels are used here.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import numpy as np
 
-from cxr_gan.data.sets import ImageSet
-from cxr_gan.data.splits import ranked
+from cxr_gan.data.dataset import ImageSet
+from cxr_gan.data.splits import hash_order
 
-OLDER_KERAS = "TF_USE_LEGACY_KERAS"
+LEGACY_KERAS = "TF_USE_LEGACY_KERAS"  # environment variable
 
 
 @contextlib.contextmanager
 def _without_keras() -> Iterator[None]:
-    """Within, TensorFlow is imported in three quarters of the time.
+    """Keeps TensorFlow from importing Keras, which saves a quarter of its import time.
 
-    It would import Keras before anyone uses it; told to, it looks for an older one in
-    its place, which is not there. Who uses Keras afterwards gets it as ever.
+    With LEGACY_KERAS set, TensorFlow looks for the package tf_keras instead, which is
+    not installed. Keras is still imported when it is first used afterwards.
     """
-    told = OLDER_KERAS in os.environ
-    os.environ.setdefault(OLDER_KERAS, "1")
+    was_set = LEGACY_KERAS in os.environ
+    os.environ.setdefault(LEGACY_KERAS, "1")
     try:
         yield
     finally:
-        if not told:
-            del os.environ[OLDER_KERAS]
+        if not was_set:
+            del os.environ[LEGACY_KERAS]
 
 
 with _without_keras():
@@ -44,8 +45,8 @@ with _without_keras():
 tf.config.set_visible_devices([], "GPU")
 tf.config.set_visible_devices([], "TPU")
 
-SUBSET_SEED = 0  # of the choice of samples_per_class: the same images in every run
-AHEAD = 4  # batches whose images are read before they are asked for
+SUBSET_SEED = 0  # for samples_per_class: every run uses the same images
+PREFETCH = 4  # batches whose images are read ahead
 
 
 def batches(
@@ -59,36 +60,36 @@ def batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yields one process's share of batch start, start + 1, ... without end.
+    """Yields one process's slice of batch start, start + 1, ... without end.
 
-    A global batch holds equally many images of each class, labels 0, 1, .., K-1, 0, 1,
-    .. Each class goes through all its images in an order of its own, a new one each
-    epoch, before any comes again. Process p gets the p-th contiguous slice. Nothing is
-    remembered from batch to batch: start=k is as fast as start=0 and exact.
+    A global batch has equally many images of each class, interleaved: labels 0, 1, ..,
+    K-1, 0, 1, and so on. Each class has its own epochs: all images of a class occur
+    once in a random order, then once in another. Process p gets the p-th contiguous
+    slice. No state is kept between batches: start=k is exact and as fast as start=0.
 
     Args:
-        images: one split; where it is mapped, images are read as they are shown.
+        images: one split; memory-mapped images are read only as they are needed.
         num_classes: K.
         batch_size: images in a global batch; a multiple of K * process_count.
-        samples_per_class: how many images of each class to use, 0 = all; one number for
-            all classes or one for each.
-        seed: of the order. The choice of images does not depend on it.
+        samples_per_class: number of images of each class to use, 0 = all; one number
+            for all classes or one per class.
+        seed: seed of the order. The subset of samples_per_class does not depend on it.
         start: first step.
-        process_index: which share, 0..process_count-1.
-        process_count: number of shares.
+        process_index: index of this process, 0..process_count-1.
+        process_count: number of processes.
 
     Returns:
         An iterator over {"image": uint8 [batch_size // process_count, s, s, 1],
         "label": int32 [batch_size // process_count]}.
 
     Raises:
-        ValueError: before the first batch, if an argument is not as stated.
+        ValueError: an argument is not as stated; raised before the first batch.
     """
-    share = num_classes * process_count
-    if batch_size < 1 or batch_size % share:
+    unit = num_classes * process_count
+    if batch_size < 1 or batch_size % unit:
         raise ValueError(
             f"batch_size={batch_size} cannot give each of {process_count} processes "
-            f"equally many of {num_classes} classes; use a multiple of {share}"
+            f"equally many of {num_classes} classes; use a multiple of {unit}"
         )
     if not 0 <= process_index < process_count:
         raise ValueError(
@@ -97,23 +98,24 @@ def batches(
         )
     if start < 0:
         raise ValueError(f"start={start} must be a step, 0 or more")
-    chosen = members(images, num_classes, samples_per_class)
-    local = batch_size // process_count
-    places = np.arange(process_index * local, (process_index + 1) * local)
-    drawn = _drawn(chosen, places, batch_size // num_classes, seed, start)
-    return _read(images.images, drawn.as_numpy_iterator())
+    subset = select_subset(images, num_classes, samples_per_class)
+    local_size = batch_size // process_count
+    slots = np.arange(process_index * local_size, (process_index + 1) * local_size)
+    rows = _row_dataset(subset, slots, batch_size // num_classes, seed, start)
+    return _read_images(images.images, rows.as_numpy_iterator())
 
 
-def members(
+def select_subset(
     images: ImageSet, num_classes: int, samples_per_class: tuple[int, ...]
 ) -> list[np.ndarray]:
-    """Which images of each class are used: int64 [n] positions, in a fixed order.
+    """Row indices of the images to use, one int64 [n] per class, in a fixed order.
 
-    A smaller number chooses a subset of what a larger one does. The choice depends on
-    the images' ids only.
+    The subset of a smaller number is contained in that of a larger one. The choice
+    depends only on the ids of the images.
 
     Raises:
-        ValueError: naming the class, if it has fewer images than asked for, or none.
+        ValueError: a class has no images, or fewer than samples_per_class (the message
+            names it); samples_per_class or num_classes does not fit the labels.
     """
     if len(samples_per_class) not in (1, num_classes):
         raise ValueError(
@@ -126,75 +128,83 @@ def members(
             "be greater"
         )
     limits = np.broadcast_to(samples_per_class, num_classes).tolist()
-    chosen = []
+    subset = []
     for label, limit in enumerate(limits):
-        positions = {images.ids[i]: i for i in np.flatnonzero(images.labels == label)}
-        if not positions:
-            raise ValueError(f"class {label} has no images; num_classes={num_classes}")
-        if not 0 <= limit <= len(positions):
+        row_of = {images.ids[i]: i for i in np.flatnonzero(images.labels == label)}
+        if not row_of:
+            raise ValueError(
+                f"class {label} has no images; add some, or use a num_classes below "
+                f"{num_classes}"
+            )
+        if not 0 <= limit <= len(row_of):
             raise ValueError(
                 f"samples_per_class={samples_per_class} asks for {limit} of class "
-                f"{label} (that of {next(iter(positions))!r}), which has "
-                f"{len(positions)} images; use at most {len(positions)}, or 0 for all"
+                f"{label} (that of {next(iter(row_of))!r}), which has "
+                f"{len(row_of)} images; use at most {len(row_of)}, or 0 for all"
             )
-        order = ranked(list(positions), SUBSET_SEED)[: limit or None]
-        chosen.append(np.array([positions[name] for name in order], np.int64))
-    return chosen
+        order = hash_order(list(row_of), SUBSET_SEED)[: limit or None]
+        subset.append(np.array([row_of[name] for name in order], np.int64))
+    return subset
 
 
-def _read(
-    pixels: np.ndarray, drawn: Iterator[dict[str, np.ndarray]]
+def _read_images(
+    pixels: np.ndarray, rows: Iterator[dict[str, np.ndarray]]
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The images of the rows, some batches ahead, for a map may have to ask the disk.
+    """Batches of images, read PREFETCH batches ahead because they may be on disk.
 
-    Not by TensorFlow, which would want a copy of all pixels.
+    A thread reads them, not tf.data, because TensorFlow would copy all pixels first.
     """
 
     def read() -> dict[str, np.ndarray]:
-        batch = next(drawn)
+        batch = next(rows)
         return {"image": pixels[batch["row"]], "label": batch["label"]}
 
     with ThreadPoolExecutor(1, "batches") as pool:
-        ahead = collections.deque(pool.submit(read) for _ in range(AHEAD))
+        pending = collections.deque(pool.submit(read) for _ in range(PREFETCH))
         while True:
-            ahead.append(pool.submit(read))
-            yield ahead.popleft().result()
+            pending.append(pool.submit(read))
+            yield pending.popleft().result()
 
 
-def _drawn(
-    chosen: list[np.ndarray],
-    places: np.ndarray,
+def _row_dataset(
+    subset: list[np.ndarray],
+    slots: np.ndarray,
     per_class: int,
     seed: int,
     start: int,
 ) -> tf.data.Dataset:
-    """Which images batch start, start + 1, .. shows: {"row", "label"}, each [n].
+    """Row indices and labels of batch start, start + 1, ..: {"row", "label"}, each [n].
 
-    places: this process's positions in the global batch, int [n].
+    Args:
+        subset: row indices of each class, from `select_subset`.
+        slots: this process's positions in the global batch, int [n].
+        per_class: images of each class in the global batch.
+        seed: seed of the order.
+        start: first step.
     """
-    num_classes = len(chosen)
-    label = tf.constant(places % num_classes)
-    rank = tf.constant(places // num_classes)  # among those of its class in the batch
-    sizes = np.array([len(positions) for positions in chosen])
+    num_classes = len(subset)
+    label = tf.constant(slots % num_classes)
+    rank = tf.constant(slots // num_classes)  # among the batch's images of its class
+    sizes = np.array([len(rows) for rows in subset])
     size = tf.gather(tf.constant(sizes), label)
     offset = tf.gather(tf.constant(np.cumsum(sizes) - sizes), label)
-    position = tf.constant(np.concatenate(chosen))
+    all_rows = tf.constant(np.concatenate(subset))
 
     def batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
-        shown = step * per_class + rank  # images of the same class shown before
-        epoch = shown // size
+        seen = step * per_class + rank  # images of the same class before this one
+        epoch = seen // size
         key = tf.stack(
             [tf.fill(tf.shape(label), tf.cast(seed, tf.int64)), label, epoch], 1
         )
-        drawn = tf.raw_ops.RandomIndexShuffle(
-            index=shown % size, seed=key, max_index=size - 1, rounds=4
+        shuffled = tf.raw_ops.RandomIndexShuffle(
+            index=seen % size, seed=key, max_index=size - 1, rounds=4
         )
-        rows = tf.gather(position, offset + drawn)
+        rows = tf.gather(all_rows, offset + shuffled)
         return {"row": rows, "label": tf.cast(label, tf.int32)}
 
     options = tf.data.Options()
     options.deterministic = True
-    # Training needs the cores, and there is little to do.
+    # Few threads: the work is small, and training needs the cores.
     options.threading.private_threadpool_size = 2
     options.threading.max_intra_op_parallelism = 1
     steps = tf.data.Dataset.range(start, 2**62)

@@ -1,122 +1,130 @@
-"""Dividing off the images a run is judged by, patient by patient."""
+"""Splits images into train and val, and into halves A and B, patient by patient."""
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import logging
 
-from cxr_gan.data.sets import ImageSet, Splits
+from cxr_gan.data.dataset import ImageSet, RawSplits
 
-MIN_VAL_PER_CLASS = 50  # with fewer, a validation set says little
-HELD_OUT_SHARE = 0.1  # of the images of each class
+MIN_VAL_PER_CLASS = 50  # with fewer images, scores on val are too noisy
+HELD_OUT_FRACTION = 0.1  # of the images of each class
 
 Patient = tuple[str | int, ...]
 
 
 def patient_of(name: str) -> Patient | None:
-    """The patient an id tells, as (naming, key...), or None if no naming fits."""
-    for naming, parse in PATIENT_PARSERS.items():
+    """The patient in an image's id, as (naming scheme, key...); None if unknown."""
+    for scheme, parse in PATIENT_PARSERS.items():
         key = parse(name)
         if key is not None:
-            return (naming, *key)
+            return (scheme, *key)
     return None
 
 
-def ranked(names: list[str], seed: int) -> list[str]:
-    """The names in a random order that is a function of each name alone.
+def hash_order(names: list[str], seed: int) -> list[str]:
+    """The names in a pseudo-random order: sorted by a hash of seed and name.
 
-    Hashes, unlike a generator's permutation, are the same with every library version,
-    and adding a name moves no other.
+    Unlike a generator's permutation, the order is the same with every library version,
+    and adding a name does not change the order of the others.
     """
+    # Held-out splits and training subsets depend on this string: never change it.
     return sorted(
         names, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest()
     )
 
 
-def divide(splits: Splits, split_seed: int) -> tuple[ImageSet, ImageSet]:
-    """(train, val) of a set, both with images of every class.
+def split_train_val(splits: RawSplits, split_seed: int) -> tuple[ImageSet, ImageSet]:
+    """(train, val) of a dataset, both with images of every class.
 
-    A val with at least MIN_VAL_PER_CLASS images of each class is kept as it is.
-    Otherwise a tenth of train is held out, class by class, and joins what val there
-    was. Images of one patient (see PATIENT_PARSERS) stay together: patients of a small
-    val leave train first, then others in an order drawn from split_seed, passing over
-    any with whom val would take more than half of a class. An image whose name tells no
-    patient counts as its own, with a warning.
+    A val with at least MIN_VAL_PER_CLASS images of each class is kept unchanged.
+    Otherwise a tenth of train, class by class, is held out and added to val, if there
+    is one. All images of a patient (see PATIENT_PARSERS) stay together: first the
+    patients already in a small val leave train, then others, in an order drawn with
+    split_seed. A patient is skipped if val would then contain more than half of a
+    class. An image whose id matches no naming scheme counts as a patient of its own,
+    with a warning.
 
     Raises:
-        ValueError: naming the class, if train or val would be left without it.
+        ValueError: train or val would have no images of a class; names the class.
     """
     num_classes = len(splits.class_names)
     if splits.val is None:
-        known: set[Patient] = set()
-        so_far = np.zeros(num_classes, np.int64)
+        val_patients: set[Patient] = set()
+        val_counts = np.zeros(num_classes, np.int64)
     else:
-        so_far = splits.val.counts(num_classes)
-        known = {patient for name in splits.val.ids if (patient := patient_of(name))}
-        if so_far.min() >= MIN_VAL_PER_CLASS:
-            _warn_of_shared_patients(splits.train, known)
+        val_counts = splits.val.counts(num_classes)
+        val_patients = {
+            patient for name in splits.val.ids if (patient := patient_of(name))
+        }
+        if val_counts.min() >= MIN_VAL_PER_CLASS:
+            _warn_of_shared_patients(splits.train, val_patients)
             return splits.train, splits.val
         logging.warning(
             "val has only %d images of class %r (at least %d are needed); a tenth of "
-            "train joins them",
-            so_far.min(),
-            splits.class_names[int(so_far.argmin())],
+            "train is held out and added to val",
+            val_counts.min(),
+            splits.class_names[int(val_counts.argmin())],
             MIN_VAL_PER_CLASS,
         )
-    held = _hold_out(splits.train, known, num_classes, split_seed)
-    train, moved = splits.train.take(~held), splits.train.take(held)
-    so_far = so_far + moved.counts(num_classes)
-    for name, left, has in zip(
-        splits.class_names, train.counts(num_classes), so_far, strict=True
+    mask = _held_out_mask(splits.train, val_patients, num_classes, split_seed)
+    train, held_out = splits.train.take(~mask), splits.train.take(mask)
+    train_counts = train.counts(num_classes)
+    val_counts = val_counts + held_out.counts(num_classes)
+    for name, in_train, in_val in zip(
+        splits.class_names, train_counts, val_counts, strict=True
     ):
-        if not left or not has:
+        if not in_train or not in_val:
             raise ValueError(
                 f"class {name!r} has too few images, or too few patients, to hold out "
-                f"a tenth for validation (train would keep {left}, val get {has}); add "
-                f"images, or a val with at least {MIN_VAL_PER_CLASS} of each class"
+                f"a tenth for validation (train would keep {in_train}, val would "
+                f"get {in_val}); add images, or a val with at least "
+                f"{MIN_VAL_PER_CLASS} of each class"
             )
-    return train, moved if splits.val is None else splits.val.join(moved)
+    return train, held_out if splits.val is None else splits.val.join(held_out)
 
 
-def _warn_of_shared_patients(train: ImageSet, known: set[Patient]) -> None:
-    shared = {one for name in train.ids if (one := patient_of(name)) in known}
+def _warn_of_shared_patients(train: ImageSet, val_patients: set[Patient]) -> None:
+    shared = {
+        patient for name in train.ids if (patient := patient_of(name)) in val_patients
+    }
     if shared:
         logging.warning(
-            "%d patients are both in train and in val, such as %s; figures on val will "
-            "flatter. To have val divided off by patient, merge it into train",
+            "%d patients are in both train and val, such as %s, so scores on val are "
+            "too optimistic. To split by patient, merge val into train",
             len(shared),
             min(map(str, shared)),
         )
 
 
-def _hold_out(
-    train: ImageSet, known: set[Patient], num_classes: int, seed: int
+def _held_out_mask(
+    train: ImageSet, val_patients: set[Patient], num_classes: int, seed: int
 ) -> np.ndarray:
-    """Which images of train go to val, bool [n]."""
-    patients = _patients(train)
-    of_patient: dict[str, np.ndarray] = {}
+    """Whether each image of train moves to val; bool [n]."""
+    patients = _patient_keys(train)
+    counts_of: dict[str, np.ndarray] = {}  # patient -> images of each class
     for patient, label in zip(patients, train.labels, strict=True):
-        of_patient.setdefault(patient, np.zeros(num_classes, np.int64))[label] += 1
+        counts_of.setdefault(patient, np.zeros(num_classes, np.int64))[label] += 1
     total = train.counts(num_classes)
-    wanted = np.maximum(1, np.rint(HELD_OUT_SHARE * total))
-    chosen = {str(patient) for patient in known} & of_patient.keys()
-    held = sum(
-        (of_patient[patient] for patient in chosen), np.zeros(num_classes, np.int64)
+    target = np.maximum(1, np.rint(HELD_OUT_FRACTION * total))
+    chosen = {str(patient) for patient in val_patients} & counts_of.keys()
+    held_out = sum(
+        (counts_of[patient] for patient in chosen), np.zeros(num_classes, np.int64)
     )
-    for patient in ranked(list(of_patient.keys() - chosen), seed):
-        gives = of_patient[patient]
-        concerned = gives > 0
-        fits = held + gives <= total / 2
-        if (held < wanted)[concerned].any() and fits[concerned].all():
+    for patient in hash_order(list(counts_of.keys() - chosen), seed):
+        counts = counts_of[patient]
+        present = counts > 0  # the patient's classes
+        fits = held_out + counts <= total / 2
+        if (held_out < target)[present].any() and fits[present].all():
             chosen.add(patient)
-            held = held + gives
+            held_out = held_out + counts
     return np.array([patient in chosen for patient in patients])
 
 
-def _patients(train: ImageSet) -> list[str]:
-    """One name per image: the patient's, else the image's own, with a warning."""
+def _patient_keys(train: ImageSet) -> list[str]:
+    """One key per image: its patient, or its id (with a warning) if that is unknown."""
     patients = [patient_of(name) for name in train.ids]
     unknown = [
         name
@@ -125,23 +133,43 @@ def _patients(train: ImageSet) -> list[str]:
     ]
     if unknown:
         logging.warning(
-            "%d of %d names, such as %r, tell no patient: these are held out image by "
-            "image, and one patient may be both in train and in val. Known namings: %s",
+            "%d of %d image ids, such as %r, match no naming scheme for patients: they "
+            "are held out image by image, so one patient may be in both train and val. "
+            "Known naming schemes: %s",
             len(unknown),
             len(patients),
             unknown[0],
             ", ".join(PATIENT_PARSERS),
         )
+    # hash_order hashes these keys: keep their format.
     return [
         name if patient is None else str(patient)
         for name, patient in zip(train.ids, patients, strict=True)
     ]
 
 
+def patient_halves(ids: Sequence[str]) -> np.ndarray:
+    """Whether each image is in half A, else in half B; bool [n].
+
+    The half depends only on the image's patient (see `PATIENT_PARSERS`), not on other
+    images or a seed, so all images of a patient are in the same half. About half of
+    the patients are in A. An image whose id matches no naming scheme counts as a
+    patient of its own.
+    """
+    return np.array([_is_in_half_a(name) for name in ids], bool)
+
+
+def _is_in_half_a(name: str) -> bool:
+    patient = patient_of(name)
+    key = name if patient is None else str(patient)
+    # The bundled encoder was trained on half A: never change this string.
+    return hashlib.sha256(f"half {key}".encode()).digest()[0] < 128
+
+
 def _kermany(name: str) -> Patient | None:
     """person1000_bacteria_2931.jpeg, IM-0115-0001.jpeg, NORMAL2-IM-1427-0001.jpeg.
 
-    Numbers start again for bacteria and virus, and for names with NORMAL2.
+    Bacteria, virus, IM and NORMAL2-IM each number their patients separately.
     """
     if match := re.search(r"(?:^|/)person(\d+)_(bacteria|virus)_", name):
         return match[2], int(match[1])
@@ -162,8 +190,8 @@ def _phantom(name: str) -> Patient | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
-# Naming -> function from an image's id to its patient's key, None if it does not fit.
-# To teach the split another naming, add its function here.
+# Naming scheme -> function from an image's id to the key of its patient, or None if
+# the id does not match. To support another scheme, add its function here.
 PATIENT_PARSERS: dict[str, Callable[[str], Patient | None]] = {
     # Kermany et al. 2018, doi:10.17632/rscbjbr9sj.
     "kermany": _kermany,

@@ -1,112 +1,121 @@
-"""From figures to words: one table of rules, with reasons.
+"""Derives the verdict from the estimates: one table of rules, each with its reason.
 
-Thresholds are round numbers with a meaning of their own, set by hand. Most were set
-before any result; the likeness of pairs, the distance in classes and the share near to
-training were mended on phantoms with faults made on purpose, and on one run trained on
-phantoms, evaluated against them and against real radiographs.
+Thresholds are interpretable round numbers, set by hand. Most were set before any
+result was known. Those of pair similarity (MS-SSIM), KID in class units and the share
+of images near to training were corrected on phantoms with known faults, and on one run
+trained on phantoms, evaluated against phantoms and against real radiographs.
 
-Each rule looks at one figure and its floor. Ends of intervals are compared rather than
-values wherever chance could decide, so that few images are not found guilty.
+Each rule compares one estimate with its real-data reference. Where chance could decide,
+it compares ends of intervals rather than values, so that few images do not produce a
+false fault.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cxr_gan.evaluation.figures import POOLED, Figure, Figures, with_floors
+from cxr_gan.evaluation.results import POOLED, Estimate, Estimates, with_reference
 
 NONE = "no fault found"
-HIGHEST = "1/4-1/2"  # octave, cycles/pixel: the finest at every resolution
+HIGHEST = "1/4-1/2"  # octave, cycles/pixel: the finest one at every resolution
 FAR = "far from real images"
 REPEATED = "few images repeated"
 SMOOTH, NOISY = "texture too smooth", "texture too noisy"
 
 
 class Rule(NamedTuple):
-    """One way to be at fault."""
+    """One condition under which a set of images has a fault."""
 
-    words: str  # what is said; several rules may say the same
+    words: str  # name of the fault; several rules may share one
     metric: str
     space: str | None  # None for any
-    pooled: bool  # whether it looks at all classes together, or at each
-    fault: Callable[[Figure, Figure, float], bool]  # of figure, floor, chance = 1 / K
+    pooled: bool  # whether the rule applies to all classes pooled, or to each class
+    # (estimate, reference, 1 / number of classes) -> whether there is a fault.
+    is_fault: Callable[[Estimate, Estimate, float], bool]
     reason: str  # for the threshold
-    unless: tuple[str, ...] = ()  # faults of which this would be the consequence
+    unless: tuple[str, ...] = ()  # skipped if one of these faults explains it
 
 
-def judge(figures: Figures, class_names: tuple[str, ...]) -> list[str]:
-    """The faults of a set of images, in words, each once; none if it has none.
+def find_faults(estimates: Estimates, class_names: tuple[str, ...]) -> list[str]:
+    """The faults of a set of images, in words, each once; empty if there are none.
 
-    A fault found in some of the classes only names them.
+    A fault of some but not all classes names these classes.
     """
     found: dict[str, set[str]] = {}
     chance = 1 / len(class_names)
     for rule in RULES:
-        for key, figure, floor in with_floors(figures):
-            other = key.sets in ("generated~A", "generated~val")
-            if other or key.metric != rule.metric:
+        for key, estimate, reference in with_reference(estimates):
+            secondary = key.sets in ("generated~A", "generated~val")
+            if secondary or key.metric != rule.metric:
                 continue
             if rule.space not in (None, key.space):
                 continue
             if rule.pooled != (key.group == POOLED) or found.keys() & rule.unless:
                 continue
-            if rule.fault(figure, floor, chance):
+            if rule.is_fault(estimate, reference, chance):
                 found.setdefault(rule.words, set()).add(key.group)
-    return [_say(words, groups, class_names) for words, groups in found.items()]
+    return [_name_fault(words, groups, class_names) for words, groups in found.items()]
 
 
-def _say(words: str, groups: set[str], class_names: tuple[str, ...]) -> str:
+def _name_fault(words: str, groups: set[str], class_names: tuple[str, ...]) -> str:
     if POOLED in groups or len(groups) == len(class_names):
         return words
     return f"{words} ({', '.join(name for name in class_names if name in groups)})"
 
 
-def line(faults: list[str]) -> str:
+def verdict_line(faults: list[str]) -> str:
     """The last line of a report."""
     return f"verdict: {'; '.join(faults) or NONE}"
 
 
-def can_judge(floor: Figure, chance: float) -> bool:
-    """Whether the judge of classes knows real images: half way from chance to all."""
-    return floor.value > (1 + chance) / 2
+def classifier_is_reliable(reference: Estimate, chance: float) -> bool:
+    """Whether the label classifier's accuracy on real images is sufficient.
+
+    The threshold is half way between chance level and 1.
+    """
+    return reference.value > (1 + chance) / 2
 
 
-# To add a fault, or another sign of one, add it here.
+# To add a fault, or another condition for one, add one entry here. In the conditions,
+# x is the estimate, ref its real-data reference and chance 1 / number of classes.
 RULES = (
     Rule(
         FAR,
         "kid_in_classes",
         "cxr",
         True,
-        lambda f, floor, chance: f.low > 1 + floor.high,
-        "Farther from real images than normal ones are from ill ones.",
+        lambda x, ref, chance: x.low > 1 + ref.high,
+        "Farther from real images than one real class is from another.",
     ),
     Rule(
         FAR,
         "precision",
         "cxr",
         True,
-        lambda f, floor, chance: f.high < 0.5 * floor.value,
-        "Half of what passes among real images does not.",
+        lambda x, ref, chance: x.high < 0.5 * ref.value,
+        "Less than half of the precision that real images reach.",
     ),
     Rule(
         "labels swapped",
-        "label_fidelity",
+        "label_accuracy",
         None,
         True,
-        lambda f, floor, chance: can_judge(floor, chance) and f.high < 0.8 * chance,
-        "Guessing gives the chance level; surely below, labels are known, and wrong.",
+        lambda x, ref, chance: (
+            classifier_is_reliable(ref, chance) and x.high < 0.8 * chance
+        ),
+        "Random labels would reach chance level. An accuracy reliably below it means "
+        "that labels are systematically wrong.",
     ),
     Rule(
         "labels often wrong",
-        "label_fidelity",
+        "label_accuracy",
         None,
         True,
-        lambda f, floor, chance: (
-            can_judge(floor, chance)
-            and f.high >= 0.8 * chance
-            and f.high < (floor.value + chance) / 2
+        lambda x, ref, chance: (
+            classifier_is_reliable(ref, chance)
+            and x.high >= 0.8 * chance
+            and x.high < (ref.value + chance) / 2
         ),
-        "Surely nearer to guessing than to real images.",
+        "Reliably nearer to chance level than to the accuracy on real images.",
         (FAR,),
     ),
     Rule(
@@ -114,34 +123,34 @@ RULES = (
         "repeated",
         None,
         True,
-        lambda f, floor, chance: f.low > floor.value + 0.01,
-        "A continuous latent does not draw the same pixels twice.",
+        lambda x, ref, chance: x.low > ref.value + 0.01,
+        "A continuous latent does not produce the same pixels twice.",
     ),
     Rule(
         REPEATED,
         "spacing",
         "cxr",
         False,
-        lambda f, floor, chance: f.high < 0.5 * floor.value,
-        "Nearest images of one set twice as near as real ones: in a space of D "
-        "dimensions, where a set is 2^D times as dense.",
+        lambda x, ref, chance: x.high < 0.5 * ref.value,
+        "Nearest neighbours within the set are at less than half of the distance of "
+        "real ones: in D dimensions the set is 2^D times as dense.",
     ),
     Rule(
         "less varied than real images",
         "ms_ssim",
         None,
         False,
-        lambda f, floor, chance: f.low > 0.1 + abs(floor.value),
-        "Real pairs of a class vary by about 0.1. Blur alone raises likeness, too, by "
-        "some 0.06: less than 0.1 does not tell the one from the other.",
+        lambda x, ref, chance: x.low > 0.1 + abs(ref.value),
+        "The MS-SSIM of real pairs of a class varies by about 0.1. Blur alone raises "
+        "it by about 0.06, so a smaller threshold could not distinguish the two.",
     ),
     Rule(
         "less varied than real images",
         "coverage",
         "cxr",
         True,
-        lambda f, floor, chance: f.high < 0.5 * floor.value,
-        "Half of the real images that others of their kind come near are left out.",
+        lambda x, ref, chance: x.high < 0.5 * ref.value,
+        "Less than half of the coverage that real images reach.",
         (FAR,),
     ),
     Rule(
@@ -149,26 +158,26 @@ RULES = (
         "exact_copies",
         None,
         True,
-        lambda f, floor, chance: f.value > floor.value,
-        "One is one too many, and never chance.",
+        lambda x, ref, chance: x.value > ref.value,
+        "A single exact copy is a fault and cannot occur by chance.",
     ),
     Rule(
         "training images copied",
         "near_copies",
         None,
         True,
-        lambda f, floor, chance: f.value > floor.value,
-        "A quarter of the first percentile: chance puts 1 in 100 000 there "
-        "(`neighbours.audit`).",
+        lambda x, ref, chance: x.value > ref.value,
+        "Nearer than a quarter of the first percentile: by chance, about 1 image in "
+        "100 000 (see `nearest_neighbours.audit`).",
     ),
     Rule(
         "training images copied",
         "below_first_percentile",
         None,
         True,
-        lambda f, floor, chance: f.low > max(0.05, floor.high),
-        "Five times as many as of other patients, and surely so; of few images, one "
-        "that is typical would count again and again.",
+        lambda x, ref, chance: x.low > max(0.05, ref.high),
+        "Reliably more than five times the share of held-out patients. Skipped where "
+        "images repeat: one typical image would count many times.",
         (REPEATED,),
     ),
     Rule(
@@ -176,24 +185,25 @@ RULES = (
         "power",
         HIGHEST,
         False,
-        lambda f, floor, chance: f.high < -3 and f.value < -2 * abs(floor.value),
-        "Half of the power of the finest octave is gone: seen as blur.",
+        lambda x, ref, chance: x.high < -3 and x.value < -2 * abs(ref.value),
+        "Less than half of the power in the finest octave: visible as blur.",
     ),
     Rule(
         NOISY,
         "power",
         HIGHEST,
         False,
-        lambda f, floor, chance: f.low > 3 and f.value > 2 * abs(floor.value),
-        "Twice the power of the finest octave: seen as grain, or a pattern.",
+        lambda x, ref, chance: x.low > 3 and x.value > 2 * abs(ref.value),
+        "More than twice the power in the finest octave: visible as noise or as a "
+        "pattern.",
     ),
     Rule(
         "texture unlike real images",
         "precision",
         "texture",
         True,
-        lambda f, floor, chance: f.high < 0.5 * floor.value,
-        "Half of what passes among real images does not.",
+        lambda x, ref, chance: x.high < 0.5 * ref.value,
+        "Less than half of the precision that real images reach.",
         (SMOOTH, NOISY),
     ),
 )

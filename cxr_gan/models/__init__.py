@@ -1,1 +1,1 @@
-"""The two networks: pure Flax modules, one class and one file each."""
+"""The generator and the discriminator: Flax modules, and their layers."""

@@ -1,4 +1,4 @@
-"""The discriminator: is a radiograph real, and which pathology does it show?"""
+"""The discriminator: scores how real a radiograph is, and predicts its class."""
 
 from typing import Any, NamedTuple
 
@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cxr_gan.models.backend import stored
-from cxr_gan.models.convolution import Conv1x1, Conv3x3
+from cxr_gan.models.conv import Conv1x1, Conv3x3
+from cxr_gan.models.cpu.layout import activation_dtype
 from cxr_gan.models.layers import (
     LayerNorm,
     checkerboard,
@@ -17,69 +17,74 @@ from cxr_gan.models.layers import (
 )
 
 
-class Judgement(NamedTuple):
-    """What D says of n images."""
+class DiscriminatorOutput(NamedTuple):
+    """Scores, class logits and features of n images."""
 
-    realness: jax.Array  # float32 [n]; trained towards 1 for real, 0 for generated
-    pathology: jax.Array  # float32 [n, answers * num_classes]; logits
-    features: jax.Array  # float32 [n, d]; what both were read off
+    score: jax.Array  # float32 [n]; larger is more realistic; see losses.ADVERSARIAL
+    class_logits: jax.Array  # float32 [n, num_classes]
+    features: jax.Array  # float32 [n, d]; the input of both output layers
 
 
 class DownBlock(nn.Module):
-    """Halves height and width; normed or not, its input is what it adds to."""
+    """Residual block that halves height and width, with or without LayerNorm."""
 
     features: int
     norm: bool
-    dtype: Any = jnp.float32  # of the arithmetic; weights and norms stay float32
+    dtype: Any = jnp.float32  # compute dtype; parameters and norms stay float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, h, w, c] -> [n, h / 2, w / 2, features]."""
-        wide = {"features": self.features, "dtype": self.dtype}
-        skip = Conv1x1(**wide, name="skip")(downsample(x))
+        conv = {"features": self.features, "dtype": self.dtype}
+        skip = Conv1x1(**conv, name="skip")(downsample(x))
         h = LayerNorm(name="norm_in")(x) if self.norm else x
         h = Conv3x3(x.shape[-1], self.dtype, name="conv_in")(nn.leaky_relu(h, 0.2))
         h = LayerNorm(name="norm_out")(h) if self.norm else h
         h = downsample(nn.leaky_relu(h, 0.2))
-        return (skip + Conv3x3(**wide, name="conv_out")(h)) * 0.5**0.5
+        return (skip + Conv3x3(**conv, name="conv_out")(h)) * 0.5**0.5
+
+
+def max_checkerboard_gain(size: int) -> float:
+    """Largest factor on the checkerboard of an image of size x size pixels."""
+    return min(size, 64) / 8
 
 
 class Discriminator(nn.Module):
-    """A residual discriminator with nothing but a pixel unshuffle at full resolution.
+    """Residual discriminator without a convolution at full resolution.
 
-    widths: features at resolution / 2, ... 8, 4 pixels; a block leads to each but the
-    first. The first block has no norm: it would erase how bright the image is. A
-    radiograph has so little of a checkerboard that D would overlook a G's of 20 times
-    the power: it sees it eight times as strong, in images of 32 pixels four times.
+    `channels` holds the channels at resolution / 2, ... 8, 4 pixels; a DownBlock leads
+    to every stage but the first. The first block has no norm, which would remove the
+    brightness of the image. The finest checkerboard of the input is amplified up to
+    eightfold (fourfold at 32 pixels): radiographs have so little of it that the
+    discriminator otherwise overlooks 20 times the power in generated images.
     """
 
     num_classes: int
-    widths: tuple[int, ...]
-    group: int  # consecutive examples, classes interleaved, that D sees together
-    answers: int = 1  # for each class, as the loss asks: see losses.CLASSES
-    dtype: Any = (
-        jnp.float32
-    )  # of the arithmetic; weights, norms, stem, answers: float32
+    channels: tuple[int, ...]
+    group_size: int  # consecutive examples, classes interleaved; see group_deviation
+    dtype: Any = jnp.float32  # compute dtype; parameters, norms, stem, outputs: float32
 
     @nn.compact
-    def __call__(self, image: jax.Array, sharpness: jax.Array | float = 1) -> Judgement:
-        """image float32 [n, s, s, 1] in [-1, 1] -> Judgement of n.
+    def __call__(
+        self, image: jax.Array, checkerboard_ramp: jax.Array | float = 1
+    ) -> DiscriminatorOutput:
+        """image float32 [n, s, s, 1] in [-1, 1] -> outputs of n images.
 
-        sharpness: from 0, where D sees the checkerboard as it is, to 1, as above.
+        checkerboard_ramp: from 0, where the checkerboard is not amplified, to 1, where
+        it is amplified in full.
         """
-        times = min(image.shape[1], 64) / 8
-        seen = image + sharpness * (times - 1) * checkerboard(image)
-        x = Conv3x3(self.widths[0], name="stem")(pixel_unshuffle(seen))
-        x = x.astype(stored(self.dtype))
-        for i, width in enumerate(self.widths[1:]):
+        max_gain = max_checkerboard_gain(image.shape[1])
+        image = image + checkerboard_ramp * (max_gain - 1) * checkerboard(image)
+        x = Conv3x3(self.channels[0], name="stem")(pixel_unshuffle(image))
+        x = x.astype(activation_dtype(self.dtype))
+        for i, width in enumerate(self.channels[1:]):
             x = DownBlock(width, i > 0, self.dtype)(x)
         x = LayerNorm(name="norm")(x)
-        x = Conv3x3(self.widths[-1], self.dtype, name="mix")(
-            group_deviation(x, self.group, self.num_classes)
+        x = Conv3x3(self.channels[-1], self.dtype, name="mix")(
+            group_deviation(x, self.group_size, self.num_classes)
         )
         features = nn.leaky_relu(x, 0.2).astype(jnp.float32).mean((1, 2))
-        realness = nn.Dense(1, name="realness")(features)[:, 0]
-        pathology = nn.Dense(self.answers * self.num_classes, name="pathology")(
-            features
-        )
-        return Judgement(realness, pathology, features)
+        # Both names are keys of published weights and seed the layers' initialisation.
+        score = nn.Dense(1, name="realness")(features)[:, 0]
+        class_logits = nn.Dense(self.num_classes, name="pathology")(features)
+        return DiscriminatorOutput(score, class_logits, features)

@@ -1,4 +1,4 @@
-"""The conditional generator: noise and pathology in, a radiograph out."""
+"""The conditional generator: a latent and a class label -> a radiograph."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cxr_gan.models.backend import stored
-from cxr_gan.models.convolution import Conv1x1, Conv3x3
+from cxr_gan.models.conv import Conv1x1, Conv3x3
+from cxr_gan.models.cpu.layout import activation_dtype
 from cxr_gan.models.layers import (
     AdaptiveLayerNorm,
     blur,
@@ -19,30 +19,34 @@ from cxr_gan.models.layers import (
 
 
 class UpBlock(nn.Module):
-    """Doubles height and width, steered by noise and label in two adaptive norms."""
+    """Residual block that doubles height and width, conditioned by two adaptive norms.
+
+    The skip and the first convolution run before the upsampling, on a quarter of the
+    pixels.
+    """
 
     features: int
-    dtype: Any = jnp.float32  # of the arithmetic; weights and norms stay float32
+    dtype: Any = jnp.float32  # compute dtype; parameters and norms stay float32
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
         """x [n, h, w, c], condition [n, d] -> [n, 2h, 2w, features]."""
-        wide = {"features": self.features, "dtype": self.dtype}
-        skip = Conv1x1(**wide, name="skip")(x)
+        conv = {"features": self.features, "dtype": self.dtype}
+        skip = Conv1x1(**conv, name="skip")(x)
         h = nn.relu(AdaptiveLayerNorm(name="norm_in")(x, condition))
-        h = upsample(Conv3x3(**wide, name="conv_in")(h))
+        h = upsample(Conv3x3(**conv, name="conv_in")(h))
         h = nn.relu(AdaptiveLayerNorm(name="norm_out")(h, condition))
-        h = Conv3x3(**wide, name="conv_out")(h)
+        h = Conv3x3(**conv, name="conv_out")(h)
         return upsample(skip) + h
 
 
 class Head(nn.Module):
-    """Two readings of the same features, added: a smooth image, and its fine detail.
+    """Sum of a blurred image and of unblurred fine detail from the same features.
 
-    The smooth one is blurred, so that no checkerboard is there to be unlearnt; but a
-    blur also takes the grain of a radiograph. The detail is not: of its checkerboard a
-    quarter is left, and it starts at zero.
-    Always in float32: bfloat16 would tell apart but 128 greys of the brighter half.
+    The blur removes the checkerboards of the pixel shuffle, and with them the fine
+    noise of a radiograph. The detail branch restores it: it is not blurred, three
+    quarters of its checkerboard are subtracted, and its gain starts at zero. Always
+    float32: bfloat16 has only 128 grey levels between 0.5 and 1.
     """
 
     @nn.compact
@@ -58,33 +62,31 @@ class Head(nn.Module):
 
 
 class Generator(nn.Module):
-    """A residual generator with nothing but a pixel shuffle at full resolution.
+    """Residual generator without a convolution at full resolution.
 
-    widths: features at 4, 8, ... resolution / 2 pixels; a block leads to each but the
-    first. So the resolution is 4 * 2 ** len(widths).
+    `channels` holds the channels at 4, 8, ... resolution / 2 pixels; an UpBlock leads
+    to every stage but the first. The resolution is 4 * 2 ** len(channels).
     """
 
     num_classes: int
-    widths: tuple[int, ...]
-    embedding: int  # numbers that stand for one class
-    dtype: Any = jnp.float32  # of the arithmetic; weights, norms, head stay float32
+    channels: tuple[int, ...]
+    class_embedding_dim: int
+    dtype: Any = jnp.float32  # compute dtype; parameters, norms and head stay float32
 
     @nn.compact
-    def __call__(
-        self, z: jax.Array, label: jax.Array, told: jax.Array | float = 1
-    ) -> jax.Array:
+    def __call__(self, z: jax.Array, label: jax.Array) -> jax.Array:
         """z float32 [n, latent] of N(0, 1), label int32 [n] -> [n, s, s, 1] in [-1, 1].
 
-        told: how much of the label it is told, from 0, where it draws without, to 1.
-
-        A label of num_classes or above gives NaN; who samples guards against others.
+        A label of num_classes or above gives NaN; callers check for negative labels.
         """
         scale = nn.initializers.normal(1.0)
-        pathology = nn.Embed(self.num_classes, self.embedding, embedding_init=scale)
-        condition = jnp.concatenate([z, told * pathology(label)], -1)
-        x = nn.Dense(16 * self.widths[0], name="stem")(condition)
-        x = x.reshape(-1, 4, 4, self.widths[0]).astype(stored(self.dtype))
-        for features in self.widths[1:]:
+        embed = nn.Embed(
+            self.num_classes, self.class_embedding_dim, embedding_init=scale
+        )
+        condition = jnp.concatenate([z, embed(label)], -1)
+        x = nn.Dense(16 * self.channels[0], name="stem")(condition)
+        x = x.reshape(-1, 4, 4, self.channels[0]).astype(activation_dtype(self.dtype))
+        for features in self.channels[1:]:
             x = UpBlock(features, self.dtype)(x, condition)
         x = nn.relu(AdaptiveLayerNorm(name="norm")(x, condition))
         return tanh(Head(name="head")(x))

@@ -1,4 +1,4 @@
-"""The few layers both networks are drawn from; all are cheap on TPU, GPU and CPU."""
+"""Layers and resampling filters shared by both networks."""
 
 import functools
 
@@ -7,49 +7,49 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from cxr_gan.models.backend import written
+from cxr_gan.models.cpu.layout import materialize
 
 
 def upsample(x: jax.Array) -> jax.Array:
-    """x [n, h, w, c] -> [n, 2h, 2w, c]: bilinear; the border repeats itself.
+    """x [n, h, w, c] -> [n, 2h, 2w, c]: bilinear, with edge padding.
 
-    Equal to nearest-neighbour doubling and then a [1, 2, 1] / 4 blur on each axis, so
+    Equal to nearest-neighbour upsampling and then a [1, 2, 1] / 4 blur on each axis, so
     that no block edges are left for the next convolution to remove.
     """
-    return _double(written(_double(written(x), 2)), 1)
+    return _upsample_axis(materialize(_upsample_axis(materialize(x), 2)), 1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _double(x: jax.Array, axis: int) -> jax.Array:
-    """Linear interpolation to twice as many places along one axis.
+def _upsample_axis(x: jax.Array, axis: int) -> jax.Array:
+    """Linear interpolation to twice the length along one axis.
 
-    The way back is spelt out, one sum of four neighbours: XLA would pad four arrays,
+    The backward pass is explicit, one sum of four neighbours: XLA would pad four arrays
     and add them.
     """
-    before, after = _beside(x, x, axis)
+    before, after = _neighbours(x, x, axis)
     pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
     return pair.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
 
 
-def _double_forward(x: jax.Array, axis: int) -> tuple[jax.Array, None]:
-    return _double(x, axis), None
+def _upsample_axis_forward(x: jax.Array, axis: int) -> tuple[jax.Array, None]:
+    return _upsample_axis(x, axis), None
 
 
-def _double_backward(axis: int, _: None, dy: jax.Array) -> tuple[jax.Array]:
+def _upsample_axis_backward(axis: int, _: None, dy: jax.Array) -> tuple[jax.Array]:
     pair = dy.reshape(*dy.shape[:axis], -1, 2, *dy.shape[axis + 1 :])
     first, second = (lax.index_in_dim(pair, i, axis + 1, False) for i in (0, 1))
-    before, after = _beside(first, second, axis)
+    before, after = _neighbours(first, second, axis)
     return (0.75 * (first + second) + 0.25 * (before + after),)
 
 
-_double.defvjp(_double_forward, _double_backward)
+_upsample_axis.defvjp(_upsample_axis_forward, _upsample_axis_backward)
 
 
-def _beside(x: jax.Array, y: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """What lies before each place of y, and after each of x, along one axis.
+def _neighbours(x: jax.Array, y: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """For each position along an axis, the element of y before and of x after it.
 
-    Before the first place lies that of x, after the last that of y: of one and the same
-    array, the border repeats itself.
+    The first position is preceded by x's first element, the last is followed by y's
+    last: with x = y this is edge padding.
     """
     size = x.shape[axis]
     part = functools.partial(lax.slice_in_dim, axis=axis)
@@ -59,24 +59,25 @@ def _beside(x: jax.Array, y: jax.Array, axis: int) -> tuple[jax.Array, jax.Array
 
 
 def blur(x: jax.Array) -> jax.Array:
-    """x [n, h, w, c] -> the same shape: [-1, 4, 10, 4, -1] / 16 on each axis.
+    """x [n, h, w, c] -> [n, h, w, c]: low-pass [-1, 4, 10, 4, -1] / 16 on each axis.
 
-    The border repeats itself. Of symmetric filters of five taps that stop the highest
-    frequency, so that no checkerboard passes, it is the one that is flattest at the
-    lowest: waves of four pixels keep three quarters of their height. [1, 2, 1] / 4
-    leaves them a half, and generated images lacked 7 dB in the finest octave.
+    Edges are padded with the border pixel. Among the symmetric five-tap filters that
+    remove the highest frequency, and with it every checkerboard, this one has the
+    flattest response at frequency 0. A wave of period 4 pixels keeps three quarters of
+    its amplitude; [1, 2, 1] / 4 keeps one half, and the finest octave of generated
+    images was then 7 dB too weak.
 
     Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again",
-    section 3, of a blur that goes with resampling; the taps are ours.
+    section 3, for a blur combined with resampling; the taps are our own.
     """
     for axis in (1, 2):
         size = x.shape[axis]
         first = lax.slice_in_dim(x, 0, 1, axis=axis)
         last = lax.slice_in_dim(x, size - 1, size, axis=axis)
-        wide = jnp.concatenate([first, first, x, last, last], axis)
+        padded = jnp.concatenate([first, first, x, last, last], axis)
         near, far = (
-            lax.slice_in_dim(wide, 2 - k, 2 - k + size, axis=axis)
-            + lax.slice_in_dim(wide, 2 + k, 2 + k + size, axis=axis)
+            lax.slice_in_dim(padded, 2 - k, 2 - k + size, axis=axis)
+            + lax.slice_in_dim(padded, 2 + k, 2 + k + size, axis=axis)
             for k in (1, 2)
         )
         x = (10 * x + 4 * near - far) / 16
@@ -84,29 +85,33 @@ def blur(x: jax.Array) -> jax.Array:
 
 
 def checkerboard(x: jax.Array) -> jax.Array:
-    """x [n, h, w, c] -> the same shape: the part of it that alternates along both axes.
+    """x [n, h, w, c] -> [n, h, w, c]: its component that alternates along both axes.
 
-    A wave of frequencies f and g along the axes, in radians a pixel, keeps
-    sin^2(f / 2) sin^2(g / 2) of its height: nothing where either is 0. The border
-    repeats itself. Radiographs have so little of it that a discriminator overlooks it,
-    and a generator draws 13 dB too much (docs/quality.md).
+    A wave with frequencies f and g along the axes, in radians per pixel, keeps
+    sin^2(f / 2) sin^2(g / 2) of its amplitude: nothing where f or g is 0. Edges are
+    padded with the border pixel. Radiographs contain so little of this component that a
+    discriminator overlooks it, and a generator produces 13 dB too much of it
+    (docs/quality.md).
     """
     for axis in (1, 2):
-        before, after = _beside(x, x, axis)
+        before, after = _neighbours(x, x, axis)
         x = 0.5 * x - 0.25 * (before + after)
     return x
 
 
-LEAST = 0.01  # slope of tanh at 0.995, two thirds of one of 256 greys from black
+# The derivative of tanh where its value is 0.995 in magnitude: two thirds of a grey
+# level, of 256, from black or white.
+MIN_GRADIENT = 0.01
 
 
 @jax.custom_vjp
 def tanh(x: jax.Array) -> jax.Array:
-    """Hyperbolic tangent, of any shape, that learns its way back from black.
+    """tanh with a gradient floor: at least MIN_GRADIENT towards zero, else unchanged.
 
-    Where a step downhill leads back to grey its slope is LEAST or more; outwards, its
-    own. Without that, a class that the first steps drove to black stays so (2 trainings
-    of 14, see docs/quality.md); with it both ways, what is saturated drifts on and on.
+    x has any shape. The floor applies where a gradient-descent step moves the output
+    towards zero, which is grey. Without it, a class that the first steps drive to black
+    stays black (2 of 14 trainings, docs/quality.md). With a floor in both directions,
+    saturated outputs drift without end.
     """
     return jnp.tanh(x)
 
@@ -116,23 +121,24 @@ def _tanh_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return y, y
 
 
-def _tanh_backward(y: jax.Array, uphill: jax.Array) -> tuple[jax.Array]:
-    slope = 1 - y * y
-    inwards = uphill * y > 0  # a step goes against it
-    return (jnp.where(inwards, jnp.maximum(slope, LEAST), slope) * uphill,)
+def _tanh_backward(y: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
+    derivative = 1 - y * y
+    towards_zero = dy * y > 0  # gradient descent moves y against dy
+    floored = jnp.maximum(derivative, MIN_GRADIENT)
+    return (jnp.where(towards_zero, floored, derivative) * dy,)
 
 
 tanh.defvjp(_tanh_forward, _tanh_backward)
 
 
 def downsample(x: jax.Array) -> jax.Array:
-    """x [n, 2h, 2w, c] -> [n, h, w, c]: the mean of four pixels."""
+    """x [n, 2h, 2w, c] -> [n, h, w, c]: mean of each 2 x 2 block of pixels."""
     n, h, w, c = x.shape
     return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
 
 
 def pixel_shuffle(x: jax.Array) -> jax.Array:
-    """x [n, h, w, 4c] -> [n, 2h, 2w, c]: four channels become four pixels.
+    """x [n, h, w, 4c] -> [n, 2h, 2w, c]: each 4 channels become 2 x 2 pixels.
 
     Source: Shi et al. 2016, "Efficient Sub-Pixel Convolutional Neural Network", eq. 4.
     """
@@ -154,11 +160,12 @@ def normalize(
     bias: jax.Array | float = 0.0,
     epsilon: float = 1e-5,
 ) -> jax.Array:
-    """x [n, ...] -> the same shape: mean 0 and variance 1 over each whole example,
-    then times scale, plus bias (broadcast to x).
+    """x [n, ...] -> the same shape, float32: scale * standardized x + bias.
 
-    float32, whatever x is: sums over whole images need it. Scale and bias are joined
-    with mean and variance first, so that x itself is read but once.
+    Each example is standardized over all its elements, to mean 0 and variance 1; scale
+    and bias broadcast to x. Computed in float32 for any dtype of x, because the sums
+    over an image need it. Scale and bias are first combined with mean and variance into
+    one gain and one shift, so that x is read once for the output.
 
     Source: Ba et al. 2016, "Layer Normalization", eq. 3, over height, width, channels.
     """
@@ -167,12 +174,12 @@ def normalize(
     mean = x.mean(axes, keepdims=True)
     variance = (x * x).mean(axes, keepdims=True) - mean * mean
     gain = scale * lax.rsqrt(jnp.maximum(variance, 0.0) + epsilon)
-    gain, shift = written((gain, bias - mean * gain))
+    gain, shift = materialize((gain, bias - mean * gain))
     return gain * x + shift
 
 
 class LayerNorm(nn.Module):
-    """LayerNorm over height, width and channels of each image; a gain per channel."""
+    """LayerNorm over height, width and channels; a scale and a bias per channel."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -183,10 +190,11 @@ class LayerNorm(nn.Module):
 
 
 class AdaptiveLayerNorm(nn.Module):
-    """LayerNorm over height, width and channels, its gains read off a condition.
+    """LayerNorm whose scale and bias per channel are predicted from a condition.
 
-    Every image is normalised as a whole, so what differs between channels stays; then
-    each channel is scaled by 1 + a(condition) and shifted by b(condition).
+    The statistics are those of height, width and channels together, so differences
+    between channels remain. Then each channel is scaled by 1 + a(condition) and shifted
+    by b(condition); a and b are affine.
     """
 
     @nn.compact
@@ -198,23 +206,24 @@ class AdaptiveLayerNorm(nn.Module):
         return normalize(x, 1 + scale, bias).astype(x.dtype)
 
 
-def group_deviation(x: jax.Array, group: int, num_classes: int) -> jax.Array:
-    """x [n, h, w, c] -> [n, h, w, c + 1]: how much an image's class-mates differ.
+def group_deviation(x: jax.Array, group_size: int, num_classes: int) -> jax.Array:
+    """x [n, h, w, c] -> [n, h, w, c + 1]: appends the variation within each class.
 
-    Of each `group` consecutive examples, classes interleaved (0, 1, .., 0, 1, ..), the
-    new channel holds the logarithm of the deviation over those of the same class,
-    meaned over height, width and channels. Taken over all classes at once, what sets
-    the classes apart would hide that a generator repeats itself within each; and the
-    logarithm pulls the harder the more it does. Groups are fixed, so no device boundary
-    cuts one as long as each device holds whole groups.
+    A group is `group_size` consecutive examples with classes interleaved (0, 1, .., 0,
+    1, ..). The new channel holds, for each example, the logarithm of the standard
+    deviation over the examples of its class in its group, averaged over height, width
+    and channels before the logarithm. Over all classes at once, the differences between
+    classes would hide a mode collapse within each class. The gradient of the logarithm
+    grows as the deviation falls, so it counteracts a collapse the more, the further it
+    has gone. Groups are fixed; each device must hold complete groups.
 
-    Source: Karras et al. 2018, "Progressive Growing of GANs", section 3, made
-    class by class and logarithmic.
+    Source: Karras et al. 2018, "Progressive Growing of GANs", section 3, here per class
+    and with a logarithm.
     """
     n, h, w, c = x.shape
-    mates = x.reshape(n // group, group // num_classes, num_classes, h, w, c)
-    mates = mates.astype(jnp.float32)
-    deviation = jnp.sqrt(mates.var(1, keepdims=True) + 1e-8).mean((3, 4, 5))
-    each = jnp.broadcast_to(jnp.log(deviation + 1e-3), mates.shape[:3])
-    channel = each.reshape(n, 1, 1, 1).astype(x.dtype)
+    groups = x.reshape(n // group_size, group_size // num_classes, num_classes, h, w, c)
+    groups = groups.astype(jnp.float32)
+    deviation = jnp.sqrt(groups.var(1, keepdims=True) + 1e-8).mean((3, 4, 5))
+    values = jnp.broadcast_to(jnp.log(deviation + 1e-3), groups.shape[:3])
+    channel = values.reshape(n, 1, 1, 1).astype(x.dtype)
     return jnp.concatenate([x, jnp.broadcast_to(channel, (n, h, w, 1))], -1)

@@ -1,4 +1,4 @@
-"""The phantom for others: import this, then `tfds.load("cxr_phantom")`."""
+"""The phantom for TensorFlow Datasets: import this, then `tfds.load("cxr_phantom")`."""
 
 from cxr_gan.data.cxr_phantom.cxr_phantom_dataset_builder import Builder
 

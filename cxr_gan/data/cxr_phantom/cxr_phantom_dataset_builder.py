@@ -1,4 +1,7 @@
-"""The phantom as a tensorflow-datasets builder; nothing is downloaded."""
+"""The phantom as a TensorFlow Datasets builder; it downloads nothing.
+
+TensorFlow Datasets derives the name `cxr_phantom` from the name of this folder.
+"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -7,12 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from cxr_gan.data import phantom
+from cxr_gan.data.phantom import renderer
 
 
 @dataclasses.dataclass(kw_only=True)
 class PhantomConfig(tfds.core.BuilderConfig):
-    """Which phantoms: images `seed`, 0 .. size - 1, at `resolution` pixels a side."""
+    """Phantoms 0 .. size - 1 of `seed`, of resolution x resolution pixels."""
 
     size: int = 3_000
     resolution: int = 64
@@ -20,14 +23,14 @@ class PhantomConfig(tfds.core.BuilderConfig):
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Frontal chest radiographs drawn by cxr_gan, NORMAL and PNEUMONIA in turn.
+    """Frontal chest radiographs rendered by cxr_gan, alternately NORMAL and PNEUMONIA.
 
-    `tfds.load("cxr_phantom", data_dir=...)` gives 3,000 images of 64 pixels a side, and
-    `"cxr_phantom/128"` of 128. For another number of them pass
+    `tfds.load("cxr_phantom", data_dir=...)` gives 3,000 images of 64 x 64 pixels,
+    `"cxr_phantom/128"` of 128 x 128. For another number of images pass
     `builder_kwargs={"config": PhantomConfig(name="few", size=8)}`.
     """
 
-    VERSION = tfds.core.Version(f"{phantom.VERSION}.0.0")
+    VERSION = tfds.core.Version(f"{renderer.VERSION}.0.0")
     BUILDER_CONFIGS: ClassVar[list[PhantomConfig]] = [
         PhantomConfig(name="64", description="64 x 64 pixels"),
         PhantomConfig(name="128", description="128 x 128 pixels", resolution=128),
@@ -41,10 +44,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(s, s, 1)),
-                    "label": tfds.features.ClassLabel(names=list(phantom.CLASS_NAMES)),
+                    "label": tfds.features.ClassLabel(names=list(renderer.CLASS_NAMES)),
                     "lungs": tfds.features.Image(shape=(s, s, 1)),
                     "opacity": tfds.features.Tensor(shape=(s, s), dtype=np.float32),
-                    "side": tfds.features.ClassLabel(names=list(phantom.SIDES)),
+                    "side": tfds.features.ClassLabel(names=list(renderer.SIDES)),
                     "index": np.int64,
                 }
             ),
@@ -58,15 +61,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
         config = self.builder_config
         for index in range(config.size):
-            drawn = phantom.render(config.seed, index, config.resolution)
+            phantom = renderer.render(config.seed, index, config.resolution)
             yield (
                 index,
                 {
-                    "image": drawn.image,
-                    "label": drawn.label,
-                    "lungs": drawn.lungs[..., None].astype(np.uint8) * 255,
-                    "opacity": drawn.opacity,
-                    "side": drawn.side,
+                    "image": phantom.image,
+                    "label": phantom.label,
+                    "lungs": phantom.lungs[..., None].astype(np.uint8) * 255,
+                    "opacity": phantom.opacity,
+                    "side": phantom.side,
                     "index": index,
                 },
             )

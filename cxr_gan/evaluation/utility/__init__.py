@@ -1,10 +1,10 @@
-"""Are generated images of use? Classifiers trained on them, tested on real patients.
+"""Utility of generated images: classifiers trained on them, tested on real patients.
 
-Two questions: can they stand in for real images; and, where a class has few, do they
-help more than what costs nothing? What they are compared with is the best that was
-found without them, so that a generator has to earn its place.
+Two questions: can generated images replace real images; and, where a class has few real
+images, do they help more than methods that need no generator? The baseline is the best
+variant without generated images, so a generator must outperform it to be useful.
 
-Pure: arrays in, figures out. Fitting takes a core some ten seconds a classifier.
+Pure functions of arrays. Training a classifier takes about ten seconds on one core.
 """
 
 import itertools
@@ -14,106 +14,120 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from cxr_gan.evaluation.sides import Side
-from cxr_gan.evaluation.utility import paired
-from cxr_gan.evaluation.utility.arms import (
+from cxr_gan.evaluation.image_sets import ImageGroup
+from cxr_gan.evaluation.metrics import label_classifier
+from cxr_gan.evaluation.utility import auroc
+from cxr_gan.evaluation.utility.provenance import (
+    ModelProvenance,
+    has_rare_class,
+    training_set,
+)
+from cxr_gan.evaluation.utility.results import (
+    ADDED,
+    IN_PLACE,
+    Comparison,
+    Utility,
+    VariantResult,
+)
+from cxr_gan.evaluation.utility.training_sets import (
     GENERATED,
     REAL,
     VIEWS,
     WHOLE,
-    Arm,
     Draw,
-    alone,
-    few_arms,
+    Variant,
+    balanced_subset,
+    few_image_variants,
 )
-from cxr_gan.evaluation.utility.cards import Card, has_few, training_set
-from cxr_gan.evaluation.utility.findings import (
-    ADDED,
-    IN_PLACE,
-    Comparison,
-    Line,
-    Utility,
-)
-from cxr_gan.metrics import fidelity
 
-__all__ = ["Card", "Utility", "has_few", "training_set", "utility"]
+__all__ = ["ModelProvenance", "Utility", "has_rare_class", "training_set", "utility"]
 
 SEEDS = 5
-STEPS = 300  # of 32 images, of every classifier
+STEPS = 300  # of 32 images, for every classifier
 
 
 def utility(
-    generated: Side,
-    seen: Side,
-    val: Side,
+    generated: ImageGroup,
+    train: ImageGroup,
+    val: ImageGroup,
     *,
     draw: Draw | None,
     seed: int,
     seeds: int = SEEDS,
     steps: int = STEPS,
 ) -> Utility:
-    """Trains classifiers with and without generated images, and compares them on val.
+    """Trains classifiers with and without generated images and compares them on val.
 
     Args:
-        generated: images to stand in for real ones, of every class.
-        seen: the real images the generator was trained on.
-        val: whom all are tested on.
-        draw: of the generator, where `seen` has few of a class and that is to be
-            mended; None for the first question alone.
-        seed: of everything.
-        seeds: classifiers for each arm.
-        steps: of each.
+        generated: images in place of real images, of every class.
+        train: the real images the generator was trained on.
+        val: real images of other patients, on which all classifiers are tested.
+        draw: samples more images from the generator, to fill up the rare class of
+            `train`; None to answer the first question only.
+        seed: determines all random choices.
+        seeds: number of classifiers for each variant.
+        steps: training steps of each classifier.
 
     Raises:
-        ValueError: as `fidelity.fit`, `paired.draw`; val has not every class.
+        ValueError: as `label_classifier.fit` and `auroc.draw_bootstrap`; a class does
+            not occur in val.
     """
-    n = min(np.bincount(side.labels).min() for side in (generated, seen))
-    in_place = {REAL: alone(seen, n), GENERATED: alone(generated, n)}
-    plan = [(IN_PLACE, view, in_place) for view in VIEWS]
+    n = min(np.bincount(group.labels).min() for group in (generated, train))
+    replacement = {
+        REAL: balanced_subset(train, n),
+        GENERATED: balanced_subset(generated, n),
+    }
+    plan = [(IN_PLACE, view, replacement) for view in VIEWS]
     if draw is not None:
-        plan.append((ADDED, WHOLE, few_arms(seen, draw)))
-    own = [(seed * seeds + k) % 2**32 for k in range(seeds)]
-    draws = paired.draw(val.labels, val.patients, seeds, seed)
-    fits = len(own) * sum(len(arms) for _, _, arms in plan)
-    with tqdm.tqdm(total=fits, desc="Utility", disable=None, delay=2) as bar:
+        plan.append((ADDED, WHOLE, few_image_variants(train, draw)))
+    classifier_seeds = [(seed * seeds + k) % 2**32 for k in range(seeds)]
+    weights = auroc.draw_bootstrap(val.labels, val.patients, seeds, seed)
+    total = len(classifier_seeds) * sum(len(variants) for _, _, variants in plan)
+    with tqdm.tqdm(total=total, desc="Utility", disable=None, delay=2) as bar:
         comparisons = []
-        for question, view, arms in plan:
-            taught = _teach(arms, view, val, own, steps)
-            odds: dict[str, Any] = {}
+        for question, view, variants in plan:
+            log_odds: dict[str, Any] = {}
             counts: dict[str, tuple[int, ...]] = {}
-            for arm, count, of in taught:
-                odds.setdefault(arm, []).append(of)
-                counts[arm] = count
+            for name, count, values in _fit_and_test(
+                variants, view, val, classifier_seeds, steps
+            ):
+                log_odds.setdefault(name, []).append(values)
+                counts[name] = count
                 bar.update()
             aurocs = {
-                arm: paired.mean_auroc(np.stack(of), val.labels, draws)
-                for arm, of in odds.items()
+                name: auroc.mean_auroc(np.stack(values), val.labels, weights)
+                for name, values in log_odds.items()
             }
             comparisons.append(_compare(question, view, aurocs, counts))
     return Utility(tuple(comparisons), len(val), seed, seeds, steps)
 
 
-def _teach(
-    arms: dict[str, Arm], view: str, val: Side, seeds: list[int], steps: int
+def _fit_and_test(
+    variants: dict[str, Variant],
+    view: str,
+    val: ImageGroup,
+    seeds: list[int],
+    steps: int,
 ) -> Iterator[tuple[str, tuple[int, ...], np.ndarray]]:
-    """Of each arm and seed: name, images of each class, log odds [n, K] of val."""
+    """For each variant and seed: its name, images per class, log odds of val [n, K]."""
     num_classes = int(val.labels.max()) + 1
-    show = VIEWS[view]
-    tested = show(val.images)
-    for (name, arm), seed in itertools.product(arms.items(), seeds):
-        lesson = arm(seed)
-        judge = fidelity.fit(
-            show(lesson.images),
-            lesson.labels,
+    apply_view = VIEWS[view]
+    test_images = apply_view(val.images)
+    for (name, variant), seed in itertools.product(variants.items(), seeds):
+        training = variant(seed)
+        classifier = label_classifier.fit(
+            apply_view(training.images),
+            training.labels,
             num_classes,
             seed,
             steps=steps,
             balanced=False,
-            class_weights=lesson.class_weights,
+            class_weights=training.class_weights,
         )
-        chances = fidelity.classify(judge, tested).astype(np.float64) + 1e-30
-        others = chances.sum(1, keepdims=True) - chances + 1e-30
-        yield name, tuple(lesson.counts(num_classes)), np.log(chances / others)
+        probabilities = label_classifier.predict(classifier, test_images)
+        probabilities = probabilities.astype(np.float64) + 1e-30
+        others = probabilities.sum(1, keepdims=True) - probabilities + 1e-30
+        yield name, tuple(training.counts(num_classes)), np.log(probabilities / others)
 
 
 def _compare(
@@ -122,11 +136,15 @@ def _compare(
     aurocs: dict[str, np.ndarray],
     counts: dict[str, tuple[int, ...]],
 ) -> Comparison:
-    """Against the best arm without generated images, by its mean on val."""
-    without = [arm for arm in aurocs if arm != GENERATED]
-    best = max(without, key=lambda arm: aurocs[arm][0])
-    lines = []
-    for arm, values in aurocs.items():
-        difference = None if arm == best else paired.estimate(values - aurocs[best])
-        lines.append(Line(arm, counts[arm], paired.estimate(values), difference))
-    return Comparison(question, view, best, tuple(lines))
+    """Compares each variant with the best of those without generated images."""
+    without_generated = [name for name in aurocs if name != GENERATED]
+    baseline = max(without_generated, key=lambda name: aurocs[name][0])
+    results = []
+    for name, values in aurocs.items():
+        difference = None
+        if name != baseline:
+            difference = auroc.estimate(values - aurocs[baseline])
+        results.append(
+            VariantResult(name, counts[name], auroc.estimate(values), difference)
+        )
+    return Comparison(question, view, baseline, tuple(results))

@@ -1,0 +1,165 @@
+"""The networks of cxr_gan in Keras, on TensorFlow. Images are [n, s, s, 1]."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from benchmarks.baselines.settings import (
+    BLUR,
+    DETAIL_FILTER,
+    Settings,
+    amplify_checkerboard,
+)
+
+Tensor = keras.KerasTensor
+
+
+def adaptive_norm(x: Tensor, condition: Tensor, name: str) -> Tensor:
+    """LayerNorm over an example; scale and bias are linear in a condition."""
+    gains = layers.Dense(2 * x.shape[-1], name=f"{name}_gains")(condition)
+    gains = layers.Reshape((1, 1, -1))(gains)
+    scale, bias = keras.ops.split(gains, 2, axis=-1)
+    norm = layers.GroupNormalization(1, epsilon=1e-5, center=False, scale=False)
+    return norm(x) * (1 + scale) + bias
+
+
+def conv(
+    x: Tensor, features: int, name: str, size: int = 3, bias: bool = True
+) -> Tensor:
+    """Convolution with zero padding to the input's size."""
+    return layers.Conv2D(features, size, padding="same", use_bias=bias, name=name)(x)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """[n, h, w, c] -> [n, 2h, 2w, c], bilinear."""
+    return layers.UpSampling2D(interpolation="bilinear")(x)
+
+
+def up_block(x: Tensor, condition: Tensor, features: int, name: str) -> Tensor:
+    """[n, h, w, c] -> [n, 2h, 2w, features]: residual block."""
+    skip = conv(x, features, f"{name}_skip", 1, bias=False)
+    h = layers.ReLU()(adaptive_norm(x, condition, f"{name}_norm_in"))
+    h = upsample(conv(h, features, f"{name}_conv_in"))
+    h = layers.ReLU()(adaptive_norm(h, condition, f"{name}_norm_out"))
+    return upsample(skip) + conv(h, features, f"{name}_conv_out")
+
+
+class Filter(layers.Layer):
+    """[n, s, s, 1] convolved with a fixed kernel, edges replicated -> same shape."""
+
+    def __init__(self, kernel: np.ndarray):
+        super().__init__()
+        self.kernel = np.float32(kernel)[:, :, None, None]
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Pads by replication and convolves."""
+        for axis in (1, 2):
+            first, last = (tf.gather(x, [i], axis=axis) for i in (0, x.shape[axis] - 1))
+            pad = len(self.kernel) // 2
+            x = tf.concat([first] * pad + [x] + [last] * pad, axis)
+        return tf.nn.conv2d(x, tf.constant(self.kernel), 1, "VALID")
+
+
+class PixelShuffle(layers.Layer):
+    """[n, h, w, 4] -> [n, 2h, 2w, 1]."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Turns four channels into four pixels."""
+        return tf.nn.depth_to_space(x, 2)
+
+
+class PixelUnshuffle(layers.Layer):
+    """[n, 2h, 2w, 1] -> [n, h, w, 4]."""
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Turns four pixels into four channels."""
+        return tf.nn.space_to_depth(x, 2)
+
+
+class Gain(layers.Layer):
+    """Multiplies by a trained factor, initially 0."""
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Creates the factor."""
+        self.gain = self.add_weight(shape=(1,), initializer="zeros", name="gain")
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns gain * x."""
+        return self.gain * x
+
+
+def head(x: Tensor) -> Tensor:
+    """Sum of a blurred image and of unblurred fine detail from the same features."""
+    smooth = Filter(BLUR)(PixelShuffle()(conv(x, 4, "head_smooth")))
+    fine = layers.LeakyReLU(0.2)(conv(x, 16, "head_fine"))
+    fine = Filter(DETAIL_FILTER)(PixelShuffle()(conv(fine, 4, "head_detail")))
+    return smooth + Gain(name="head")(fine)
+
+
+def generator(settings: Settings) -> keras.Model:
+    """The network [z [n, latent], label int32 [n]] -> [n, s, s, 1] in [-1, 1]."""
+    z = keras.Input((settings.latent_size,))
+    label = keras.Input((), dtype="int32")
+    embed = layers.Embedding(
+        settings.num_classes, settings.class_embedding_dim, name="embed"
+    )
+    condition = layers.Concatenate()([z, embed(label)])
+    x = layers.Dense(16 * settings.channels_g[0], name="stem")(condition)
+    x = layers.Reshape((4, 4, settings.channels_g[0]))(x)
+    for i, features in enumerate(settings.channels_g[1:]):
+        x = up_block(x, condition, features, f"block{i}")
+    x = head(layers.ReLU()(adaptive_norm(x, condition, "norm")))
+    return keras.Model([z, label], layers.Activation("tanh")(x))
+
+
+def down_block(x: Tensor, features: int, norm: bool, name: str) -> Tensor:
+    """[n, h, w, c] -> [n, h / 2, w / 2, features]: residual block."""
+
+    def normalize(x: Tensor, part: str) -> Tensor:
+        if not norm:
+            return x
+        return layers.GroupNormalization(1, epsilon=1e-5, name=f"{name}_{part}")(x)
+
+    downsample = layers.AveragePooling2D(2)
+    leaky = layers.LeakyReLU(0.2)
+    skip = conv(downsample(x), features, f"{name}_skip", 1, bias=False)
+    h = conv(leaky(normalize(x, "norm_in")), x.shape[-1], f"{name}_conv_in")
+    h = downsample(leaky(normalize(h, "norm_out")))
+    return (skip + conv(h, features, f"{name}_conv_out")) * 0.5**0.5
+
+
+class GroupDeviation(layers.Layer):
+    """[n, h, w, c] -> [n, h, w, c + 1], as cxr_gan.models.layers.group_deviation."""
+
+    def __init__(self, group_size: int, num_classes: int):
+        super().__init__()
+        self.group_size, self.num_classes = group_size, num_classes
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Appends the log standard deviation over the images of a class in a group."""
+        h, w, c = x.shape[1:]
+        k, per_class = self.num_classes, self.group_size // self.num_classes
+        groups = tf.reshape(x, [-1, per_class, k, h, w, c])
+        variance = tf.math.reduce_variance(groups, 1, keepdims=True)
+        mean = tf.reduce_mean(tf.sqrt(variance + 1e-8), [3, 4, 5])
+        deviation = tf.repeat(tf.math.log(mean + 1e-3), per_class, 1)
+        channel = tf.reshape(deviation, [-1, 1, 1, 1]) * tf.ones([1, h, w, 1])
+        return tf.concat([x, channel], -1)
+
+
+def discriminator(settings: Settings) -> keras.Model:
+    """The network image [n, s, s, 1] in [-1, 1] -> [score [n, 1], logits [n, k]]."""
+    image = keras.Input((settings.resolution, settings.resolution, 1))
+    filtered = Filter(amplify_checkerboard(settings.resolution))(image)
+    x = conv(PixelUnshuffle()(filtered), settings.channels_d[0], "stem")
+    for i, features in enumerate(settings.channels_d[1:]):
+        x = down_block(x, features, i > 0, f"block{i}")
+    x = layers.GroupNormalization(1, epsilon=1e-5, name="norm")(x)
+    x = GroupDeviation(settings.group_size, settings.num_classes)(x)
+    x = conv(x, settings.channels_d[-1], "mix")
+    features = layers.GlobalAveragePooling2D()(layers.LeakyReLU(0.2)(x))
+    # Both names are those of the Flax layers.
+    score = layers.Dense(1, name="realness")(features)
+    class_logits = layers.Dense(settings.num_classes, name="pathology")(features)
+    return keras.Model(image, [score, class_logits])

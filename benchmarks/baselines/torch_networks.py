@@ -1,0 +1,161 @@
+"""The networks of cxr_gan in PyTorch. Images are [n, 1, s, s]."""
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.baselines.settings import (
+    BLUR,
+    DETAIL_FILTER,
+    Settings,
+    amplify_checkerboard,
+)
+
+CHANNELS_LAST = torch.channels_last
+
+
+class AdaptiveNorm(nn.Module):
+    """LayerNorm over an example; scale and bias are linear in a condition."""
+
+    def __init__(self, channels: int, condition: int):
+        super().__init__()
+        self.gains = nn.Linear(condition, 2 * channels)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x [n, c, h, w], condition [n, d] -> [n, c, h, w]."""
+        scale, bias = self.gains(condition)[:, :, None, None].chunk(2, 1)
+        return F.group_norm(x, 1) * (1 + scale) + bias
+
+
+class UpBlock(nn.Module):
+    """Residual block that doubles height and width."""
+
+    def __init__(self, c_in: int, c_out: int, condition: int):
+        super().__init__()
+        self.skip = nn.Conv2d(c_in, c_out, 1, bias=False)
+        self.norm_in = AdaptiveNorm(c_in, condition)
+        self.conv_in = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.norm_out = AdaptiveNorm(c_out, condition)
+        self.conv_out = nn.Conv2d(c_out, c_out, 3, padding=1)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x [n, c_in, h, w], condition [n, d] -> [n, c_out, 2h, 2w]."""
+        h = upsample(self.conv_in(F.relu(self.norm_in(x, condition))))
+        h = self.conv_out(F.relu(self.norm_out(h, condition)))
+        return upsample(self.skip(x)) + h
+
+
+class Head(nn.Module):
+    """Sum of a blurred image and of unblurred fine detail from the same features."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.smooth = nn.Conv2d(channels, 4, 3, padding=1)
+        self.fine = nn.Conv2d(channels, 16, 3, padding=1)
+        self.detail = nn.Conv2d(16, 4, 3, padding=1)
+        self.gain = nn.Parameter(torch.zeros(1))
+        for name, kernel in (("blur", BLUR), ("detail_filter", DETAIL_FILTER)):
+            self.register_buffer(name, torch.tensor(kernel[None, None]).float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [n, c, h, w] -> [n, 1, 2h, 2w]."""
+        smooth = filter_image(F.pixel_shuffle(self.smooth(x), 2), self.blur)
+        detail = F.pixel_shuffle(self.detail(F.leaky_relu(self.fine(x), 0.2)), 2)
+        return smooth + self.gain * filter_image(detail, self.detail_filter)
+
+
+def filter_image(x: Tensor, kernel: Tensor) -> Tensor:
+    """x [n, 1, h, w] convolved with [1, 1, k, k], edges replicated -> same shape."""
+    pad = kernel.shape[-1] // 2
+    return F.conv2d(F.pad(x, (pad,) * 4, mode="replicate"), kernel)
+
+
+class Generator(nn.Module):
+    """The same network as cxr_gan.models.generator."""
+
+    def __init__(self, settings: Settings):
+        super().__init__()
+        channels = settings.channels_g
+        condition = settings.latent_size + settings.class_embedding_dim
+        self.embed = nn.Embedding(settings.num_classes, settings.class_embedding_dim)
+        self.stem = nn.Linear(condition, 16 * channels[0])
+        pairs = itertools.pairwise(channels)
+        self.blocks = nn.ModuleList(UpBlock(a, b, condition) for a, b in pairs)
+        self.norm = AdaptiveNorm(channels[-1], condition)
+        self.head = Head(channels[-1])
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        """z [n, latent], label int64 [n] -> [n, 1, s, s] in [-1, 1]."""
+        condition = torch.cat([z, self.embed(label)], 1)
+        x = self.stem(condition).view(len(z), 4, 4, -1).permute(0, 3, 1, 2)
+        for block in self.blocks:
+            x = block(x, condition)
+        return self.head(F.relu(self.norm(x, condition))).tanh()
+
+
+class DownBlock(nn.Module):
+    """Residual block that halves height and width, with or without LayerNorm."""
+
+    def __init__(self, c_in: int, c_out: int, norm: bool):
+        super().__init__()
+        self.skip = nn.Conv2d(c_in, c_out, 1, bias=False)
+        self.norm_in = nn.GroupNorm(1, c_in) if norm else nn.Identity()
+        self.conv_in = nn.Conv2d(c_in, c_in, 3, padding=1)
+        self.norm_out = nn.GroupNorm(1, c_in) if norm else nn.Identity()
+        self.conv_out = nn.Conv2d(c_in, c_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [n, c_in, h, w] -> [n, c_out, h / 2, w / 2]."""
+        skip = self.skip(F.avg_pool2d(x, 2))
+        h = self.conv_in(F.leaky_relu(self.norm_in(x), 0.2))
+        h = F.avg_pool2d(F.leaky_relu(self.norm_out(h), 0.2), 2)
+        return (skip + self.conv_out(h)) * 0.5**0.5
+
+
+class Discriminator(nn.Module):
+    """The same network as cxr_gan.models.discriminator."""
+
+    def __init__(self, settings: Settings):
+        super().__init__()
+        channels = settings.channels_d
+        self.group_size = settings.group_size
+        self.num_classes = settings.num_classes
+        self.stem = nn.Conv2d(4, channels[0], 3, padding=1)
+        pairs = itertools.pairwise(channels)
+        self.blocks = nn.ModuleList(
+            DownBlock(a, b, norm=i > 0) for i, (a, b) in enumerate(pairs)
+        )
+        self.norm = nn.GroupNorm(1, channels[-1])
+        self.mix = nn.Conv2d(channels[-1] + 1, channels[-1], 3, padding=1)
+        # Both names are those of the Flax layers.
+        self.realness = nn.Linear(channels[-1], 1)
+        self.pathology = nn.Linear(channels[-1], settings.num_classes)
+        kernel = amplify_checkerboard(settings.resolution)[None, None]
+        self.register_buffer("input_filter", torch.tensor(kernel).float())
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """image [n, 1, s, s] in [-1, 1] -> score [n], class logits [n, k]."""
+        filtered = F.pixel_unshuffle(filter_image(image, self.input_filter), 2)
+        x = self.stem(filtered.contiguous(memory_format=CHANNELS_LAST))
+        for block in self.blocks:
+            x = block(x)
+        x = self.mix(self._append_group_deviation(self.norm(x)))
+        features = F.leaky_relu(x, 0.2).mean((2, 3))
+        return self.realness(features)[:, 0], self.pathology(features)
+
+    def _append_group_deviation(self, x: Tensor) -> Tensor:
+        """[n, c, h, w] -> [n, c + 1, h, w]: cxr_gan.models.layers.group_deviation."""
+        n, c, h, w = x.shape
+        k, per_class = self.num_classes, self.group_size // self.num_classes
+        groups = x.reshape(n // self.group_size, per_class, k, c, h, w)
+        variance = groups.var(1, correction=0, keepdim=True)
+        deviation = ((variance + 1e-8).sqrt().mean((3, 4, 5)) + 1e-3).log()
+        channel = deviation.expand(groups.shape[:3]).reshape(n, 1, 1, 1)
+        return torch.cat([x, channel.expand(n, 1, h, w)], 1)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """[n, c, h, w] -> [n, c, 2h, 2w], bilinear."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)

@@ -1,0 +1,182 @@
+"""Evaluation of one set of generated images against one real data set.
+
+Pure functions of arrays: equal arguments give equal results.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from cxr_gan.data import ImageSet
+from cxr_gan.evaluation import phantom_factors, verdict
+from cxr_gan.evaluation.image_sets import (
+    EvaluationContext,
+    ImageGroup,
+    ReferenceSplits,
+)
+from cxr_gan.evaluation.memorization import NearestPairs, memorization_metrics
+from cxr_gan.evaluation.metrics import feature_spaces, label_classifier
+from cxr_gan.evaluation.metrics.feature_spaces import FeatureSpace
+from cxr_gan.evaluation.pairwise_metrics import pairwise_distances
+from cxr_gan.evaluation.per_set_metrics import PER_SET_METRICS
+from cxr_gan.evaluation.results import POOLED, Estimates, MetricKey, to_rows
+
+COPY_SPACE = "cxr"  # always opened: copies are searched in it
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """Everything an evaluation computes."""
+
+    estimates: Estimates
+    nearest_pairs: dict[str, NearestPairs]  # by view, "cxr" or "pixels"
+    notes: list[str]  # warnings and remarks
+    faults: list[str]  # in words; empty if there are none
+
+    @property
+    def verdict(self) -> str:
+        """The last line of a report: "verdict: ..."."""
+        return verdict.verdict_line(self.faults)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One JSON row for each estimate that has a real-data reference."""
+        return to_rows(self.estimates)
+
+
+def evaluate(
+    images: np.ndarray,
+    labels: np.ndarray,
+    real: ReferenceSplits,
+    *,
+    spaces: Sequence[FeatureSpace],
+    classifier: label_classifier.LabelClassifier,
+    seed: int,
+) -> EvaluationResult:
+    """Compares images with a real data set, and parts of that data set with each other.
+
+    Args:
+        images: uint8 [n, s, s, 1], s at least 32 and equal to that of the real images.
+        labels: int [n], the classes the images were generated for.
+        real: the real data set, from `image_sets.split_reference`.
+        spaces: feature spaces in which distances are computed.
+        classifier: label classifier trained on half B of `real`.
+        seed: selects the images that are compared, and the draws of every interval.
+
+    Raises:
+        ValueError: a set has fewer than 10 images of a class; more than half of the
+            images are bit-identical to images of the data set; sizes differ.
+    """
+    requested = {space.name: space for space in spaces}
+    opened = {COPY_SPACE: feature_spaces.open_space(COPY_SPACE), **requested}
+    image_groups = {
+        "generated": ImageGroup.from_generated(images, labels),
+        **real.image_groups(),
+    }
+    context = EvaluationContext(
+        image_groups, real.class_names, seed, opened, classifier
+    )
+    notes = [*check_images(images, real), *context.check()]
+    jobs: dict[str, Callable[[], Estimates]] = {
+        f"distances in {name}": functools.partial(pairwise_distances, context, name)
+        for name in requested
+    }
+    jobs |= {
+        name: functools.partial(job, context) for name, job in PER_SET_METRICS.items()
+    }
+    half_b = real.train.take(~real.in_a)
+    if is_phantom(half_b):
+        jobs["factors"] = functools.partial(
+            phantom_factors.factor_distances, context, half_b.ids
+        )
+    estimates: Estimates = {}
+    bar = tqdm.tqdm(jobs.items(), "Evaluating", disable=None, delay=2)
+    for name, job in bar:
+        bar.set_postfix_str(name)
+        estimates |= job()
+    copy_estimates, nearest_pairs = memorization_metrics(context)
+    estimates |= copy_estimates
+    faults = verdict.find_faults(estimates, real.class_names)
+    notes += remarks(estimates, 1 / len(real.class_names))
+    return EvaluationResult(estimates, nearest_pairs, notes, faults)
+
+
+def check_images(images: np.ndarray, real: ReferenceSplits) -> list[str]:
+    """Warnings about exact duplicates.
+
+    Raises:
+        ValueError: more than half of the images are bit-identical to images of the data
+            set, or the sizes differ.
+    """
+    sizes = images.shape[1:], real.train.images.shape[1:]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"images are {list(sizes[0])}, real ones {list(sizes[1])}; load the data "
+            "set at the resolution of the images"
+        )
+    all_real = np.concatenate([real.train.images, real.val.images])
+    real_bytes = {image.tobytes() for image in all_real}
+    count = sum(image.tobytes() in real_bytes for image in images)
+    if count > len(images) / 2:
+        raise ValueError(
+            f"{count} of {len(images)} images are bit-identical to images of the data "
+            "set; give generated images: real ones would only be compared with "
+            "themselves"
+        )
+    notes = []
+    if real.dropped:
+        notes.append(
+            f"{real.dropped} images of the data set are bit-identical to others of it "
+            "and were dropped"
+        )
+    if count:
+        notes.append(f"{count} images are bit-identical to images of the data set")
+    return notes
+
+
+def remarks(estimates: Estimates, chance: float) -> list[str]:
+    """Observations that are not faults; `chance` is 1 / number of classes."""
+    notes = []
+    key = MetricKey("label_accuracy", "classifier", POOLED, "generated")
+    generated, val = estimates[key], estimates[key._replace(sets="val")]
+    if not verdict.classifier_is_reliable(val, chance):
+        notes.append(
+            f"the label classifier is correct on only {val.value:.0%} of val: labels "
+            "are not assessed"
+        )
+    elif generated.low > val.high:
+        notes.append(
+            f"the label classifier agrees with {generated.value:.0%} of the generated "
+            f"labels and {val.value:.0%} of those of val: the images are more typical "
+            "of their class than real images"
+        )
+    return notes
+
+
+def exceeds_copy_limit(estimates: Estimates, max_share: float) -> bool:
+    """Whether the generated images contain more copies than allowed.
+
+    True if any view has an exact or a near copy, or if in any view the share of images
+    that are nearer to a training image than 99 % of val exceeds `max_share`.
+    """
+    largest = {
+        metric: max(
+            estimate.value
+            for key, estimate in estimates.items()
+            if key.metric == metric and key.sets == "generated~train"
+        )
+        for metric in ("exact_copies", "near_copies", "below_first_percentile")
+    }
+    return bool(
+        largest["exact_copies"]
+        or largest["near_copies"]
+        or largest["below_first_percentile"] > max_share
+    )
+
+
+def is_phantom(images: ImageSet) -> bool:
+    """Whether all images are rendered phantoms, according to their ids."""
+    return all(name.startswith("phantom/") for name in images.ids)

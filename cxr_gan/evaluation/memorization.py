@@ -1,0 +1,150 @@
+"""Measures whether generated images are copies of training images.
+
+The search and its thresholds are those of `metrics.nearest_neighbours`.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy import stats
+
+from cxr_gan.evaluation.image_sets import EvaluationContext
+from cxr_gan.evaluation.metrics import confidence_intervals, nearest_neighbours
+from cxr_gan.evaluation.per_set_metrics import DRAWS, share_estimate
+from cxr_gan.evaluation.results import POOLED, Estimate, Estimates, MetricKey
+
+SETS, REFERENCE_SETS = "generated~train", "val~train"
+VIEWS: dict[str, nearest_neighbours.Search] = {
+    "cxr": nearest_neighbours.nearest,
+    "pixels": nearest_neighbours.nearest_shifted,
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NearestPairs:
+    """The nearest pairs of a generated and a training image, nearest first."""
+
+    generated: np.ndarray  # int64 [w], index
+    train: np.ndarray  # int64 [w], index into half A followed by half B
+    distance: np.ndarray  # float64 [w]
+
+
+def memorization_metrics(
+    context: EvaluationContext,
+) -> tuple[Estimates, dict[str, NearestPairs]]:
+    """Distances from generated images to training images, compared with those of val.
+
+    In each view the real-data references follow from the definitions: ratio 1, share
+    0.01 for `below_first_percentile`, no copies. Their intervals have no width, except
+    that of `below_first_percentile`, which is the uncertainty of the first percentile
+    of as many images as val has. Bit-identical copies are counted in val as well.
+
+    Returns:
+        The estimates, and the nearest pairs of each view.
+    """
+    estimates: Estimates = {}
+    nearest_pairs = {}
+    duplicates = duplicate_groups(context.image_groups["generated"].images)
+    for view, search in VIEWS.items():
+        audit = nearest_neighbours.audit(
+            vectors(context, view, "generated"),
+            train_vectors(context, view),
+            vectors(context, view, "val"),
+            patients=(context.image_groups["val"].patients, train_patients(context)),
+            search=search,
+        )
+        for metric, pair in audit_estimates(audit, context, duplicates).items():
+            for sets, estimate in zip((SETS, REFERENCE_SETS), pair, strict=True):
+                estimates[MetricKey(metric, view, POOLED, sets)] = estimate
+        worst = audit.worst[:, 0]
+        nearest_pairs[view] = NearestPairs(
+            worst, audit.worst[:, 1], audit.nearest.distance[worst]
+        )
+    train = np.concatenate([context.image_groups[name].images for name in ("A", "B")])
+    for name, sets in (("generated", SETS), ("val", REFERENCE_SETS)):
+        group = context.image_groups[name]
+        hits = nearest_neighbours.same_bytes(group.images, train)
+        estimate = count_estimate(hits, group.patients, context.seed)
+        estimates[MetricKey("exact_copies", "bytes", POOLED, sets)] = estimate
+    return estimates, nearest_pairs
+
+
+def duplicate_groups(images: np.ndarray) -> np.ndarray:
+    """Index of the first image that is bit-identical to each image; int64 [n].
+
+    The groups are resampled as patients are, because an image that was generated ten
+    times is no more evidence of copying than an image that was generated once.
+    """
+    first: dict[bytes, int] = {}
+    return np.array(
+        [first.setdefault(image.tobytes(), at) for at, image in enumerate(images)]
+    )
+
+
+def audit_estimates(
+    audit: nearest_neighbours.Audit, context: EvaluationContext, duplicates: np.ndarray
+) -> dict[str, tuple[Estimate, Estimate]]:
+    """Metric -> its estimate and its real-data reference.
+
+    `duplicates` is the result of `duplicate_groups` for the generated images.
+    """
+    generated, seed = context.image_groups["generated"], context.seed
+    distance = audit.nearest.distance
+    n, num_val = len(distance), len(context.image_groups["val"])
+    rank = np.empty(n, np.int64)
+    rank[np.argsort(distance, kind="stable")] = np.arange(n)
+    below = rank < round(audit.below * n)
+    exact = distance == 0
+    near = ~exact & (rank < audit.exact + audit.near)
+    scale = audit.ratio / np.median(distance) if np.median(distance) else 0.0
+    interval = confidence_intervals.bootstrap(
+        lambda i: float(np.median(distance[i]) * scale),
+        generated.patients,
+        draws=DRAWS,
+        seed=seed,
+    )
+
+    def by_definition(value: float) -> Estimate:
+        return Estimate(value, value, value, num_val, seed)
+
+    # The share below the k-th smallest of h distances follows Beta(k, h + 1 - k).
+    k = 1 + 0.01 * (num_val - 1)
+    below_low, below_high = map(
+        float, stats.beta.ppf([0.025, 0.975], k, num_val + 1 - k)
+    )
+    return {
+        "distance_ratio": (
+            Estimate(audit.ratio, *interval, n, seed),
+            by_definition(1.0),
+        ),
+        "below_first_percentile": (
+            share_estimate(below, duplicates, seed),
+            by_definition(0.01)._replace(low=below_low, high=below_high),
+        ),
+        "exact_copies": (count_estimate(exact, duplicates, seed), by_definition(0.0)),
+        "near_copies": (count_estimate(near, duplicates, seed), by_definition(0.0)),
+    }
+
+
+def count_estimate(hits: np.ndarray, patients: np.ndarray, seed: int) -> Estimate:
+    """Number of hits among n images; the interval is n times that of the share."""
+    share = share_estimate(hits, patients, seed)
+    n = len(hits)
+    return Estimate(float(hits.sum()), n * share.low, n * share.high, n, seed)
+
+
+def vectors(context: EvaluationContext, view: str, name: str) -> np.ndarray:
+    """Vectors of the named set in one view; float [n, d]."""
+    if view == "pixels":
+        return nearest_neighbours.pixel_vectors(context.image_groups[name].images)
+    return context.features(view)[name]
+
+
+def train_vectors(context: EvaluationContext, view: str) -> np.ndarray:
+    """Vectors of half A followed by half B; float [n, d]."""
+    return np.concatenate([vectors(context, view, name) for name in ("A", "B")])
+
+
+def train_patients(context: EvaluationContext) -> np.ndarray:
+    """Patients of half A followed by half B; str [n]."""
+    return np.concatenate([context.image_groups[name].patients for name in ("A", "B")])

@@ -1,0 +1,266 @@
+"""Classifier of real images, fitted in half a minute, for label accuracy.
+
+Label accuracy is the fraction of generated images that the classifier assigns to the
+class they were generated for. It is the reverse of the classification accuracy score
+(Ravuri & Vinyals 2019, "Classification accuracy score for conditional generative
+models"), which trains on generated images and tests on real ones.
+
+Generated images are smoother or noisier than real ones and differ in brightness. For
+this reason the classifier standardises each image by its own mean and standard
+deviation, and is trained on images that are shifted, blurred and made noisy.
+"""
+
+import functools
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tqdm
+from flax import linen as nn
+
+from cxr_gan.evaluation.metrics import augmentations
+from cxr_gan.evaluation.metrics.batching import check_images, map_batches
+from cxr_gan.evaluation.metrics.resize import resize, to_unit, unshuffle
+from cxr_gan.storage import weights_file
+
+SIZE = 64  # px; the only input size
+STEPS = 1200
+BATCH = 32  # images; a balanced batch has max(1, 32 // num_classes) of each class
+LEARNING_RATE = 3e-3  # of AdamW at the first step; decays to 0 (half a cosine)
+WEIGHT_DECAY = 0.05  # of AdamW
+MAX_SHIFT = 3  # px, of the augmentation
+BLUR_SIGMA = 1.0  # px, of the augmentation
+MAX_NOISE_SIGMA = 0.03  # of the augmentation, for values in [0, 1]
+
+# Without a learning rate, which is an argument of each step: one compiled program for
+# any number of steps.
+ADAMW = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(WEIGHT_DECAY))
+
+
+class LabelClassifier(NamedTuple):
+    """A fitted `Classifier`; a pytree of its params."""
+
+    params: Any
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.params["head"]["bias"])
+
+
+class Classifier(nn.Module):
+    """Class logits from the mean and maximum of features over a 4 x 4 grid."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [n, 64, 64, 1] in [0, 1] -> logits [n, num_classes]."""
+        axes = (1, 2, 3)
+        h = (x - x.mean(axes, keepdims=True)) / (x.std(axes, keepdims=True) + 1e-3)
+        h = unshuffle(h, 4)
+        for stage, width in enumerate((32, 64)):
+            h = nn.Conv(width, (3, 3), name=f"conv_{stage}")(h)
+            h = nn.relu(nn.LayerNorm(name=f"norm_{stage}")(h))
+            h = nn.avg_pool(h, (2, 2), (2, 2))
+        h = nn.Conv(64, (3, 3), name="conv_last")(h)
+        h = nn.relu(nn.LayerNorm(name="norm_last")(h))
+        # Not h.max: its gradient finds the maximum by ==. Where XLA computes h twice
+        # with different rounding, no element is equal, and the gradient is NaN.
+        maximum = nn.max_pool(h, h.shape[1:3]).reshape(len(x), -1)
+        pooled = jnp.concatenate([h.mean((1, 2)), maximum], -1)
+        return nn.Dense(self.num_classes, name="head")(pooled)
+
+
+def fit(
+    images: np.ndarray,
+    labels: np.ndarray,
+    num_classes: int,
+    seed: int,
+    *,
+    steps: int = STEPS,
+    balanced: bool = True,
+    class_weights: np.ndarray | None = None,
+) -> LabelClassifier:
+    """Trains a classifier; deterministic for equal arguments on the same machine.
+
+    Args:
+        images: uint8 [n, s, s, 1]; resized to 64 px as by `resize.resize`.
+        labels: int32 [n], 0..num_classes-1.
+        num_classes: 2 or more; each has at least one image.
+        seed: of initial params, order of images and augmentation.
+        steps: of 32 images each; the default takes half a minute on one core.
+        balanced: whether batches have equally many images of each class. Otherwise
+            images are drawn in random order, each once per epoch.
+        class_weights: [num_classes], finite, above 0: factors of the loss of images of
+            each class; None for equal weights.
+
+    Raises:
+        TypeError, ValueError: an argument is not as stated.
+    """
+    check_images(images)
+    _check_labels(labels, len(images), num_classes)
+    if class_weights is not None:
+        class_weights = _check_class_weights(class_weights, num_classes)
+    init_key, key = jax.random.split(jax.random.key(seed))
+    params = _init_params(num_classes, init_key)
+    opt_state = ADAMW.init(params)
+    rates = LEARNING_RATE * np.cos(np.linspace(0, np.pi / 2, steps + 1)) ** 2
+    draw = _balanced_batches if balanced else _natural_batches
+    batches = draw(labels, num_classes, seed, steps)
+    bar = tqdm.tqdm(batches, "Fitting the label classifier", disable=None, delay=2)
+    for step, rows in enumerate(bar):
+        rng, rate = jax.random.fold_in(key, step), np.float32(rates[step])
+        y = labels[rows]
+        weights = None if class_weights is None else class_weights[y]
+        params, opt_state = _train_step(
+            params, opt_state, images[rows], y, rng, rate, weights
+        )
+    return LabelClassifier(params)
+
+
+def predict(classifier: LabelClassifier, images: np.ndarray) -> np.ndarray:
+    """Class probabilities: uint8 [n, s, s, 1] -> float32 [n, num_classes].
+
+    Rows sum to 1. A classifier fitted on balanced batches assumes equally frequent
+    classes.
+
+    Raises:
+        TypeError, ValueError: images are not uint8 [n, s, s, 1], or n is 0.
+    """
+    return map_batches(lambda batch: _predict(classifier.params, batch), images)
+
+
+def save(classifier: LabelClassifier, path: str | os.PathLike[str]) -> None:
+    """Writes an npz file for `load`; an existing file is replaced atomically.
+
+    Raises:
+        OSError: the folder cannot be created or written.
+    """
+    weights_file.write(path, weights_file.pack(classifier.params))
+
+
+def load(path: str | os.PathLike[str], num_classes: int) -> LabelClassifier:
+    """The classifier that `save` wrote, bit for bit.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, or has another number of classes; fit again.
+    """
+    shapes = jax.eval_shape(
+        Classifier(num_classes).init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 1))
+    )["params"]
+    return LabelClassifier(
+        weights_file.unpack(Path(path).read_bytes(), shapes, os.fspath(path))
+    )
+
+
+def _check_labels(labels: np.ndarray, n: int, num_classes: int) -> None:
+    if num_classes < 2:
+        raise ValueError(
+            f"num_classes={num_classes}; a label classifier needs 2 or more classes"
+        )
+    if labels.dtype != np.int32 or labels.shape != (n,):
+        raise ValueError(
+            f"labels are {labels.dtype} {list(labels.shape)} for {n} images; "
+            f"must be int32 [{n}]"
+        )
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f"labels are from {labels.min()} to {labels.max()}; with num_classes="
+            f"{num_classes} they must be from 0 to {num_classes - 1}"
+        )
+    absent = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
+    if len(absent):
+        raise ValueError(
+            f"there is no image of class {absent[0]}; give at least one of each class"
+        )
+
+
+def _check_class_weights(weights: np.ndarray, num_classes: int) -> np.ndarray:
+    """The weights as float32 [num_classes], after checks."""
+    weights = np.asarray(weights, np.float32)
+    valid = weights.shape == (num_classes,) and np.isfinite(weights).all()
+    if not valid or weights.min() <= 0:
+        raise ValueError(
+            f"class_weights={weights.tolist()}; give {num_classes} finite numbers "
+            "above 0"
+        )
+    return weights
+
+
+def _balanced_batches(
+    labels: np.ndarray, num_classes: int, seed: int, steps: int
+) -> np.ndarray:
+    """Indices, int64 [steps, batch]: repeated random permutations of each class."""
+    rng = np.random.default_rng(seed)
+    per_class = max(1, BATCH // num_classes)
+    columns = []
+    for label in range(num_classes):
+        members = np.flatnonzero(labels == label)
+        epochs = -(-steps * per_class // len(members))
+        order = np.concatenate([rng.permutation(members) for _ in range(epochs)])
+        columns.append(order[: steps * per_class].reshape(steps, per_class))
+    return np.concatenate(columns, 1)
+
+
+def _natural_batches(
+    labels: np.ndarray, num_classes: int, seed: int, steps: int
+) -> np.ndarray:
+    """Indices, int64 [steps, 32]: repeated random permutations of all images."""
+    rng = np.random.default_rng(seed)
+    epochs = -(-steps * BATCH // len(labels))
+    order = np.concatenate([rng.permutation(len(labels)) for _ in range(epochs)])
+    return order[: steps * BATCH].reshape(steps, BATCH)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _init_params(num_classes: int, rng: jax.Array) -> Any:
+    """Initial params; jitted, so that it compiles once for all fits."""
+    return Classifier(num_classes).init(rng, jnp.zeros((1, SIZE, SIZE, 1)))["params"]
+
+
+@jax.jit
+def _train_step(
+    params: Any,
+    opt_state: Any,
+    images: jax.Array,
+    labels: jax.Array,
+    rng: jax.Array,
+    rate: jax.Array,
+    weights: jax.Array | None,
+) -> tuple[Any, Any]:
+    """One step on images uint8 [b, s, s, 1], labels int32 [b] -> params, opt_state.
+
+    `rate` is the learning rate; `weights`, float32 [b], multiply the loss per image.
+    """
+    rngs = jax.random.split(rng, 3)
+    x = augmentations.random_shift(resize(to_unit(images), SIZE), rngs[0], MAX_SHIFT)
+    x = augmentations.random_noise(
+        augmentations.random_blur(x, rngs[1], BLUR_SIGMA), rngs[2], MAX_NOISE_SIGMA
+    )
+
+    def loss(params: Any) -> jax.Array:
+        error = optax.softmax_cross_entropy_with_integer_labels(
+            _logits(params, x), labels
+        )
+        return jnp.mean(error if weights is None else weights * error)
+
+    updates, opt_state = ADAMW.update(jax.grad(loss)(params), opt_state, params)
+    updates = jax.tree.map(lambda update: -rate * update, updates)
+    return optax.apply_updates(params, updates), opt_state
+
+
+def _logits(params: Any, x: jax.Array) -> jax.Array:
+    net = Classifier(len(params["head"]["bias"]))
+    logits: Any = net.apply({"params": params}, x)
+    return logits
+
+
+@jax.jit
+def _predict(params: Any, images: jax.Array) -> jax.Array:
+    return nn.softmax(_logits(params, resize(to_unit(images), SIZE)))

@@ -1,0 +1,290 @@
+"""Nearest-neighbour search for generated images that copy training images.
+
+No single feature space reveals every copy: a blurred copy is far from its original for
+an encoder, a shifted one in its pixels. Apply `audit` twice: to encoder features, and
+to `pixel_vectors` with the search `nearest_shifted`. The reference for "near" is the
+distance from held-out images to training images: they show other patients, so their
+nearest training images are near only by chance.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from cxr_gan.evaluation.metrics.frechet import check_features
+from cxr_gan.evaluation.metrics.precision_recall import ROUNDING, squared_distances
+
+SIDE = 32  # px, side of the thumbnails behind `pixel_vectors`
+MAX_SHIFT, SHIFT_STEP = 2, 0.5  # thumbnail px, in both directions
+MIN_CONTRAST = 0.5  # grey levels of 255, standard deviation: about that of rounding
+MIN_NORM = 0.02  # of the centre of a thumbnail of norm 1; typical is 0.4
+
+
+class Nearest(NamedTuple):
+    """For each query, the nearest point."""
+
+    point: np.ndarray  # int64 [n], index of the point
+    distance: np.ndarray  # float64 [n], Euclidean
+
+
+class Audit(NamedTuple):
+    """How near generated images are to training images; see `audit`."""
+
+    nearest: Nearest  # nearest training image of each generated one
+    ratio: float  # median distance / that of held-out images; 1 where equally novel
+    below: float  # fraction below the 1st percentile of held-out distances; 0.01 where
+    #               equally novel
+    exact: int  # images at distance 0: equal in this space; for files see `same_bytes`
+    near: int  # images at a distance above 0 and below 1/4 of that percentile
+    worst: np.ndarray  # int64 [w, 2], generated and training index, nearest pair first
+
+
+Patients = tuple[np.ndarray, np.ndarray]
+Search = Callable[..., Nearest]
+
+
+def nearest(
+    queries: np.ndarray,
+    points: np.ndarray,
+    *,
+    patients: Patients | None = None,
+    chunk: int = 1024,
+) -> Nearest:
+    """Nearest point of each query; the first one where several are equally near.
+
+    Args:
+        queries: float [n, d].
+        points: float [m, d].
+        patients: of queries [n] and of points [m]; points of the query's own patient
+            are ignored.
+        chunk: queries and points in a block of distances. Peak memory is chunk^2
+            distances; the result does not depend on it.
+
+    Raises:
+        ValueError: if n or m is 0, d differs, a value is not finite, the lengths of
+            `patients` are not n and m, or all points belong to one query's patient.
+    """
+    queries, points = check_features(queries, points, min_rows=1)
+    n, m = len(queries), len(points)
+    if patients and (len(patients[0]), len(patients[1])) != (n, m):
+        raise ValueError(
+            f"patients are given for {len(patients[0])} queries and {len(patients[1])} "
+            f"points; there are {n} and {m}"
+        )
+    index, squared = np.zeros(n, np.int64), np.full(n, np.inf)
+    for query_start in range(0, n, chunk):
+        rows = slice(query_start, query_start + chunk)
+        for point_start in range(0, m, chunk):
+            block = slice(point_start, point_start + chunk)
+            allowed = np.ones((1, 1), bool)
+            if patients:
+                allowed = patients[0][rows, None] != patients[1][None, block]
+            column, new = _nearest_in_block(queries[rows], points[block], allowed)
+            better = new < squared[rows]
+            index[rows][better] = point_start + column[better]
+            squared[rows][better] = new[better]
+    if np.isinf(squared).any():
+        query = np.flatnonzero(np.isinf(squared))[0]
+        raise ValueError(
+            f"all points belong to the patient of query {query}; give points of other "
+            "patients"
+        )
+    return Nearest(index, np.sqrt(squared))
+
+
+def nearest_shifted(
+    queries: np.ndarray,
+    points: np.ndarray,
+    *,
+    patients: Patients | None = None,
+    chunk: int = 1024,
+) -> Nearest:
+    """`nearest` of `pixel_vectors`, minimised over shifts of up to 2 of the 32 pixels.
+
+    2 pixels are 1/16 of the image. Thumbnails are sampled through a Gaussian of sigma 1
+    pixel, which makes shifts by fractions of a pixel possible: the centre of a query at
+    13 x 13 positions, a point at the same positions shifted in steps of half a pixel.
+    The shift of the nearest point is then refined in steps of 1/8 pixel. After each
+    shift, brightness and contrast are normalised again. The cost is 81 searches, each
+    with a sixth of the dimensions of `nearest`.
+
+    Args:
+        queries: from `pixel_vectors`, [n, 1024].
+        points: from `pixel_vectors`, [m, 1024].
+        patients: as in `nearest`.
+        chunk: as in `nearest`.
+
+    Raises:
+        ValueError: as `nearest`; the vectors do not have 1024 elements.
+    """
+    if not queries.shape[1:] == points.shape[1:] == (SIDE**2,):
+        raise ValueError(
+            f"vectors have shapes {list(queries.shape)} and {list(points.shape)}; must "
+            f"be from pixel_vectors, [n, {SIDE**2}]"
+        )
+    centre = _sample_centre(queries, np.zeros(2))
+    point = np.zeros(len(queries), np.int64)
+    distance, shift = np.full(len(queries), np.inf), np.zeros((len(queries), 2))
+    steps = np.arange(-MAX_SHIFT, MAX_SHIFT + SHIFT_STEP, SHIFT_STEP)
+    for coarse in itertools.product(steps, steps):
+        shifted = _sample_centre(points, np.array(coarse))
+        new = nearest(centre, shifted, patients=patients, chunk=chunk)
+        better = new.distance < distance
+        point[better], distance[better] = new.point[better], new.distance[better]
+        shift[better] = coarse
+    for fine in itertools.product(np.arange(-2, 3) / 8, repeat=2):
+        shifted = _sample_centre(points[point], shift + fine)
+        exact = _rowwise_squared_distances(centre, shifted)
+        distance = np.minimum(distance, np.sqrt(exact))
+    return Nearest(point, distance)
+
+
+def audit(
+    generated: np.ndarray,
+    train: np.ndarray,
+    held_out: np.ndarray,
+    *,
+    patients: Patients | None = None,
+    search: Search = nearest,
+    worst: int = 16,
+) -> Audit:
+    """Compares distances from generated and from held-out images to training images.
+
+    A near copy is defined by a distance below a quarter of the first percentile of
+    held-out images. For small r, the distance to the nearest of many points in D
+    intrinsic dimensions has P(distance < r) proportional to r^D (Levina & Bickel 2004,
+    "Maximum likelihood estimation of intrinsic dimension", section 3), so by chance
+    0.01 / 4^D of images are below it: 1 in 100 000 for D = 5. With fewer than 100
+    held-out images, that percentile is about their smallest distance.
+
+    Args:
+        generated: vectors, float [n, d].
+        train: float [m, d], all training images.
+        held_out: float [h, d], images of patients who are not in training; with
+            `patients`, also training images.
+        patients: of held-out images [h] and of training images [m]. Each held-out image
+            is compared with other patients only, so training images can serve as
+            held-out ones.
+        search: `nearest` or `nearest_shifted`; also used for held-out images.
+        worst: maximum number of pairs to list.
+
+    Raises:
+        ValueError: as the search; the first percentile is 0, that is, held-out images
+            are in training.
+    """
+    matches = search(generated, train)
+    reference = search(held_out, train, patients=patients).distance
+    first = np.percentile(reference, 1)
+    if not first:
+        raise ValueError(
+            f"{np.sum(reference == 0)} of {len(reference)} held-out images are in "
+            "training: use a split without shared images, or give `patients`"
+        )
+    distance = matches.distance
+    order = np.argsort(distance, kind="stable")[:worst]
+    return Audit(
+        nearest=matches,
+        ratio=float(np.median(distance) / np.median(reference)),
+        below=float(np.mean(distance < first)),
+        exact=int(np.sum(distance == 0)),
+        near=int(np.sum((distance > 0) & (distance < first / 4))),
+        worst=np.stack([order, matches.point[order]], 1),
+    )
+
+
+def pixel_vectors(images: np.ndarray) -> np.ndarray:
+    """Normalised thumbnails: uint8 [n, s, s, 1] -> float32 [n, 1024], of norm 1.
+
+    An image is reduced to 32 x 32 area means; their mean is subtracted, and the result
+    divided by its norm. Brightness and contrast have no influence then, blur has
+    little, and the squared distance of two images is 2 - 2 times their correlation. A
+    contrast below that of rounding is not amplified: a constant image gives a vector of
+    0.
+
+    Raises:
+        TypeError: if images are not uint8.
+        ValueError: if the shape is not as stated, or s is below 32.
+    """
+    if images.dtype != np.uint8:
+        raise TypeError(f"images are {images.dtype}; use uint8 from 0 to 255")
+    size = images.shape[1] if images.ndim == 4 else 0
+    if size < SIDE or images.shape[1:] != (size, size, 1):
+        raise ValueError(
+            f"images have shape {list(images.shape)}; must be [n, s, s, 1], s at least "
+            f"{SIDE}"
+        )
+    left, pixel = np.arange(SIDE)[:, None] * size / SIDE, np.arange(size)
+    overlap = np.minimum(left + size / SIDE, pixel + 1) - np.maximum(left, pixel)
+    weights = np.maximum(overlap, 0) * SIDE / size
+    thumbnails = [weights @ image[..., 0] @ weights.T for image in images]
+    flat = np.reshape(thumbnails, (len(images), SIDE**2))
+    return _normalize(flat, MIN_CONTRAST * SIDE)
+
+
+def same_bytes(images: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """bool [n]: whether each of images [n, ...] is equal to one of train [m, ...].
+
+    Raises:
+        ValueError: if dtypes or shapes differ, since bytes are not comparable then.
+    """
+    if images.dtype != train.dtype or images.shape[1:] != train.shape[1:]:
+        raise ValueError(
+            f"images are {images.dtype} {list(images.shape)} and {train.dtype} "
+            f"{list(train.shape)}; must have the same dtype and size"
+        )
+    known = {hashlib.sha256(image.tobytes()).digest() for image in train}
+    same = [hashlib.sha256(image.tobytes()).digest() in known for image in images]
+    return np.array(same, bool)
+
+
+def _nearest_in_block(
+    queries: np.ndarray, points: np.ndarray, allowed: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each query, the index of the nearest point, and its squared distance.
+
+    Distances are computed from differences, so they are exactly 0 for equal vectors;
+    infinite where no point is allowed. `allowed` is bool [n, m] or [1, 1].
+    """
+    squared = np.where(allowed, squared_distances(queries, points), np.inf)
+    longest = max(np.max(np.sum(x * x, 1, dtype=np.float64)) for x in (queries, points))
+    least = squared.min(1)
+    close = squared <= (least + ROUNDING * longest)[:, None]
+    index = close.argmax(1)
+    # Where rounding could have changed the order, compare exact distances.
+    for row in np.flatnonzero((close.sum(1) > 1) & np.isfinite(least)):
+        columns = np.flatnonzero(close[row])
+        exact = _rowwise_squared_distances(queries[row], points[columns])
+        index[row] = columns[exact.argmin()]
+    exact = _rowwise_squared_distances(queries, points[index])
+    return index, np.where(np.isfinite(least), exact, np.inf)
+
+
+def _rowwise_squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a, b [n, d] -> float64 [n]: squared distance of each row of a to that of b."""
+    return np.sum((a.astype(np.float64) - b) ** 2, -1)
+
+
+def _sample_centre(vectors: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """float [n, 32^2] -> float32 [n, 13^2]: Gaussian samples at shifted positions.
+
+    `shift` is [2] or [n, 2], down and across in thumbnail pixels.
+    """
+    position = np.arange(MAX_SHIFT + 1.5, SIDE - MAX_SHIFT - 1, 2) + shift[..., None]
+    weight = np.exp(-0.5 * (position[..., None] - np.arange(SIDE)) ** 2)
+    weight = (weight / weight.sum(-1, keepdims=True)).astype(np.float32)
+    down, across = weight[..., 0, :, :], weight[..., 1, :, :]
+    samples = down @ vectors.reshape(-1, SIDE, SIDE) @ np.swapaxes(across, -1, -2)
+    return _normalize(samples.reshape(len(vectors), -1), MIN_NORM)
+
+
+def _normalize(x: np.ndarray, min_norm: float) -> np.ndarray:
+    """x [n, d] minus row means, divided by the row norm or `min_norm` if larger.
+
+    float32 [n, d], of norm at most 1.
+    """
+    x = x - x.mean(1, keepdims=True)
+    norm = np.maximum(np.linalg.norm(x, axis=1, keepdims=True), min_norm)
+    return (x / norm).astype(np.float32)

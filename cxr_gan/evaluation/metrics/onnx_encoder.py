@@ -1,0 +1,204 @@
+"""Feature space of any network in an ONNX file, with a JSON configuration beside it.
+
+The configuration has the stem of the network, `net.json` for `net.onnx`, and describes
+the network's input: images in [0, 1] are resized to `size` px, repeated over
+`channels`, `mean` is subtracted, and the result is divided by `std`:
+
+    {"size": 224, "channels": 3, "mean": [0.485, 0.456, 0.406],
+     "std": [0.229, 0.224, 0.225], "layout": "NCHW"}
+
+It also names the `input` or `output` if the network has more than one.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cxr_gan.evaluation.metrics.batching import BATCH, map_batches
+from cxr_gan.evaluation.metrics.resize import resize, to_unit
+
+KEYS = ("size", "channels", "mean", "std", "layout")
+OPTIONAL = ("input", "output")
+LAYOUTS = ("NCHW", "NHWC")
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxConfig:
+    """Preprocessing of a network's input, and the names of its input and output."""
+
+    size: int  # px
+    mean: np.ndarray  # float32 [channels], for values in [0, 1]
+    std: np.ndarray  # float32 [channels]
+    layout: str  # one of LAYOUTS
+    input: str | None  # None where the network has only one
+    output: str | None  # None where the network has only one
+
+
+def extractor(file: str | os.PathLike[str]) -> Callable[[np.ndarray], np.ndarray]:
+    """Opens an ONNX file as a function of uint8 [n, s, s, 1] -> float32 [n, d].
+
+    Raises:
+        ImportError: onnxruntime is not installed; the message says what to type.
+        FileNotFoundError: the file or its configuration does not exist.
+        ValueError: the configuration is invalid or does not match the network, or the
+            file cannot be read. The returned function raises it if the network's output
+            is not [n, d] or not finite.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: there is no such file; give onnx:FILE, such as onnx:net.onnx"
+        )
+    config = read_config(path.with_suffix(".json"))
+    session = _open_session(path)
+    network_input = _select(config.input, session.get_inputs(), "input", path)
+    output_name = _select(config.output, session.get_outputs(), "output", path).name
+    _check_input(network_input, config, path)
+    declared_batch = network_input.shape[0]
+    batch_size = declared_batch if isinstance(declared_batch, int) else BATCH
+
+    @jax.jit
+    def preprocess(images: jax.Array) -> jax.Array:
+        x = (resize(to_unit(images), config.size) - config.mean) / config.std
+        return x.transpose(0, 3, 1, 2) if config.layout == "NCHW" else x
+
+    def run(images: np.ndarray) -> np.ndarray:
+        feed = {network_input.name: np.asarray(preprocess(images))}
+        (output,) = session.run([output_name], feed)
+        return _check_output(np.asarray(output), len(images), output_name, path)
+
+    return lambda images: map_batches(run, images, batch_size)
+
+
+def read_config(path: Path) -> OnnxConfig:
+    """Reads and checks the JSON configuration beside a network.
+
+    Raises:
+        FileNotFoundError: it does not exist; the message shows an example.
+        ValueError: it is not JSON, lacks a key, has an unknown key, or a value is
+            invalid.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; an ONNX network needs this configuration beside "
+            'it, such as {"size": 224, "channels": 1, "mean": [0.5], "std": [0.25], '
+            '"layout": "NCHW"}'
+        )
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); correct it") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: must be a JSON object with {', '.join(KEYS)}")
+    missing = [key for key in KEYS if key not in values]
+    if missing:
+        raise ValueError(
+            f"{path}: key {missing[0]!r} is missing; required keys are "
+            f"{', '.join(KEYS)}"
+        )
+    unknown = sorted(set(values) - {*KEYS, *OPTIONAL})
+    if unknown:
+        raise ValueError(
+            f"{path}: unknown key {unknown[0]!r}; keys are {', '.join(KEYS)}, and "
+            f"optionally {', '.join(OPTIONAL)}"
+        )
+    _check_values(values, path)
+    mean, std = (np.asarray(values[key], np.float32) for key in ("mean", "std"))
+    return OnnxConfig(
+        size=values["size"],
+        mean=mean,
+        std=std,
+        layout=values["layout"],
+        input=values.get("input"),
+        output=values.get("output"),
+    )
+
+
+def _check_values(values: dict[str, Any], path: Path) -> None:
+    for key in ("size", "channels"):
+        value = values[key]
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{path}: {key} is {value!r}; must be an integer >= 1")
+    for key in ("mean", "std"):
+        try:
+            array = np.asarray(values[key], np.float32)
+        except (TypeError, ValueError):
+            array = np.zeros(0, np.float32)
+        if array.shape != (values["channels"],) or not np.isfinite(array).all():
+            raise ValueError(
+                f"{path}: {key} is {values[key]!r}; must be a list of "
+                f"{values['channels']} finite numbers, one per channel, for images in "
+                "[0, 1]"
+            )
+        if key == "std" and array.min() <= 0:
+            raise ValueError(f"{path}: std is {values[key]!r}; must be above 0")
+    if values["layout"] not in LAYOUTS:
+        raise ValueError(
+            f"{path}: layout is {values['layout']!r}; must be {' or '.join(LAYOUTS)}"
+        )
+
+
+def _open_session(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(
+            "onnx: needs onnxruntime; type: pip install 'cxr-gan[onnx]'"
+        ) from error
+    try:
+        return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common base class
+        raise ValueError(f"{path}: onnxruntime cannot read it ({error})") from error
+
+
+def _select(name: str | None, nodes: list[Any], kind: str, path: Path) -> Any:
+    """The input or output of that name, or the only one if `name` is None."""
+    names = [node.name for node in nodes]
+    if name is None and len(nodes) == 1:
+        return nodes[0]
+    if name in names:
+        return nodes[names.index(name)]
+    raise ValueError(
+        f"{path}: {kind} is {name!r} in {path.stem}.json; set it to one of the "
+        f"network's: {', '.join(names)}"
+    )
+
+
+def _check_input(network_input: Any, config: OnnxConfig, path: Path) -> None:
+    """Compares the configuration with the shape that the network declares, if any."""
+    size, channels = config.size, len(config.mean)
+    shape = (size, size, channels)
+    if config.layout == "NCHW":
+        shape = (channels, size, size)
+    declared = network_input.shape
+    fits = len(declared) == 4 and all(
+        not isinstance(actual, int) or actual == expected
+        for actual, expected in zip(declared[1:], shape, strict=True)
+    )
+    if not fits or network_input.type != "tensor(float)":
+        raise ValueError(
+            f"{path}: input {network_input.name!r} is {network_input.type} {declared}, "
+            f"but {path.stem}.json describes tensor(float) {['n', *shape]}; correct "
+            "its size, channels or layout"
+        )
+
+
+def _check_output(output: np.ndarray, n: int, name: str, path: Path) -> np.ndarray:
+    """The output as float32 [n, d], after checks."""
+    if output.ndim != 2 or len(output) != n:
+        raise ValueError(
+            f"{path}: output {name!r} has shape {list(output.shape)} for {n} images; "
+            f"must be [{n}, d]: name a pooled layer as output in {path.stem}.json"
+        )
+    if not np.isfinite(output).all():
+        raise ValueError(
+            f"{path}: output {name!r} is not finite; check mean and std in "
+            f"{path.stem}.json"
+        )
+    return output.astype(np.float32)

@@ -1,1 +1,0 @@
-"""Figures of how good images are: pure functions of arrays, in NumPy and JAX."""

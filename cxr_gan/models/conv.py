@@ -1,0 +1,51 @@
+"""Convolution layers; on CPUs they use the kernels of `models.cpu`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cxr_gan.models.cpu.convolution import CPU_CONVOLUTIONS
+from cxr_gan.models.cpu.layout import activation_dtype
+from cxr_gan.runtime.cpu import on_cpu
+
+
+class Conv3x3(nn.Module):
+    """3 x 3 convolution with bias, stride 1 and zero padding to the input's size."""
+
+    features: int
+    dtype: Any = jnp.float32  # compute dtype; parameters stay float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [n, h, w, c] -> [n, h, w, features], of dtype; float32 on CPUs."""
+        convolve = CPU_CONVOLUTIONS[jnp.dtype(self.dtype).name] if on_cpu() else None
+        return nn.Conv(
+            self.features,
+            (3, 3),
+            dtype=activation_dtype(self.dtype),
+            kernel_init=nn.initializers.he_normal(),
+            conv_general_dilated=convolve,
+            name="conv",
+        )(x)
+
+
+class Conv1x1(nn.Module):
+    """1 x 1 convolution without bias, computed as one matrix product over all pixels.
+
+    The weight gradient is then a matrix product as well, which CPUs compute two to four
+    times as fast as the contraction of two arrays of rank 4.
+    """
+
+    features: int
+    dtype: Any = jnp.float32  # compute dtype; parameters stay float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x [n, h, w, c] -> [n, h, w, features], of dtype; float32 on CPUs."""
+        channels, dtype = x.shape[-1], activation_dtype(self.dtype)
+        shape = channels, self.features
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        y = x.reshape(-1, channels).astype(dtype) @ kernel.astype(dtype)
+        return y.reshape(*x.shape[:-1], self.features)

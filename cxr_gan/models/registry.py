@@ -1,0 +1,68 @@
+"""The network architectures by name, and the configuration that builds a generator."""
+
+import dataclasses
+from typing import Any, Self
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cxr_gan.models.discriminator import Discriminator
+from cxr_gan.models.generator import Generator
+
+
+@dataclasses.dataclass(frozen=True)
+class GeneratorConfig:
+    """All that is needed to build a generator; hashable, stored beside params."""
+
+    name: str  # key of GENERATORS
+    resolution: int  # pixels a side
+    latent_size: int
+    class_names: tuple[str, ...]  # index = label
+    features_at_32: int
+    max_features: int
+    class_embedding_dim: int
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any], where: str) -> Self:
+        """The inverse of `dataclasses.asdict` and JSON.
+
+        Raises:
+            ValueError: naming `where`: another version of cxr_gan wrote it.
+        """
+        fields = {field.name for field in dataclasses.fields(cls)}
+        if set(content) != fields or content["name"] not in GENERATORS:
+            raise ValueError(
+                f"{where} describes its generator by {content}; this version of "
+                f"cxr_gan reads {sorted(fields)}, name one of {sorted(GENERATORS)}. "
+                "Use the version that trained it, or convert a published model of "
+                "version 0.1 with python -m cxr_gan.publish --from=OLD.npz "
+                "--out=NEW.npz"
+            )
+        return cls(**{**content, "class_names": tuple(content["class_names"])})
+
+    def build(self, compute_dtype: str = "float32") -> nn.Module:
+        """The module: apply({"params": params}, z [n, latent], label [n])."""
+        return GENERATORS[self.name](
+            num_classes=len(self.class_names),
+            channels=channels_per_stage(
+                self.resolution, self.features_at_32, self.max_features
+            ),
+            class_embedding_dim=self.class_embedding_dim,
+            dtype=jnp.dtype(compute_dtype),
+        )
+
+
+def channels_per_stage(
+    resolution: int, features_at_32: int, max_features: int
+) -> tuple[int, ...]:
+    """Channels at 4, 8, ... resolution / 2 pixels.
+
+    features_at_32 * 32 / side, at most max_features.
+    """
+    sizes = (2**i for i in range(2, resolution.bit_length() - 1))
+    return tuple(min(max_features, features_at_32 * 32 // size) for size in sizes)
+
+
+# To add an architecture, write one class in models/ and add it here.
+GENERATORS = {"residual": Generator}
+DISCRIMINATORS = {"residual": Discriminator}

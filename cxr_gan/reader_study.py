@@ -1,0 +1,160 @@
+"""Arranges generated and real radiographs in a grid, for a reader to tell them apart.
+
+    python -m cxr_gan.reader_study --model=runs/acgan --dataset=DATA --out=panel.png
+
+panel.png shows 16 generated and 16 training images, with equally many of each class, in
+random order; panel.csv lists which images are real.
+
+HALF OF THE IMAGES ARE REAL PATIENTS: keep both files only where you may keep the data,
+and do not publish them. Inside a git repository they are written only to paths that git
+ignores; the .gitignore of this repository ignores `panel*.png` and `panel*.csv`.
+"""
+
+import csv
+import pathlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+from PIL import Image, PngImagePlugin
+
+from cxr_gan import data
+from cxr_gan.evaluation.image_sets import ImageGroup
+from cxr_gan.evaluation.inputs import labels_of, open_input
+from cxr_gan.runtime.cli import quiet_logging
+from cxr_gan.sampling import pretrained
+from cxr_gan.storage.image_grid import make_grid
+
+COLUMNS, ROWS = 8, 4
+NUM_GENERATED = COLUMNS * ROWS // 2  # as many real images are added
+NOTE = "Half of these are radiographs of real patients: not to be published."
+
+
+def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
+    """Checks the flags, samples images and writes both files. Returns the exit code."""
+    try:
+        if argv[1:]:
+            raise ValueError(
+                f"unexpected argument {argv[1]!r}; flags are written "
+                "--model=runs/acgan; see --help"
+            )
+        out = pathlib.Path(values.out)
+        key = out.with_suffix(".csv")
+        if out.suffix != ".png":
+            raise ValueError(f"--out={out}: give a file name that ends in .png")
+        pretrained.require_new_paths(out, key)
+        require_git_ignored(out, key)
+        source = open_input(
+            values.model, None, values.dataset, NUM_GENERATED, values.seed
+        )
+        size = source.images.shape[1]
+        dataset = data.load(values.dataset, size, split_seed=source.split_seed)
+        labels = labels_of(source, dataset)
+        images, rows = mix_with_real(source.images, labels, dataset, values.seed)
+        write_panel(out, images)
+        with key.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(("number", "real", "class_name", "image"))
+            table.writerows(rows)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {out}; {key} lists which images are real. {NOTE}")
+    return 0
+
+
+def mix_with_real(
+    images: np.ndarray, labels: np.ndarray, dataset: data.Dataset, seed: int
+) -> tuple[np.ndarray, list[tuple[int, str, str, str]]]:
+    """Adds as many training images of the same classes and shuffles all images.
+
+    Args:
+        images: generated, uint8 [n, s, s, 1].
+        labels: int [n], of the generated images.
+        dataset: with images of s pixels.
+        seed: selects the training images and the order.
+
+    Returns:
+        Images uint8 [2n, s, s, 1]; and for each image its number from 1 on, "yes" if it
+        is real or "no", its class name, and its name in the data set or its index among
+        the generated images.
+
+    Raises:
+        ValueError: the data set has too few images of a class.
+    """
+    train = ImageGroup.from_image_set(dataset.train)
+    counts = np.bincount(labels, minlength=len(dataset.class_names))
+    selected = np.concatenate(
+        [train.select([label], n, seed) for label, n in enumerate(counts.tolist())]
+    )
+    entries = [
+        ("no", dataset.class_names[label], str(index))
+        for index, label in enumerate(labels)
+    ]
+    entries += [
+        ("yes", dataset.class_names[train.labels[i]], dataset.train.ids[i])
+        for i in selected
+    ]
+    order = np.random.default_rng(seed).permutation(len(entries))
+    shuffled = np.concatenate([images, train.images[selected]])[order]
+    rows = [(number, *entries[i]) for number, i in enumerate(order.tolist(), 1)]
+    return shuffled, rows
+
+
+def write_panel(out: pathlib.Path, images: np.ndarray) -> None:
+    """Writes uint8 [ROWS * COLUMNS, s, s, 1] as a PNG; row titles give the numbers."""
+    first = range(1, len(images), COLUMNS)
+    names = [f"{number} to {number + COLUMNS - 1}" for number in first]
+    rows = images.reshape(-1, COLUMNS, *images.shape[1:])
+    metadata = PngImagePlugin.PngInfo()
+    metadata.add_text("Description", NOTE)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(make_grid(rows, names)).save(out, pnginfo=metadata)
+
+
+def require_git_ignored(*paths: pathlib.Path) -> None:
+    """Checks that no path could be committed to a git repository.
+
+    Raises:
+        ValueError: a path is inside a git repository that does not ignore it.
+        OSError: a path is inside a repository, but git is not installed.
+    """
+    for path in map(pathlib.Path.absolute, paths):
+        repositories = [folder for folder in path.parents if (folder / ".git").exists()]
+        if not repositories:
+            continue
+        root = repositories[0]
+        command = ("git", "-C", root, "check-ignore", "--quiet", path)
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            raise ValueError(
+                f"{path} shows or names real patients and is not ignored by git in "
+                f"{root}; add {path.name} to its .gitignore, or write elsewhere"
+            )
+
+
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flags; not at import, because other commands share flag names."""
+    own: dict[str, Any] = {"flag_values": values}
+    flags.DEFINE_string("model", None, "Model, as for cxr_gan.generate.", **own)
+    flags.DEFINE_string("dataset", None, "Data set the model was trained on.", **own)
+    flags.DEFINE_string(
+        "out", None, f"PNG to write; a .csv is written beside it. {NOTE}", **own
+    )
+    flags.DEFINE_integer(
+        "seed", 0, "Seed of the images and their order.", 0, 2**32 - 1, **own
+    )
+    flags.mark_flags_as_required(["model", "dataset", "out"], **own)
+
+
+def cli() -> None:
+    """Entry point of the command line."""
+    define_flags()
+    app.call_after_init(quiet_logging)
+    app.run(main)
+
+
+if __name__ == "__main__":
+    cli()

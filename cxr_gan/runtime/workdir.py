@@ -1,0 +1,51 @@
+"""Resolves --workdir: a local folder, or a local folder mirrored to a bucket."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+
+from cxr_gan.runtime import multihost
+from cxr_gan.storage import files
+from cxr_gan.storage.gcs_mirror import Mirror
+
+SCHEME = "gs://"
+
+
+@contextlib.contextmanager
+def open_workdir(workdir: str) -> Iterator[pathlib.Path]:
+    """The local folder of a --workdir.
+
+    The primary process mirrors the folder of a gs:// address to the bucket during the
+    block.
+
+    Raises:
+        ValueError: the workdir is a URL other than a gs:// folder, holds something else
+            than a run, or is used by another process or machine.
+        BucketError: the bucket cannot be read or written.
+        DiskError: the local folder cannot be written.
+        multihost.PeerError: one of these was raised in the primary process.
+    """
+    if not workdir.startswith(SCHEME):
+        yield files.require_local_path(workdir, "--workdir")
+        return
+    folder = local_folder(workdir)
+    with contextlib.ExitStack() as stack:
+        with multihost.sync_errors():
+            if multihost.is_primary():
+                stack.enter_context(Mirror(f"{workdir.rstrip('/')}/", folder))
+        yield folder
+
+
+def local_folder(address: str) -> pathlib.Path:
+    """The local folder for the run at a gs:// address, in the user's cache.
+
+    Raises:
+        ValueError: the address has no folder in a bucket.
+    """
+    bucket, *path = address.removeprefix(SCHEME).rstrip("/").split("/")
+    if not bucket or not path or {"", ".", ".."} & {*path}:
+        raise ValueError(
+            f"--workdir={address} does not name a folder in a bucket; give one, such "
+            f"as --workdir={SCHEME}{bucket or 'my-bucket'}/runs/a"
+        )
+    return files.user_cache_dir() / "buckets" / pathlib.Path(bucket, *path)

@@ -1,0 +1,185 @@
+"""Published models: one generator in an npz file, described by a card in JSON.
+
+The models shipped with the package are the files in `FOLDER`. Loading one does not
+import Orbax and needs no network connection.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cxr_gan.models.registry import GeneratorConfig
+from cxr_gan.storage import weights_file
+from cxr_gan.storage.checksums import json_crc32
+
+FOLDER = pathlib.Path(__file__).with_name("weights")  # NAME.npz and NAME.json of each
+SUFFIX = ".npz"
+SCHEMA = 2  # of cards; version 0.1 wrote cards without a schema number
+
+
+def bundled() -> list[str]:
+    """Names of the models shipped with the package, sorted."""
+    return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
+
+
+def resolve(model: str) -> pathlib.Path | None:
+    """The npz file of a published model; None if `model` names a training run.
+
+    An existing folder is a run, even if a shipped model has the same name. A path with
+    a slash that does not end in .npz is a run as well.
+
+    Args:
+        model: a --workdir, the path of an npz file, or the name of a shipped model;
+            "@best", "@latest" or "@STEP" may follow a --workdir.
+
+    Raises:
+        ValueError: a checkpoint is requested (as in "@best") of a published model,
+            which has only one set of weights.
+        FileNotFoundError: a bare name is neither a folder nor a shipped model.
+    """
+    before_at, at, checkpoint = model.rpartition("@")
+    no_checkpoint = not at or model.endswith(SUFFIX)
+    name = model if no_checkpoint else before_at
+    if pathlib.Path(model).is_dir() or pathlib.Path(name).is_dir():
+        return None
+    published = name.endswith(SUFFIX) or name in bundled()
+    if published and not no_checkpoint:
+        raise ValueError(
+            f"{model!r}: {name} is a published model, which has no checkpoints; "
+            f"leave off @{checkpoint}"
+        )
+    if published:
+        return pathlib.Path(name) if name.endswith(SUFFIX) else FOLDER / (name + SUFFIX)
+    if pathlib.Path(name).name != name:
+        return None
+    raise FileNotFoundError(
+        f"{name!r} is neither a folder here nor a model shipped with cxr_gan (these "
+        f"are: {', '.join(bundled()) or 'none'}); give the --workdir of a training "
+        "run, or the .npz of a published model"
+    )
+
+
+def load(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:
+    """The weights of a published generator, float32, and its card.
+
+    Raises:
+        FileNotFoundError: the npz, or the card beside it, does not exist.
+        ValueError: a file is damaged or was changed, the two do not belong together,
+            or they were written by another version of cxr_gan.
+    """
+    require_both_files(path)
+    card = load_card(path.with_suffix(".json"))
+    data = read_weights(path, card)
+    config = GeneratorConfig.from_json(card["generator"], str(path))
+    return weights_file.unpack(data, param_shapes(config), str(path)), card
+
+
+def require_both_files(path: pathlib.Path) -> None:
+    """Raises FileNotFoundError unless NAME.npz and its card NAME.json exist."""
+    for file in (path, path.with_suffix(".json")):
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file}: there is no such file; a published model is NAME.npz and, "
+                "beside it, its card NAME.json"
+            )
+
+
+def read_weights(path: pathlib.Path, card: dict[str, Any]) -> bytes:
+    """The bytes of the npz, verified against the sha256 in its card.
+
+    Raises:
+        ValueError: they do not match.
+    """
+    data = path.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != card["sha256"]:
+        raise ValueError(
+            f"{path}: damaged, or not the file described by its card: its sha256 is "
+            f"{sha256[:16]}..., the card says {card['sha256'][:16]}...; restore both "
+            "files"
+        )
+    return data
+
+
+def load_card(path: pathlib.Path) -> dict[str, Any]:
+    """The card written by `save`, without its crc32.
+
+    Raises:
+        ValueError: it is damaged or was changed, or has another schema than `SCHEMA`.
+    """
+    card = read_card(path)
+    if "schema" not in card:
+        raise ValueError(
+            f"{path}: cxr_gan 0.1 wrote this card, and this version cannot read it; "
+            "convert the model: python -m cxr_gan.publish "
+            f"--from={path.with_suffix(SUFFIX)} --out=NEW.npz --card=NEW.md"
+        )
+    if card["schema"] != SCHEMA:
+        raise ValueError(
+            f"{path}: the card has schema {card['schema']!r}, and this version of "
+            f"cxr_gan reads schema {SCHEMA}; use the version that published the model"
+        )
+    return card
+
+
+def read_card(path: pathlib.Path) -> dict[str, Any]:
+    """A card of any schema, verified against its crc32, which is left out.
+
+    Raises:
+        ValueError: it is damaged or was changed.
+    """
+    try:
+        card: dict[str, Any] = json.loads(path.read_bytes())
+        crc32 = card.pop("crc32")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: damaged, or not the card of a published model ({error!r}); "
+            "restore it"
+        ) from error
+    if crc32 != json_crc32(card):
+        raise ValueError(
+            f"{path}: damaged or changed: it does not match its checksum; restore it"
+        )
+    return card
+
+
+def save(path: pathlib.Path, packed: bytes, card: dict[str, Any]) -> None:
+    """Writes the card, then the npz: if the npz exists, both files are complete.
+
+    Args:
+        path: NAME.npz; the card is written to NAME.json beside it.
+        packed: return value of `weights_file.pack`.
+        card: JSON-serialisable, with "generator"; the schema number and the checksums
+            of both files are added.
+
+    Raises:
+        FileExistsError: one of the files exists already.
+        OSError: the files cannot be written.
+    """
+    require_new_paths(path, path.with_suffix(".json"))
+    card = {"schema": SCHEMA, **card, "sha256": hashlib.sha256(packed).hexdigest()}
+    # The checksum is of the card as it is read back: tuples as lists, keys as text.
+    card = json.loads(json.dumps(card, allow_nan=False))
+    card["crc32"] = json_crc32(card)
+    text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+    weights_file.write(path.with_suffix(".json"), text.encode())
+    weights_file.write(path, packed)
+
+
+def require_new_paths(*paths: str | os.PathLike[str]) -> None:
+    """Raises FileExistsError if one of the paths exists as a file, folder or link."""
+    for path in paths:
+        if os.path.lexists(path):
+            raise FileExistsError(f"{path} exists already; give another name")
+
+
+def param_shapes(config: GeneratorConfig) -> Any:
+    """Shapes of the generator's weights: a nested dict of `jax.ShapeDtypeStruct`."""
+    z = jnp.zeros((1, config.latent_size))
+    init = config.build().init
+    return jax.eval_shape(init, jax.random.key(0), z, jnp.zeros(1, jnp.int32))["params"]

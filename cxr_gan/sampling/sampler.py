@@ -1,0 +1,272 @@
+"""Loads a trained generator with `load` and generates images with `sample`."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from cxr_gan.models import pixel_range
+from cxr_gan.models.registry import GeneratorConfig
+from cxr_gan.runtime.cpu import available_cpus, on_cpu, threaded_map
+from cxr_gan.sampling import arguments, pretrained
+from cxr_gan.sampling.arguments import Labels, Rng
+from cxr_gan.storage import files
+
+# Fields of GeneratorConfig that version 0.1 named differently. `fingerprint` hashes the
+# names of 0.1, so that published fingerprints stay valid.
+NAMES_IN_FINGERPRINT = {"class_embedding_dim": "embedding"}
+
+
+class GeneratorParams(struct.PyTreeNode):
+    """A generator's weights and the configuration that builds its network.
+
+    A pytree whose leaves are the weights; under jit, vmap and tree.map `config` is
+    static.
+    """
+
+    params: Any
+    config: GeneratorConfig = struct.field(pytree_node=False)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; index = label."""
+        return self.config.class_names
+
+
+def sample(
+    params: GeneratorParams,
+    labels: Labels,
+    rng: Rng,
+    *,
+    start: int | jax.Array = 0,
+    truncation: float | jax.Array = 1.0,
+) -> jax.Array:
+    """Generates one image per label.
+
+    Image i depends only on (rng, start + i, labels[i]): any division of a request into
+    calls gives the same images, and changing a label keeps the image's latent. Outside
+    jit, all divisions run one compiled program and agree bit for bit. A call with a
+    single label, and a call within jit, vmap or grad, compiles its own program; these
+    agree with the others up to rounding, 1e-5.
+
+    Args:
+        params: return value of `load`.
+        labels: integers [n] from 0 to K-1; outside jit also n class names, spelt as in
+            `params.class_names`. Within jit, where values cannot be checked, a label
+            out of range gives an image of NaN.
+        rng: an int from 0 to 2**32 - 1, a typed key (`jax.random.key`) or an old-style
+            key (`jax.random.PRNGKey`). An int and the keys made from it are equivalent.
+        start: index of the first image. The last n - m of n images are those of
+            labels[m:] with start=m.
+        truncation: factor of the latents. 1 is as in training. Towards 0, images become
+            more typical and less varied, and at 0 all images of a class are equal.
+            Above 1, they become more varied and less like radiographs. For a normal
+            latent, scaling replaces the resampling of outliers in Brock et al. 2019,
+            "Large Scale GAN Training", section 3.1 (after Marchesi 2017).
+
+    Returns:
+        float32 [n, s, s, 1] in [0, 1].
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+    """
+    if not isinstance(params, GeneratorParams):
+        raise TypeError(
+            f"params is a {type(params).__name__}; pass what cxr_gan.load(...) returns"
+        )
+    label = arguments.as_labels(labels, params.class_names)
+    key = arguments.as_key(rng)
+    first = arguments.as_start(start, len(label))
+    factor = arguments.as_truncation(truncation)
+    if not len(label):
+        return jnp.zeros((0, params.config.resolution, params.config.resolution, 1))
+    traced = arguments.is_traced((params, label, key, first, factor))
+    generate = _sample_traced if traced else _sample_in_chunks
+    return generate(params, label, key, first, factor)
+
+
+def load(model: str | os.PathLike[str]) -> GeneratorParams:
+    """The averaged (EMA) generator of a training run or of a published model.
+
+    Args:
+        model: the --workdir of a training run, or a published model. The newest
+            checkpoint of a run is loaded. A suffix selects another one: "@best" the one
+            with the lowest `eval/kid` on the validation split, "@STEP", such as
+            "@12500", the one of a step; "@latest" is the newest. For a published model,
+            give the path of its .npz, or the name of one shipped with the package. An
+            existing folder of that name is a run and takes precedence.
+
+    Raises:
+        FileNotFoundError: there is no such run or model, or no such checkpoint in it.
+        ValueError: the files are damaged or were written by another version of cxr_gan;
+            the suffix is none of these; a published model is given with a suffix; the
+            model is a URL, such as gs://bucket/runs/a.
+    """
+    return load_with_meta(model)[0]
+
+
+def load_with_meta(
+    model: str | os.PathLike[str],
+) -> tuple[GeneratorParams, dict[str, Any]]:
+    """The generator, as `load` returns it, and its metadata.
+
+    The metadata has the keys "step", "kimg", "config", "dataset", "generator",
+    "metrics" and "score". "metrics" are those on the validation split at this step,
+    empty if the run did not evaluate there. "score" is the value that "@best"
+    minimises, or None. The metadata of a published model is its card (see
+    `cxr_gan.publish`), which has all of these keys and more.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`.
+    """
+    name = os.fspath(model)
+    files.require_local_path(name, "model")
+    published = pretrained.resolve(name)
+    if published is not None:
+        params, meta = pretrained.load(published)
+    else:
+        # Imported here because Orbax is slow to import and only needed for runs.
+        from cxr_gan.storage import checkpoint
+
+        workdir, which = _split_checkpoint(name)
+        params, meta = checkpoint.load_item(workdir, "ema", which)
+        if "generator" not in meta:
+            raise ValueError(
+                f"{name}: another version of cxr_gan wrote the checkpoint, whose "
+                'metadata has no "generator"; use the version that trained it'
+            )
+    config = GeneratorConfig.from_json(meta["generator"], name)
+    return GeneratorParams(jax.tree.map(jnp.asarray, params), config), meta
+
+
+def _split_checkpoint(model: str) -> tuple[str, int | str]:
+    """Splits "runs/a@best" into workdir and checkpoint.
+
+    The name of an existing folder is not split, even if it has an @ in it.
+    """
+    workdir, at, which = model.rpartition("@")
+    if not at or pathlib.Path(model).is_dir():
+        return model, "latest"
+    if which in ("best", "latest"):
+        return workdir, which
+    if which.isdecimal():
+        return workdir, int(which)
+    raise ValueError(
+        f"{model!r}: {which!r} does not name a checkpoint; after the @ write best, "
+        "latest or a step, such as 12500"
+    )
+
+
+def fingerprint(params: GeneratorParams) -> str:
+    """Identifies a model: 16 hex digits of the sha256 of its weights and config.
+
+    The digest covers the config as JSON, and the path, dtype, shape and values of
+    every weight.
+    """
+    config = {
+        NAMES_IN_FINGERPRINT.get(key, key): value
+        for key, value in dataclasses.asdict(params.config).items()
+    }
+    digest = hashlib.sha256(json.dumps(config).encode())
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params.params)[0]:
+        leaf = np.ascontiguousarray(leaf)
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        digest.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
+        digest.update(leaf.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def chunk_size() -> int:
+    """Images that one call of the compiled program generates; a power of two.
+
+    `sample` divides a request where the index is a multiple of it.
+    """
+    return 8 if on_cpu() else 128
+
+
+def images_in_flight() -> int:
+    """Images generated at the same time: one chunk per core on CPUs, else one chunk."""
+    return chunk_size() * (available_cpus() if on_cpu() else 1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _generate(
+    config: GeneratorConfig,
+    params: Any,
+    label: jax.Array,
+    key: jax.Array,
+    first: jax.Array,
+    truncation: jax.Array,
+) -> jax.Array:
+    """Images of indices first, first + 1, ..: int32 [n] -> float32 [n, s, s, 1]."""
+    index = first + jnp.arange(len(label), dtype=jnp.uint32)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+    size = (config.latent_size,)
+    z = jax.vmap(lambda k: jax.random.normal(k, size, jnp.float32))(keys)
+    images: Any = config.build().apply({"params": params}, truncation * z, label)
+    return pixel_range.to_unit(images)
+
+
+def _sample_in_chunks(
+    params: GeneratorParams,
+    label: np.ndarray,
+    key: jax.Array,
+    start: int,
+    truncation: float,
+) -> jax.Array:
+    """Generates full chunks and keeps the requested images; for concrete arguments.
+
+    Chunks begin where the index is a multiple of `chunk_size()`, so the index alone
+    decides an image's position in its chunk, and not even the order of a sum differs
+    between two requests. A single image is generated without the rest of its chunk.
+    """
+    size = chunk_size() if len(label) > 1 else 1
+    before = start % size
+    after = -(before + len(label)) % size
+    padded = np.pad(label, (before, after)) if before or after else label
+    chunks = padded.reshape(-1, size)
+    first_indices = range(start - before, start + len(label) + after, size)
+    weights = params.params
+    if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(weights)):
+        weights = jax.device_put(weights)
+
+    def generate(chunk: tuple[int, np.ndarray]) -> jax.Array:
+        first, y = np.uint32(chunk[0]), chunk[1]
+        return _generate(params.config, weights, y, key, first, np.float32(truncation))
+
+    parts = threaded_map(generate, list(zip(first_indices, chunks, strict=True)))
+    images = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+    return images[before : before + len(label)] if before or after else images
+
+
+def _sample_traced(
+    params: GeneratorParams,
+    label: jax.Array | np.ndarray,
+    key: jax.Array,
+    start: int | jax.Array,
+    truncation: float | jax.Array,
+) -> jax.Array:
+    """Generates the same images within jit, vmap or grad.
+
+    It loops over chunks, so that activations take the memory of one chunk only.
+    """
+    n, size = len(label), min(len(label), chunk_size())
+    # A label of -1 would select the last class; K is out of range and gives NaN.
+    label = jnp.where(label < 0, len(params.class_names), label)
+    chunks = jnp.pad(label, (0, -n % size)).reshape(-1, size)
+    first_indices = jnp.uint32(start) + jnp.arange(0, n, size, dtype=jnp.uint32)
+    images = jax.lax.map(
+        lambda chunk: _generate(
+            params.config, params.params, chunk[0], key, chunk[1], truncation
+        ),
+        (chunks, first_indices),
+    )
+    return images.reshape(-1, *images.shape[2:])[:n]

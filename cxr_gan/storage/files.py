@@ -1,0 +1,81 @@
+"""Atomic writes, local paths, and one error type for files that cannot be written."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+PARTIAL_SUFFIX = ".unfinished"  # replaces a file's suffix while it is written
+
+
+def user_cache_dir() -> pathlib.Path:
+    """$XDG_CACHE_HOME/cxr_gan, or ~/.cache/cxr_gan if that variable is not set."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (pathlib.Path(home) if home else pathlib.Path.home() / ".cache") / "cxr_gan"
+
+
+def require_local_path(path: str, flag: str) -> pathlib.Path:
+    """The path, unless it is a URL such as gs://bucket/runs/a.
+
+    `pathlib` would accept a URL and create a folder named "gs:".
+
+    Args:
+        path: value of the flag.
+        flag: name of the flag, for the error message.
+
+    Raises:
+        ValueError: the path is a URL; gives the commands that copy between the URL and
+            a local folder.
+    """
+    scheme, slashes, rest = path.partition("://")
+    if not slashes or not scheme.isalnum():
+        return pathlib.Path(path)
+    local = pathlib.PurePosixPath(rest).name
+    raise ValueError(
+        f"{flag}={path} is not a local folder, and only local folders are read and "
+        f"written; give one, such as {flag}={local}, and copy it with:\n"
+        f"  gcloud storage rsync {path} {local} --recursive\n"
+        f"  gcloud storage rsync {local} {path} --recursive\n"
+        "Only training accepts a bucket: --workdir=gs://BUCKET/FOLDER"
+    )
+
+
+class DiskError(OSError):
+    """A file cannot be written: the disk is full, read-only or gone; names the file."""
+
+
+@contextlib.contextmanager
+def translate_os_errors(path: pathlib.Path) -> Iterator[None]:
+    """Raises any OSError of the block as a DiskError that names `path`.
+
+    Raises:
+        DiskError: names the path, the system's reason, and what to do. A DiskError
+            from within the block passes unchanged.
+    """
+    try:
+        yield
+    except DiskError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise DiskError(
+            f"{path} cannot be written ({reason}); free disk space or repair the disk"
+        ) from error
+
+
+@contextlib.contextmanager
+def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a temporary path, which is renamed to `path` when the block succeeds.
+
+    Until then, and if the block fails, an existing file at `path` stays unchanged.
+
+    Raises:
+        DiskError: the file cannot be written; see `translate_os_errors`.
+    """
+    unfinished = path.with_suffix(PARTIAL_SUFFIX)
+    with translate_os_errors(path):
+        try:
+            yield unfinished
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)

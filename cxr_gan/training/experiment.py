@@ -1,0 +1,224 @@
+"""A checked run: its configuration, data, folder and GAN definition."""
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from cxr_gan import config as configs
+from cxr_gan import data
+from cxr_gan.data import Dataset
+from cxr_gan.models.registry import GeneratorConfig
+from cxr_gan.runtime import multihost, process
+from cxr_gan.storage import files, lock
+from cxr_gan.training.gan import GanDefinition, build_gan, generator_config
+
+RECORD = "run.json"
+SCHEMA = 2  # of RECORD and of checkpoint metadata; 0.1 wrote none
+# Keys that may change when a run continues.
+FREE_TO_CHANGE = frozenset(
+    {
+        *("total_kimg", "max_minutes"),
+        *("log_kimg", "sample_kimg", "eval_kimg", "checkpoint_kimg"),
+        *("on_nan", "max_rollbacks"),
+    }
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that is fixed in a run, after all checks have passed."""
+
+    config: configs.Config
+    folder: pathlib.Path
+    dataset: Dataset
+    gan: GanDefinition
+
+    @property
+    def generator_config(self) -> GeneratorConfig:
+        """The configuration of the generator this run trains."""
+        return generator_config(self.config, self.dataset.class_names)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps until total_kimg real images have been shown to D."""
+        return math.ceil(self.config.total_kimg * 1000 / self.config.batch_size)
+
+    def kimg(self, step: int) -> float:
+        """Thousands of real images shown to D in the first `step` steps."""
+        return step * self.config.batch_size / 1000
+
+    def due(self, step: int, every_kimg: float) -> bool:
+        """Whether an interval of every_kimg ends with this step, as the last one does.
+
+        An interval of 0 never ends.
+        """
+        if not every_kimg:
+            return False
+        every = max(1, round(every_kimg * 1000 / self.config.batch_size))
+        return step % every == 0 or step == self.total_steps
+
+    def record(self) -> dict[str, Any]:
+        """The content of RECORD: schema, configuration and data set; JSON types."""
+        return {
+            "schema": SCHEMA,
+            "config": configs.to_json(self.config),
+            "dataset": {
+                "name": self.config.dataset,
+                "identity": self.dataset.identity,
+                "class_names": list(self.dataset.class_names),
+            },
+        }
+
+    def metadata(
+        self, step: int, rollbacks: int, metrics: dict[str, float]
+    ) -> dict[str, Any]:
+        """The metadata of a checkpoint; JSON types.
+
+        Args:
+            step: steps done.
+            rollbacks: rollbacks before this step.
+            metrics: validation metrics at this step; empty if it was not validated.
+        """
+        generator = dataclasses.asdict(self.generator_config)
+        generator["class_names"] = list(self.generator_config.class_names)
+        return {
+            **self.record(),
+            "generator": generator,
+            "kimg": self.kimg(step),
+            "rollbacks": rollbacks,
+            "metrics": metrics,
+        }
+
+
+def open_run(config: ConfigDict, folder: pathlib.Path) -> Run:
+    """Checks everything that can be checked before compiling, then claims the folder.
+
+    Raises:
+        ValueError, OSError: what was given, what is wrong, what to type.
+    """
+    with multihost.sync_errors():
+        run = _checked(config, folder)
+    record = run.record()
+    multihost.require_equal(configuration=record["config"], dataset=record["dataset"])
+    with multihost.sync_errors():
+        if multihost.is_primary():
+            claim_workdir(folder, record)
+    return run
+
+
+def _checked(config: ConfigDict, folder: pathlib.Path) -> Run:
+    configs.check(config)
+    frozen = configs.freeze(config)
+    dataset = data.load(frozen.dataset, frozen.resolution, split_seed=frozen.split_seed)
+    group = frozen.stddev_group_per_class * len(dataset.class_names)
+    process.set_cpu_device_count(num_groups=frozen.batch_size // group)
+    check_fit(frozen, dataset.class_names, jax.device_count())
+    return Run(frozen, folder, dataset, build_gan(frozen, dataset.class_names))
+
+
+def check_fit(config: configs.Config, class_names: Sequence[str], devices: int) -> None:
+    """Checks that a configuration fits the classes of the data and the devices.
+
+    Raises:
+        ValueError: naming what does not divide, and the nearest value that does.
+    """
+    classes, samples = len(class_names), config.samples_per_class
+    if len(samples) not in (1, classes):
+        raise ValueError(
+            f"samples_per_class={samples} names {len(samples)} classes, the data has "
+            f"{classes} ({', '.join(class_names)}); give one number for all, as "
+            f"(100,), or {classes}"
+        )
+    share = config.stddev_group_per_class * classes * devices
+    if config.batch_size % share:
+        nearest = max(share, round(config.batch_size / share) * share)
+        raise ValueError(
+            f"batch_size={config.batch_size} cannot be split over {devices} devices "
+            f"into groups of {config.stddev_group_per_class} images of each of "
+            f"{classes} classes; use a multiple of {share}, as "
+            f"--config.batch_size={nearest}, or a smaller "
+            "--config.stddev_group_per_class"
+        )
+
+
+def claim_workdir(folder: pathlib.Path, record: dict[str, Any]) -> None:
+    """Creates the folder of a run, or checks that it holds the same run.
+
+    Raises:
+        ValueError: the folder holds another run or other files, or is in use; says what
+            to type.
+        DiskError: the folder cannot be written.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file; give another --workdir")
+        ours = (path.with_suffix(files.PARTIAL_SUFFIX), folder / lock.LOCK_NAME)
+        if folder.exists() and any(p not in ours for p in folder.iterdir()):
+            raise ValueError(
+                f"{folder} is not empty and holds no run: it has no {RECORD}; give "
+                "another --workdir"
+            )
+        with files.translate_os_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    with lock.acquire(folder):
+        if not path.exists():
+            write_record(path, record)
+            return
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+            difference = describe_difference(old, record)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error!r}); restore it, or give another --workdir"
+            ) from error
+    if difference:
+        raise ValueError(f"{folder} {difference}")
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """'key: old -> new' for each key that must not change; both from to_json."""
+    olds, news = (configs.flatten(ConfigDict(c)) for c in (old, new))
+    return [
+        f"{key}: {olds.get(key, 'absent')!r} -> {news.get(key, 'absent')!r}"
+        for key in sorted(olds.keys() | news.keys())
+        if key not in FREE_TO_CHANGE and olds.get(key) != news.get(key)
+    ]
+
+
+def describe_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Why a run recorded as `old` cannot continue as `new`; "" if it can."""
+    if old.get("schema") != new["schema"]:
+        return (
+            "was trained by another version of cxr_gan, whose runs this version cannot "
+            "continue; give another --workdir, or use the version that trained it"
+        )
+    changed = differences(old["config"], new["config"])
+    was, now = old["dataset"], new["dataset"]
+    hashes = was["identity"][:12], now["identity"][:12]
+    if changed:
+        return (
+            "was trained with another configuration (old -> new):\n  "
+            + "\n  ".join(changed)
+            + "\ngive another --workdir to train from the beginning, or the old values "
+            "to continue"
+        )
+    if (was["identity"], was["class_names"]) != (now["identity"], now["class_names"]):
+        return (
+            f"was trained on other images than {now['name']} holds now (classes "
+            f"{was['class_names']}, sha256 {hashes[0]}; now {now['class_names']}, "
+            f"{hashes[1]}); restore the old data to continue, or give another --workdir"
+        )
+    return ""
+
+
+def write_record(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Writes JSON atomically."""
+    with files.atomic_write(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,152 @@
+"""The static definition of a GAN: networks, optimizers, loss weights and schedules."""
+
+import dataclasses
+import math
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from cxr_gan.config import BalanceConfig, Config, LossConfig, OptimizerConfig
+from cxr_gan.losses import ADVERSARIAL, CLASS_LOSSES, AdversarialLoss, ClassLoss
+from cxr_gan.models.discriminator import (
+    DiscriminatorOutput,
+    max_checkerboard_gain,
+)
+from cxr_gan.models.registry import (
+    DISCRIMINATORS,
+    GeneratorConfig,
+    channels_per_stage,
+)
+from cxr_gan.training.schedules import Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class GanDefinition:
+    """All that never changes in a training; hashable, closed over by the step."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    optimizer_d: optax.GradientTransformation
+    optimizer_g: optax.GradientTransformation
+    adversarial: AdversarialLoss
+    class_loss: ClassLoss
+    num_classes: int
+    resolution: int
+    latent_size: int
+    group_size: int  # consecutive images that D compares, equally many of each class
+    augment_policies: tuple[tuple[str, float], ...]  # (name, strength), sorted by name
+    adaptive_augment: bool
+    loss: LossConfig
+    balance: BalanceConfig
+    ema_halflife_kimg: float
+    ema_rampup: float
+    schedule: Schedule
+
+    def generate(
+        self, params: optax.Params, z: jax.Array, label: jax.Array
+    ) -> jax.Array:
+        """z float32 [n, latent], label int32 [n] -> float32 [n, s, s, 1] in [-1, 1]."""
+        return cast(jax.Array, self.generator.apply({"params": params}, z, label))
+
+    def discriminate(
+        self, params: optax.Params, image: jax.Array, checkerboard_ramp: jax.Array
+    ) -> DiscriminatorOutput:
+        """Image float32 [n, s, s, 1] in [-1, 1] -> D's outputs of n images."""
+        output = self.discriminator.apply({"params": params}, image, checkerboard_ramp)
+        return cast(DiscriminatorOutput, output)
+
+    def in_float32(self) -> "GanDefinition":
+        """A copy whose discriminator computes in float32."""
+        discriminator = self.discriminator.clone(dtype=jnp.float32)
+        return dataclasses.replace(self, discriminator=discriminator)
+
+    def checkerboard_gain(self, ramp: jax.Array) -> jax.Array:
+        """Factor by which D amplifies the checkerboard of its input; float32 []."""
+        return 1 + ramp * (max_checkerboard_gain(self.resolution) - 1)
+
+
+def generator_config(config: Config, class_names: tuple[str, ...]) -> GeneratorConfig:
+    """The generator of a configuration, for these classes."""
+    return GeneratorConfig(
+        name=config.generator.name,
+        resolution=config.resolution,
+        latent_size=config.latent_size,
+        class_names=tuple(class_names),
+        features_at_32=config.generator.features_at_32,
+        max_features=config.generator.max_features,
+        class_embedding_dim=config.generator.class_embedding_dim,
+    )
+
+
+def build_gan(config: Config, class_names: tuple[str, ...]) -> GanDefinition:
+    """The GAN of a configuration, for these classes."""
+    d, augment = config.discriminator, dataclasses.asdict(config.augment)
+    adaptive = augment.pop("adaptive")
+    group_size = config.stddev_group_per_class * len(class_names)
+    channels = channels_per_stage(config.resolution, d.features_at_32, d.max_features)
+    return GanDefinition(
+        generator=generator_config(config, class_names).build(config.compute_dtype),
+        discriminator=DISCRIMINATORS[d.name](
+            num_classes=len(class_names),
+            channels=channels[::-1],
+            group_size=group_size,
+            dtype=jnp.dtype(config.compute_dtype),
+        ),
+        optimizer_d=make_optimizer(config.optimizer_d),
+        optimizer_g=make_optimizer(config.optimizer_g),
+        adversarial=ADVERSARIAL[config.loss.adversarial],
+        class_loss=CLASS_LOSSES[config.loss.class_loss],
+        num_classes=len(class_names),
+        resolution=config.resolution,
+        latent_size=config.latent_size,
+        group_size=group_size,
+        augment_policies=tuple(sorted(augment.items())),
+        adaptive_augment=adaptive,
+        loss=config.loss,
+        balance=config.balance,
+        ema_halflife_kimg=config.ema_halflife_kimg,
+        ema_rampup=config.ema_rampup,
+        schedule=Schedule(
+            batch_kimg=config.batch_size / 1000,
+            total_kimg=config.total_kimg,
+            lr_decay_kimg=config.lr_decay_fraction * config.total_kimg,
+            checkerboard_ramp_kimg=config.checkerboard_ramp * config.total_kimg,
+        ),
+    )
+
+
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Adam whose updates are divided by the square root of the fan-in.
+
+    The fan-in is the product of all dimensions but the last. Adam's steps are equally
+    large in all weights, so without the division the change of a layer's output would
+    grow with its fan-in. With beta1 = 0 Adam equals RMSprop with bias correction, which
+    stores no first moment.
+
+    Source: Karras et al. 2018, "Progressive Growing of GANs", section 4.1 (equalized
+    learning rate), applied to the updates instead of the weights; Kingma & Ba 2015,
+    "Adam", section 5 (RMSprop).
+    """
+
+    def equalize(updates: optax.Updates, params: optax.Params) -> optax.Updates:
+        del params
+        return jax.tree.map(lambda u: u / math.sqrt(math.prod(u.shape[:-1])), updates)
+
+    rate, beta1, beta2 = config.learning_rate, config.beta1, config.beta2
+    if beta1 == 0:
+        adam = optax.rmsprop(
+            rate, decay=beta2, eps=1e-8, eps_in_sqrt=False, bias_correction=True
+        )
+    else:
+        adam = optax.adam(rate, b1=beta1, b2=beta2)
+    return optax.chain(adam, optax.stateless(equalize))
+
+
+def dummy_inputs(gan: GanDefinition) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Zeros (z, label, image) of one group, to initialise the networks with."""
+    n, size = gan.group_size, gan.resolution
+    z = jnp.zeros((n, gan.latent_size))
+    return z, jnp.zeros((n,), jnp.int32), jnp.zeros((n, size, size, 1))

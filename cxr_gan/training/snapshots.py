@@ -1,0 +1,65 @@
+"""Sample grids and validation of a run's averaged generator."""
+
+import functools
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cxr_gan.models.pixel_range import to_uint8
+from cxr_gan.sampling import sampler
+from cxr_gan.storage import files, image_grid
+from cxr_gan.training import metric_writer, validation
+from cxr_gan.training.experiment import Run
+
+GRID_COLUMNS = 8
+GRID_ROWS = 2  # of each class
+
+
+class Validator:
+    """Compares the averaged generator with val; prepares val on first use."""
+
+    def __init__(self, run: Run):
+        self._run = run
+
+    @functools.cached_property
+    def _reference(self) -> validation.Reference | None:
+        return validation.make_reference(self._run.dataset)
+
+    def due(self, step: int, last: bool) -> bool:
+        """Whether to validate after this step: every eval_kimg, and at the end."""
+        every = self._run.config.eval_kimg
+        return bool(every) and (last or self._run.due(step, every))
+
+    def metrics(self, ema: Any) -> metric_writer.Metrics:
+        """`validation.validation_metrics`, from the same latents each time.
+
+        Empty where val has too few images.
+        """
+        if self._reference is None:
+            return {}
+        params = sampler.GeneratorParams(ema, self._run.generator_config)
+        classes = np.arange(len(params.class_names))
+        labels = np.repeat(classes, validation.IMAGES_PER_CLASS)
+        images = sampler.sample(params, labels, self._run.config.seed)
+        return validation.validation_metrics(self._reference, to_uint8(images), labels)
+
+
+def save_sample_grid(run: Run, ema: Any, step: int) -> None:
+    """Writes grids/STEP.png, from the same latents at every step.
+
+    Raises:
+        files.DiskError: it cannot be written.
+    """
+    names = run.generator_config.class_names
+    params = sampler.GeneratorParams(ema, run.generator_config)
+    labels = np.repeat(np.arange(len(names)), GRID_ROWS * GRID_COLUMNS)
+    images = sampler.sample(params, labels, run.config.seed)
+    folder = run.folder / "grids"
+    with files.translate_os_errors(folder):
+        folder.mkdir(exist_ok=True)
+    rows = to_uint8(images).reshape(-1, GRID_COLUMNS, *images.shape[1:])
+    row_names = [name for name in names for _ in range(GRID_ROWS)]
+    grid = image_grid.make_grid(rows, row_names)
+    with files.atomic_write(folder / f"{step:08d}.png") as partial:
+        Image.fromarray(grid).save(partial, format="PNG")

@@ -1,0 +1,314 @@
+import dataclasses
+import errno
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tiny
+from ml_collections import ConfigDict
+from PIL import Image
+
+from cxr_gan import config as configs
+from cxr_gan import data
+from cxr_gan.storage import files, lock
+from cxr_gan.training import experiment
+from cxr_gan.training.gan import build_gan
+
+RECORD = {
+    "schema": 2,
+    "config": {"seed": 0, "total_kimg": 8.0, "loss": {"r1_weight": 1.0}},
+    "dataset": {"name": "phantom", "identity": "ab" * 32, "class_names": ["A", "B"]},
+}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    return data.load("phantom:40", 32, split_seed=0, cache_dir=cache)
+
+
+@pytest.fixture
+def run(images, gan, tmp_path):
+    """A run with batches of 64 images: 0.064 kimg a step."""
+    config = tiny.tiny_config()
+    config.total_kimg = 1.0
+    return experiment.Run(configs.freeze(config), tmp_path / "run", images, gan)
+
+
+def changed_record(**changes):
+    """RECORD with another config, or with other entries in its dataset."""
+    config = changes.pop("config", RECORD["config"])
+    return {**RECORD, "config": config, "dataset": {**RECORD["dataset"], **changes}}
+
+
+def test_total_steps_are_the_fewest_that_show_total_kimg(run):
+    assert run.total_steps == 16  # 1000 / 64 = 15.6
+    assert run.kimg(10) == pytest.approx(0.64)
+    assert run.kimg(run.total_steps) >= run.config.total_kimg
+
+
+@pytest.mark.parametrize(
+    ("every_kimg", "due"),
+    [
+        (0.064, [*range(1, 17)]),
+        (0.128, [2, 4, 6, 8, 10, 12, 14, 16]),
+        (0.32, [5, 10, 15, 16]),
+        (1e-9, [*range(1, 17)]),
+        (1e9, [16]),
+    ],
+)
+def test_interval_ends_every_so_many_steps_and_with_the_last_step(run, every_kimg, due):
+    assert [s for s in range(1, 17) if run.due(s, every_kimg)] == due
+
+
+def test_record_survives_json_and_holds_schema_config_and_data(run, images):
+    record = run.record()
+    assert json.loads(json.dumps(record)) == record
+    assert record["schema"] == 2
+    assert record["config"]["seed"] == run.config.seed
+    assert record["dataset"]["identity"] == images.identity
+
+
+def test_checkpoint_metadata_suffices_to_build_the_generator(run):
+    metadata = run.metadata(10, 2, {"eval/kid": 0.25})
+    assert json.loads(json.dumps(metadata)) == metadata
+    assert metadata["schema"] == 2
+    fields = dataclasses.fields(run.generator_config)
+    assert {*metadata["generator"]} == {field.name for field in fields}
+    assert metadata["kimg"] == run.kimg(10)
+    assert (metadata["rollbacks"], metadata["metrics"]) == (2, {"eval/kid": 0.25})
+
+
+def test_new_folder_is_claimed_with_a_record(tmp_path):
+    folder = tmp_path / "runs" / "a"
+    experiment.claim_workdir(folder, RECORD)
+    assert json.loads((folder / "run.json").read_text()) == RECORD
+    assert {path.name for path in folder.iterdir()} == {"run.json", "run.lock"}
+
+
+def test_empty_folder_is_claimed(tmp_path):
+    experiment.claim_workdir(tmp_path, RECORD)
+    assert (tmp_path / "run.json").exists()
+
+
+def test_same_run_claims_its_folder_again_and_writes_nothing(tmp_path):
+    experiment.claim_workdir(tmp_path, RECORD)
+    before = (tmp_path / "run.json").stat()
+    experiment.claim_workdir(tmp_path, RECORD)
+    assert (tmp_path / "run.json").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_longer_run_is_the_same_run(tmp_path):
+    experiment.claim_workdir(tmp_path, RECORD)
+    experiment.claim_workdir(
+        tmp_path, changed_record(config={**RECORD["config"], "total_kimg": 9.0})
+    )
+
+
+def test_start_that_was_killed_while_claiming_can_be_repeated(tmp_path):
+    (tmp_path / "run.unfinished").write_text('{"conf')
+    (tmp_path / "run.lock").write_text("process 7 on a host since yesterday")
+    experiment.claim_workdir(tmp_path, RECORD)
+    assert json.loads((tmp_path / "run.json").read_text()) == RECORD
+
+
+def test_another_configuration_is_refused_and_every_changed_key_is_named(tmp_path):
+    experiment.claim_workdir(tmp_path, RECORD)
+    config = {"seed": 1, "total_kimg": 8.0, "loss": {"r1_weight": 2.0}}
+    with pytest.raises(ValueError) as caught:
+        experiment.claim_workdir(tmp_path, changed_record(config=config))
+    message = str(caught.value)
+    assert "loss.r1_weight: 1.0 -> 2.0\n  seed: 0 -> 1" in message
+    assert "another --workdir" in message
+    assert str(tmp_path) in message
+
+
+@pytest.mark.parametrize(
+    "changes", [{"identity": "cd" * 32}, {"class_names": ["A", "C"]}]
+)
+def test_other_images_are_refused(tmp_path, changes):
+    experiment.claim_workdir(tmp_path, RECORD)
+    with pytest.raises(ValueError, match="trained on other images than phantom holds"):
+        experiment.claim_workdir(tmp_path, changed_record(**changes))
+
+
+def test_dataset_name_in_the_record_does_not_identify_the_images(tmp_path):
+    experiment.claim_workdir(tmp_path, RECORD)
+    experiment.claim_workdir(tmp_path, changed_record(name="path/to/the/same"))
+
+
+@pytest.mark.parametrize("schema", [{}, {"schema": 1}, {"schema": 3}])
+def test_run_of_another_version_is_refused_in_one_sentence(tmp_path, schema):
+    """Version 0.1 wrote no schema number."""
+    path = tmp_path / "run.json"
+    content = {k: v for k, v in RECORD.items() if k != "schema"} | schema
+    path.write_text(json.dumps(content))
+    before = path.read_bytes()
+    with pytest.raises(ValueError) as caught:
+        experiment.claim_workdir(tmp_path, RECORD)
+    assert str(caught.value) == (
+        f"{tmp_path} was trained by another version of cxr_gan, whose runs this "
+        "version cannot continue; give another --workdir, or use the version that "
+        "trained it"
+    )
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "\x00\x00",
+        "[]",
+        "3",
+        "null",
+        '{"schema": 2}',
+        '{"schema": 2, "config": 3, "dataset": 4}',
+        '{"schema": 2, "config": "a", "dataset": {}}',
+        '{"schema": 2, "config": [], "dataset": []}',
+        '{"schema": 2, "config": {}, "dataset": {"class_names": [], "identity": 3}}',
+    ],
+)
+def test_damaged_record_is_named_and_left_unchanged(tmp_path, text):
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"run.json is damaged .*; restore it, or"):
+        experiment.claim_workdir(tmp_path, RECORD)
+    assert path.read_text() == text
+
+
+def test_record_that_is_not_utf8_is_damaged(tmp_path):
+    (tmp_path / "run.json").write_bytes(b"\xff\xfe\xfd")
+    with pytest.raises(ValueError, match="is damaged"):
+        experiment.claim_workdir(tmp_path, RECORD)
+
+
+def test_record_is_written_atomically(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    experiment.write_record(path, {"a": 1})
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        experiment.write_record(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+@pytest.fixture
+def quick(tmp_path, monkeypatch):
+    """configs/quick.py with few phantoms and a batch that fits the test devices."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    config = tiny.load_config("quick")
+    config.dataset = "phantom:40"
+    config.batch_size = 16 * config.stddev_group_per_class
+    return config
+
+
+def test_open_run_claims_the_folder_and_builds_the_gan(quick, tmp_path):
+    run = experiment.open_run(quick, tmp_path / "run")
+    assert run.dataset.class_names == ("NORMAL", "PNEUMONIA")
+    assert run.gan.resolution == 32
+    assert (tmp_path / "run" / "run.json").exists()
+    gan = build_gan(configs.freeze(quick), run.dataset.class_names)
+    assert run.gan.generator == gan.generator
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error", "words"),
+    [
+        ("seed", -1, ValueError, "seed=-1"),
+        ("dataset", "path/to/nothing", OSError, "path/to/nothing"),
+        ("dataset", "phantom:many", ValueError, "phantom:many"),
+        ("batch_size", 17, ValueError, "batch_size=17"),
+        ("samples_per_class", (1, 2, 3), ValueError, "names 3 classes"),
+    ],
+)
+def test_open_run_refuses_wrong_values_before_it_creates_the_folder(
+    quick, tmp_path, key, value, error, words
+):
+    quick[key] = value
+    with pytest.raises(error, match=words):
+        experiment.open_run(quick, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def radiographs(tmp_path):
+    """A folder of ten noise images of each class."""
+    rng = np.random.default_rng(0)
+    for name in ("NORMAL", "PNEUMONIA"):
+        (tmp_path / "chest_xray" / name).mkdir(parents=True)
+        for i in range(10):
+            pixels = rng.integers(0, 256, (32, 32), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "chest_xray" / name / f"{i}.png")
+    return tmp_path / "chest_xray"
+
+
+def change_one_pixel(path):
+    with Image.open(path) as image:
+        pixels = np.array(image)
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize("change", [change_one_pixel, pathlib.Path.unlink])
+def test_changed_dataset_is_refused_until_it_is_restored(
+    quick, tmp_path, radiographs, change
+):
+    quick.dataset = str(radiographs)
+    experiment.open_run(quick, tmp_path / "run")
+    path = radiographs / "NORMAL" / "3.png"
+    before = path.read_bytes()
+    change(path)
+    with pytest.raises(ValueError, match=r"trained on other images.*restore the old d"):
+        experiment.open_run(quick, tmp_path / "run")
+    path.write_bytes(before)
+    experiment.open_run(quick, tmp_path / "run")
+
+
+def test_open_run_refuses_a_folder_that_another_process_trains_in(quick, tmp_path):
+    experiment.open_run(quick, tmp_path / "run")
+    with (
+        lock.acquire(tmp_path / "run"),
+        pytest.raises(lock.InUseError, match="is in use by process"),
+    ):
+        experiment.open_run(quick, tmp_path / "run")
+
+
+def test_read_only_folder_is_refused_before_training_and_left_unchanged(
+    tmp_path, monkeypatch
+):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    experiment.claim_workdir(tmp_path / "old", RECORD)
+    before = (tmp_path / "old" / "run.json").read_bytes()
+    monkeypatch.setattr(pathlib.Path, "mkdir", read_only)
+    with pytest.raises(files.DiskError, match=r"new cannot be written \(Read-only"):
+        experiment.claim_workdir(tmp_path / "new", RECORD)
+    monkeypatch.undo()
+    monkeypatch.setattr(pathlib.Path, "open", read_only)
+    with pytest.raises(files.DiskError, match=r"run.lock cannot be written \(Read-o"):
+        experiment.claim_workdir(tmp_path / "old", RECORD)
+    monkeypatch.undo()
+    assert (tmp_path / "old" / "run.json").read_bytes() == before
+
+
+def test_open_run_refuses_other_images_than_the_record_names(quick, tmp_path):
+    experiment.open_run(quick, tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    record["dataset"]["identity"] = "0" * 64
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="other images"):
+        experiment.open_run(quick, tmp_path / "run")
+
+
+def test_record_holds_every_key_of_the_configuration(quick, tmp_path):
+    run = experiment.open_run(quick, tmp_path / "run")
+    recorded = configs.flatten(ConfigDict(run.record()["config"]))
+    assert recorded.keys() == configs.flatten(quick).keys()

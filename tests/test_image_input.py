@@ -1,0 +1,147 @@
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxr_gan.evaluation import image_input
+
+NAMES = ("NORMAL", "PNEUMONIA")
+
+
+def noise(n=4, size=32, seed=0):
+    return np.random.default_rng(seed).integers(0, 255, (n, size, size), np.uint8)
+
+
+def folder(root, images, names):
+    for index, (image, name) in enumerate(zip(images, names, strict=True)):
+        (root / name).mkdir(exist_ok=True, parents=True)
+        Image.fromarray(image).save(root / name / f"{index}.png")
+    return str(root)
+
+
+def npz(path, **arrays):
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def test_class_folders_are_read_without_changes(tmp_path):
+    images = noise()
+    root = folder(tmp_path, images, ["NORMAL", "PNEUMONIA"] * 2)
+    (tmp_path / "grid.png").write_bytes(b"ignored")
+    read = image_input.read(root)
+    np.testing.assert_array_equal(read.images[..., 0], images[[0, 2, 1, 3]])
+    np.testing.assert_array_equal(read.labels(NAMES), [0, 0, 1, 1])
+
+
+def test_folder_of_generate_is_read_in_the_order_of_its_table(tmp_path):
+    images = noise(2)
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("file", "label", "class_name", "index", "seed"))
+        for index, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / f"{index}.png")
+            table.writerow((f"{index}.png", 1 - index, NAMES[1 - index], index, 0))
+    Image.fromarray(noise(1, 64)[0]).save(tmp_path / "grid.png")
+    read = image_input.read(str(tmp_path))
+    np.testing.assert_array_equal(read.images[..., 0], images)
+    np.testing.assert_array_equal(read.labels(NAMES), [1, 0])
+
+
+@pytest.mark.parametrize("name", ["../up.png", "none.png"])
+def test_table_with_files_outside_its_folder_is_refused(tmp_path, name):
+    Image.fromarray(noise(1)[0]).save(tmp_path / "up.png")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "labels.csv").write_text(f"file,class_name\n{name},NORMAL\n")
+    with pytest.raises(ValueError, match="which is not a file in this folder"):
+        image_input.read(str(tmp_path / "out"))
+
+
+def test_table_without_required_columns_is_refused(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,label\na.png,1\n")
+    with pytest.raises(ValueError, match="must have file and class_name"):
+        image_input.read(str(tmp_path))
+
+
+def test_npz_is_read_without_changes(tmp_path):
+    images = noise()
+    file = npz(tmp_path / "a.npz", images=images, labels=np.array([[1], [0], [1], [0]]))
+    read = image_input.read(file)
+    np.testing.assert_array_equal(read.images[..., 0], images)
+    np.testing.assert_array_equal(read.labels(NAMES), [1, 0, 1, 0])
+    assert read.labels(NAMES).dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"images": noise()}, "lacks labels; it holds images"),
+        ({"images": noise() / 255.0, "labels": [0, 1, 0, 1]}, "images are float64;"),
+        (
+            {"images": np.full((2, 32, 32), np.nan), "labels": [0, 1]},
+            "not all finite; must be uint8 from 0 to 255; check for NaN",
+        ),
+        ({"images": np.zeros((2, 32, 32, 3), np.uint8), "labels": [0, 1]}, "in colour"),
+        ({"images": np.zeros((2, 32, 40), np.uint8), "labels": [0, 1]}, "[2, 32, 40"),
+        ({"images": noise(), "labels": [0, 1]}, "int64 [2] for 4 images"),
+        ({"images": noise(), "labels": [0.0, 1, 0, 1]}, "must be integers [4]"),
+        ({"images": noise(2, 16), "labels": [0, 1]}, "16 px; at least 32 px"),
+        ({"images": noise(0), "labels": np.zeros(0, int)}, "contains no images"),
+        ({"images": np.array([None]), "labels": [0]}, "allow_pickle"),
+    ],
+)
+def test_invalid_npz_is_refused(tmp_path, arrays, words):
+    with pytest.raises(ValueError) as error:
+        image_input.read(npz(tmp_path / "a.npz", **arrays))
+    assert words in str(error.value)
+    assert "a.npz" in str(error.value)
+
+
+def test_labels_out_of_range_are_refused(tmp_path):
+    file = npz(tmp_path / "a.npz", images=noise(), labels=[0, 1, 2, 0])
+    with pytest.raises(ValueError, match="from 0 to 2; the data set has labels from 0"):
+        image_input.read(file).labels(NAMES)
+
+
+def test_images_of_different_sizes_are_refused_naming_both_sizes(tmp_path):
+    folder(tmp_path, noise(1, 32), ["NORMAL"])
+    root = folder(tmp_path, noise(1, 64), ["PNEUMONIA"])
+    with pytest.raises(ValueError, match=r"has 64 px, 0\.png has 32"):
+        image_input.read(root)
+
+
+def test_non_square_colour_and_damaged_images_are_refused(tmp_path):
+    root = folder(tmp_path / "wide", [noise(1, 64)[0][:32]], ["NORMAL"])
+    with pytest.raises(ValueError, match="64 x 32 px; images must be square"):
+        image_input.read(root)
+    colour = np.zeros((32, 32, 3), np.uint8)
+    colour[..., 0] = 200
+    with pytest.raises(ValueError, match="a colour image"):
+        image_input.read(folder(tmp_path / "colour", [colour], ["NORMAL"]))
+    (tmp_path / "text" / "NORMAL").mkdir(parents=True)
+    (tmp_path / "text" / "NORMAL" / "a.png").write_text("no image")
+    with pytest.raises(ValueError, match="not an image, or damaged"):
+        image_input.read(str(tmp_path / "text"))
+
+
+def test_folder_without_class_folders_is_refused(tmp_path):
+    Image.fromarray(noise(1)[0]).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="no images in class folders; accepted are"):
+        image_input.read(str(tmp_path))
+
+
+def test_unknown_class_names_are_refused_with_a_suggestion(tmp_path):
+    read = image_input.read(folder(tmp_path, noise(2), ["normal", "PNEUMONIA"]))
+    with pytest.raises(ValueError, match="did you mean 'NORMAL'"):
+        read.labels(NAMES)
+
+
+def test_missing_path_and_other_file_types_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="path does not exist"):
+        image_input.read(str(tmp_path / "none"))
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(ValueError, match=r"is a file but not an \.npz"):
+        image_input.read(str(tmp_path / "a.txt"))
+    (tmp_path / "a.npz").write_text("a")
+    with pytest.raises(ValueError, match="accepted are a folder"):
+        image_input.read(str(tmp_path / "a.npz"))

@@ -1,0 +1,457 @@
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import chex
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_runs import (
+    STEP_KIMG,
+    assert_same_result,
+    checkpoint_steps,
+    metric_lines,
+    without_times,
+)
+
+from cxr_gan.sampling import sampler
+from cxr_gan.storage import checkpoint, lock
+from cxr_gan.training import loop, metric_writer, validation
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(open_run, tmp_path_factory):
+    """A finished run of six steps and its summary; tests must not change it."""
+    run = open_run(tmp_path_factory.mktemp("uninterrupted") / "run")
+    message = loop.train(run)
+    return run, message
+
+
+@pytest.fixture
+def assert_same_state(uninterrupted, final_checkpoint):
+    """assert_same_state(run): it ends in the state of `uninterrupted`, bit for bit."""
+    return lambda run: chex.assert_trees_all_equal(
+        final_checkpoint(run)[0], final_checkpoint(uninterrupted[0])[0]
+    )
+
+
+def test_reports_grids_and_checkpoints_are_written_when_due_and_at_the_end(
+    uninterrupted,
+):
+    run, _ = uninterrupted
+    assert [line["step"] for line in metric_lines(run.folder)] == [2, 3, 4, 6]
+    assert checkpoint_steps(run) == [4, 6]
+    grids = sorted(path.name for path in (run.folder / "grids").iterdir())
+    assert grids == ["00000003.png", "00000006.png"]
+    assert [*(run.folder / "tensorboard").iterdir()]
+
+
+def test_reports_hold_finite_metrics_of_both_networks_and_each_class(uninterrupted):
+    run, _ = uninterrupted
+    for line in metric_lines(run.folder):
+        assert all(np.isfinite(value) for value in line.values())
+        assert {
+            "d/adversarial",
+            "g/adversarial",
+            "time/images_per_second",
+        } <= line.keys()
+        assert {"d/score_gap/NORMAL", "d/score_gap/PNEUMONIA"} <= line.keys()
+        assert line["kimg"] == pytest.approx(line["step"] * STEP_KIMG, abs=1e-3)
+
+
+def test_grid_shows_two_rows_of_each_class_from_the_averaged_generator(uninterrupted):
+    run, _ = uninterrupted
+    with Image.open(run.folder / "grids" / "00000006.png") as grid:
+        assert grid.mode == "L"
+        pixels = np.asarray(grid)
+    tile = 64 + 2  # 16 pixels enlarged four times, and a gap
+    assert pixels.shape[0] == 4 * tile + 2
+    labels = [0] * 16 + [1] * 16
+    params = sampler.load(run.folder)
+    samples = sampler.sample(params, labels, run.config.seed)
+    first = np.round(np.asarray(samples[0, ..., 0]) * 255)
+    column = pixels.shape[1] - 8 * tile
+    np.testing.assert_array_equal(pixels[2:66:4, column : column + 64 : 4], first)
+
+
+def test_summary_of_a_finished_run_gives_the_generate_command(uninterrupted):
+    run, message = uninterrupted
+    assert "finished" in message
+    assert f"python -m cxr_gan.generate --model={run.folder}" in message
+
+
+def test_checkpoint_metadata_describes_the_run(uninterrupted, final_checkpoint):
+    run, _ = uninterrupted
+    _, metadata = final_checkpoint(run)
+    assert metadata == {**run.metadata(6, 0, {}), "step": 6, "score": None}
+
+
+def test_validated_run_keeps_the_checkpoint_of_lowest_kid(
+    open_run, tmp_path, monkeypatch, assert_same_state
+):
+    kid = {1: 5.0, 2: 2.0, 3: 4.0, 4: 3.0, 5: 3.5, 6: 2.5}
+
+    def validation_metrics(_, images, labels):
+        assert images.dtype == np.uint8 and images.shape[0] == len(labels)
+        assert np.bincount(labels).tolist() == [validation.IMAGES_PER_CLASS] * 2
+        validated.append(images)
+        return {validation.BEST_METRIC: kid[len(validated)], "eval/label_accuracy": 0.5}
+
+    validated = []
+    monkeypatch.setattr(validation, "make_reference", lambda dataset: dataset)
+    monkeypatch.setattr(validation, "validation_metrics", validation_metrics)
+    run = open_run(tmp_path / "run", eval_kimg=STEP_KIMG)
+    loop.train(run)
+    assert checkpoint_steps(run) == [2, 5, 6]
+    _, metadata = checkpoint.load_item(run.folder, "ema", "best")
+    assert metadata["metrics"][validation.BEST_METRIC] == 2.0
+    lines = [x for x in metric_lines(run.folder) if validation.BEST_METRIC in x]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [line[validation.BEST_METRIC] for line in lines] == [*kid.values()]
+    assert (validated[0] != validated[-1]).any()
+    assert_same_state(run)
+
+
+def test_run_trains_without_validation_where_val_has_too_few_images(
+    open_run, tmp_path, caplog
+):
+    run = open_run(tmp_path / "run", eval_kimg=2 * STEP_KIMG)
+    loop.train(run)
+    assert "only 3 images of a class: with fewer than 20 of each" in caplog.text
+    assert checkpoint_steps(run) == [4, 6]
+
+
+def test_finished_run_says_so_and_changes_no_file(uninterrupted):
+    run, _ = uninterrupted
+
+    def modification_times():
+        files = [path for path in run.folder.rglob("*") if path.is_file()]
+        return {p: p.stat().st_mtime_ns for p in files if p.name != lock.LOCK_NAME}
+
+    before = modification_times()
+    assert "is finished; to continue, raise --config.total_kimg" in loop.train(run)
+    assert modification_times() == before
+
+
+def test_last_step_is_saved_even_between_checkpoint_intervals(open_run, tmp_path):
+    run = open_run(tmp_path / "run", total_kimg=3 * STEP_KIMG)
+    loop.train(run)
+    assert checkpoint_steps(run) == [2, 3]
+
+
+def test_extended_run_reproduces_uninterrupted_run_bit_for_bit(
+    open_run, tmp_path, uninterrupted, assert_same_state
+):
+    loop.train(open_run(tmp_path / "run", total_kimg=4 * STEP_KIMG))
+    run = open_run(tmp_path / "run")
+    loop.train(run)
+    assert_same_state(run)
+    lines, expected = (
+        without_times(metric_lines(r.folder)) for r in (run, uninterrupted[0])
+    )
+    assert lines == expected
+
+
+def test_resume_after_a_crash_reproduces_uninterrupted_run_bit_for_bit(
+    open_run, tmp_path, assert_same_state, on_batch, monkeypatch
+):
+    def crash(step):
+        if step == 6:
+            raise KeyboardInterrupt
+
+    on_batch(crash)
+    run = open_run(tmp_path / "run", log_kimg=STEP_KIMG)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(run)
+    assert checkpoint_steps(run) == [2, 4]
+    assert [line["step"] for line in metric_lines(run.folder)] == [1, 2, 3, 4, 5]
+    monkeypatch.undo()
+    writer, restored_steps = metric_writer.MetricWriter, []
+
+    def open_writer(folder, step):
+        restored_steps.append(step)
+        return writer(folder, step)
+
+    monkeypatch.setattr(loop.metric_writer, "MetricWriter", open_writer)
+    loop.train(run)
+    assert restored_steps == [4]
+    assert [line["step"] for line in metric_lines(run.folder)] == [1, 2, 3, 4, 5, 6]
+    assert_same_state(run)
+
+
+def test_sampling_and_logging_do_not_change_training(
+    open_run, tmp_path, assert_same_state
+):
+    run = open_run(tmp_path / "run", sample_kimg=STEP_KIMG, log_kimg=6 * STEP_KIMG)
+    loop.train(run)
+    assert len([*(run.folder / "grids").iterdir()]) == 6
+    assert_same_state(run)
+
+
+def test_damaged_checkpoint_is_set_aside_and_its_steps_are_repeated(
+    open_run, tmp_path, uninterrupted, assert_same_state
+):
+    shutil.copytree(uninterrupted[0].folder, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints" / "6" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    run = open_run(tmp_path / "run")
+    assert "finished" in loop.train(run)
+    assert (run.folder / "damaged" / "6-0").is_dir()
+    assert_same_state(run)
+
+
+def make_non_finite(monkeypatch, metric, first_step):
+    """Makes one metric NaN in a step and in all later ones."""
+    original = loop.MetricAccumulator.add
+
+    def add(accumulator, metrics):
+        accumulator.steps = getattr(accumulator, "steps", 0) + 1
+        if accumulator.steps >= first_step:
+            metrics = {**metrics, metric: metrics[metric] * np.nan}
+        original(accumulator, metrics)
+
+    monkeypatch.setattr(loop.MetricAccumulator, "add", add)
+
+
+@pytest.mark.parametrize(("nan_step", "kept"), [(5, [2, 4]), (4, [2]), (1, [])])
+def test_non_finite_metric_stops_the_run_and_spares_earlier_checkpoints(
+    open_run, tmp_path, monkeypatch, nan_step, kept
+):
+    make_non_finite(monkeypatch, "d/class", nan_step)
+    run = open_run(tmp_path / "run", log_kimg=6 * STEP_KIMG)
+    with pytest.raises(metric_writer.NonFiniteError, match=f"d/class .* {nan_step}$"):
+        loop.train(run)
+    assert checkpoint_steps(run) == kept
+    assert [line["step"] for line in metric_lines(run.folder)] == [
+        step for step in (2, 3, 4) if step < nan_step
+    ]
+    assert not (run.folder / "grids" / "00000006.png").exists()
+
+
+def test_max_minutes_limits_each_call_and_the_run_can_be_resumed(
+    open_run, tmp_path, assert_same_state
+):
+    run = open_run(tmp_path / "run", max_minutes=1e-6)
+    message = loop.train(run)
+    assert message.endswith("; the same command continues")
+    assert "at 0.1 of 0.384 kimg" in message
+    assert checkpoint_steps(run) == [1]
+    assert (run.folder / "grids" / "00000001.png").exists()
+    loop.train(run)
+    assert checkpoint_steps(run) == [1, 2]
+    run = open_run(tmp_path / "run", max_minutes=0.0)
+    loop.train(run)
+    assert_same_state(run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_saves_and_stops_after_the_current_step(
+    open_run, tmp_path, on_batch, number
+):
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    on_batch(lambda step: step == 3 and os.kill(os.getpid(), number))
+    run = open_run(tmp_path / "run")
+    message = loop.train(run)
+    assert message.endswith("; the same command continues")
+    assert checkpoint_steps(run) == [2, 3]
+    assert metric_lines(run.folder)[-1]["step"] == 3
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_requests_a_stop_and_later_ones_act_as_usual(number):
+    handled = []
+    before = signal.signal(number, lambda *_: handled.append(number))
+    try:
+        with loop.StopSignals() as signals:
+            assert not signals.requested
+            os.kill(os.getpid(), number)
+            assert signals.requested
+            assert not handled
+            os.kill(os.getpid(), number)
+            assert handled == [number]
+        os.kill(os.getpid(), number)
+        assert handled == [number, number]
+    finally:
+        signal.signal(number, before)
+
+
+def test_signal_handlers_are_unchanged_outside_the_main_thread():
+    requested = []
+
+    def enter():
+        with loop.StopSignals() as signals:
+            requested.append(signals.requested)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert requested == [False]
+
+
+def test_data_wait_is_the_fraction_of_time_spent_waiting_for_batches(
+    open_run, tmp_path, on_batch
+):
+    on_batch(lambda step: time.sleep(0.05))
+    run = open_run(tmp_path / "run", total_kimg=4 * STEP_KIMG, log_kimg=4 * STEP_KIMG)
+    loop.train(run)
+    for line, steps in zip(metric_lines(run.folder), (2, 1, 1), strict=True):
+        seconds = 64 * steps / line["time/images_per_second"]
+        assert 0.05 * steps <= line["time/data_wait"] * seconds < seconds
+
+
+def test_failed_save_ends_the_run_and_the_error_gives_the_reason(
+    open_run, tmp_path, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(checkpoint.ocp.JsonCheckpointHandler, "_save_fn", full)
+    run = open_run(tmp_path / "run")
+    with pytest.raises(checkpoint.CheckpointError, match="No space left on device"):
+        loop.train(run)
+
+
+# The command as a user types it: in its own process, with real flags and no mocks.
+
+COMMAND = [
+    *("-m", "cxr_gan.main", "--config=configs/quick.py"),
+    *("--config.dataset=phantom:60", "--config.latent_size=8"),
+    *("--config.batch_size=8", "--config.stddev_group_per_class=2"),
+    *("--config.generator.features_at_32=8", "--config.generator.max_features=8"),
+    "--config.discriminator.features_at_32=8",
+    "--config.discriminator.max_features=8",
+    *("--config.loss.r1_weight=0", "--config.total_kimg=0.48"),
+    *("--config.log_kimg=0.016", "--config.checkpoint_kimg=0.032"),
+]
+STEPS = 60  # a report every 2, a checkpoint every 4
+
+
+@pytest.fixture(scope="module")
+def start_training(tmp_path_factory):
+    """start_training(workdir): starts the command; all calls share their caches."""
+    cache = tmp_path_factory.mktemp("cache")
+    root = pathlib.Path(__file__).parents[1]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+    env = {
+        **kept,
+        "PYTHONPATH": str(root),
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": str(cache / "bytecode"),
+        "XDG_CACHE_HOME": str(cache),
+        "JAX_COMPILATION_CACHE_DIR": str(cache / "xla"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    processes = []
+
+    def start(workdir):
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, *COMMAND, f"--workdir={workdir}"],
+                cwd=tmp_path_factory.getbasetemp(),
+                env=env,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def reference_process(start_training, tmp_path_factory):
+    """60 uninterrupted steps, which run while the tests above run."""
+    workdir = tmp_path_factory.mktemp("reference") / "run"
+    return workdir, start_training(workdir)
+
+
+@pytest.fixture(scope="module")
+def reference(reference_process):
+    """The folder of the uninterrupted run, once it is finished."""
+    workdir, process = reference_process
+    assert "finished" in wait(process).splitlines()[-1]
+    return workdir
+
+
+def wait(process):
+    """Waits until a command ends with code 0; returns its stderr."""
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
+    assert "Traceback" not in stderr
+    return stderr
+
+
+def wait_for_report(workdir, step, process):
+    """Waits until this step or a later one has been reported."""
+    path = workdir / "metrics.jsonl"
+    while not path.exists() or path.read_text().count("\n") < step / 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 7))]
+)
+def test_resume_after_sigkill_reproduces_uninterrupted_run_bit_for_bit(
+    start_training, reference, tmp_path, seed
+):
+    random_moment = random.Random(seed)
+    process = start_training(tmp_path / "run")
+    wait_for_report(tmp_path / "run", random_moment.randrange(2, STEPS - 10), process)
+    time.sleep(random_moment.uniform(0, 0.1))
+    process.kill()
+    assert "finished" not in process.communicate()[1]
+    assert "finished" in wait(start_training(tmp_path / "run"))
+    assert_same_result(tmp_path / "run", reference, STEPS)
+
+
+def test_run_stopped_by_sigint_and_sigterm_resumes_with_the_same_metrics(
+    start_training, reference, tmp_path
+):
+    workdir = tmp_path / "run"
+    expected = {line["step"]: line for line in without_times(metric_lines(reference))}
+    last = 0
+    for number, step in [(signal.SIGINT, 6), (signal.SIGTERM, 30)]:
+        process = start_training(workdir)
+        wait_for_report(workdir, step, process)
+        process.send_signal(number)
+        first, *_, end = wait(process).splitlines()
+        assert first.startswith(f"{workdir}: step {last + 1} of {STEPS}, ")
+        assert end.startswith(f"saved {workdir} at 0.")
+        assert end.endswith(" of 0.48 kimg; the same command continues")
+        last = metric_lines(workdir)[-1]["step"]
+        assert (workdir / "checkpoints" / str(last)).is_dir()
+    # Metrics are means since the last report: those of full intervals must agree.
+    lines = without_times(metric_lines(workdir))
+    pairs = zip([{"step": 0}, *lines], lines, strict=False)
+    full = [line for before, line in pairs if line["step"] - before["step"] == 2]
+    equal = [line for line in full if line == expected[line["step"]]]
+    assert len(equal) == len(full) > 10
+
+
+@pytest.mark.slow
+def test_run_stopped_many_times_ends_with_the_same_parameters(
+    start_training, reference, tmp_path
+):
+    workdir = tmp_path / "run"
+    for step in range(10, STEPS, 10):
+        process = start_training(workdir)
+        wait_for_report(workdir, step, process)
+        process.send_signal(signal.SIGTERM)
+        wait(process)
+    wait(start_training(workdir))
+    params, expected = (
+        checkpoint.load_item(folder, "ema")[0] for folder in (workdir, reference)
+    )
+    chex.assert_trees_all_equal(params, expected)

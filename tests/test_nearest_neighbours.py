@@ -1,0 +1,229 @@
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestNeighbors
+
+from cxr_gan.evaluation.metrics.nearest_neighbours import (
+    audit,
+    nearest,
+    nearest_shifted,
+    pixel_vectors,
+    same_bytes,
+)
+
+
+def normal_points(n, seed, d=6):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((n, d)).astype(np.float32)
+
+
+def smooth_images(n, seed, size=64):
+    """Linearly interpolated random grids of 10 x 10: uint8 [n, s, s, 1]."""
+    rng = np.random.default_rng(seed)
+    grid = rng.uniform(40, 215, (n, 10, 10))
+    position = np.linspace(0, 8.99, size)
+    weight = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(10)))
+    return (weight @ grid @ weight.T).round().astype(np.uint8)[..., None]
+
+
+def shift(images, down, across):
+    """Shifted images; pixels beyond the border repeat the nearest edge pixel."""
+    row, column = (
+        np.clip(np.arange(images.shape[1]) - by, 0, images.shape[1] - 1)
+        for by in (down, across)
+    )
+    return images[:, row][:, :, column]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1024])
+def test_nearest_agrees_with_scikit_learn_for_any_chunk(chunk):
+    queries, points = normal_points(40, 1), normal_points(90, 2)
+    distance, point = NearestNeighbors(n_neighbors=1).fit(points).kneighbors(queries)
+    result = nearest(queries, points, chunk=chunk)
+    np.testing.assert_array_equal(result.point, point[:, 0])
+    np.testing.assert_allclose(result.distance, distance[:, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [3, 16, 1024])
+def test_equal_point_has_distance_0_and_ties_give_the_first_point(chunk):
+    points = 1000 + normal_points(50, 0)  # far from 0, where matrix products round
+    points[[30, 41]] = points[20]
+    result = nearest(points, points, chunk=chunk)
+    expected = np.arange(50)
+    expected[[30, 41]] = 20
+    np.testing.assert_array_equal(result.point, expected)
+    np.testing.assert_array_equal(result.distance, 0)
+
+
+def test_points_of_the_same_patient_are_ignored():
+    points = np.array([[0.0], [1.0], [5.0], [6.5]])
+    patients = np.array(["a", "a", "b", "c"])
+    result = nearest(points, points, patients=(patients, patients), chunk=2)
+    np.testing.assert_array_equal(result.point, [2, 2, 3, 2])
+    np.testing.assert_array_equal(result.distance, [5, 4, 1.5, 1.5])
+
+
+def test_points_of_the_querys_patient_only_are_refused():
+    patients = np.array([7, 8]), np.array([8, 8, 8])
+    with pytest.raises(ValueError, match="all points belong to the patient of query 1"):
+        nearest(normal_points(2, 0), normal_points(3, 1), patients=patients)
+
+
+def test_patients_of_wrong_length_are_refused():
+    with pytest.raises(ValueError, match="1 queries and 3 points; there are 2 and 3"):
+        nearest(
+            normal_points(2, 0),
+            normal_points(3, 1),
+            patients=(np.zeros(1), np.zeros(3)),
+        )
+
+
+def test_pixel_vectors_are_normalised_area_means():
+    # 48 px to 32: each area has 1.5 pixels per side.
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1), np.uint8)
+    fine = images[..., 0].repeat(2, 1).repeat(2, 2).astype(float)
+    areas = fine.reshape(2, 32, 3, 32, 3).mean((2, 4)).reshape(2, -1)
+    areas -= areas.mean(1, keepdims=True)
+    areas /= np.sqrt(np.sum(areas**2, 1, keepdims=True))
+    np.testing.assert_allclose(pixel_vectors(images), areas, atol=1e-6)
+
+
+def test_squared_distance_of_pixel_vectors_is_2_minus_2_correlations():
+    images = smooth_images(2, 0, size=32)
+    a, b = pixel_vectors(images)
+    correlation = np.corrcoef(images.reshape(2, -1))[0, 1]
+    assert np.sum((a - b) ** 2) == pytest.approx(2 - 2 * correlation, rel=1e-5)
+
+
+def test_copies_with_other_brightness_contrast_or_blur_are_found():
+    train = smooth_images(60, 0)
+    copies = (0.6 * train[:5] + 40).astype(np.uint8)
+    shifted = [shift(train[:5], *by) for by in np.ndindex(3, 3)]
+    blurred = shift(np.mean(shifted, 0), -1, -1).astype(np.uint8)
+    for changed in (copies, blurred):
+        result = nearest(pixel_vectors(changed), pixel_vectors(train))
+        np.testing.assert_array_equal(result.point, np.arange(5))
+        assert result.distance.max() < 0.1
+
+
+def test_noise_of_a_constant_image_is_not_amplified():
+    flat = np.full((2, 64, 64, 1), 90, np.uint8)
+    flat[0, 0, 0] += 1
+    vectors = pixel_vectors(flat)
+    assert np.linalg.norm(vectors[0]) < 0.05
+    np.testing.assert_array_equal(vectors[1], 0)
+
+
+@pytest.mark.parametrize(("down", "across"), [(4, -4), (0, 3), (-1, 2)])
+def test_shifted_copy_is_near_in_the_shifted_search_only(down, across):
+    train, others = (
+        pixel_vectors(smooth_images(200, 0)),
+        pixel_vectors(smooth_images(200, 1)),
+    )
+    copies = pixel_vectors(shift(smooth_images(200, 0)[:10], down, across))
+    unshifted = audit(copies, train, others)
+    shifted = audit(copies, train, others, search=nearest_shifted)
+    assert unshifted.near == 0
+    assert shifted.near == 10
+    np.testing.assert_array_equal(shifted.nearest.point, np.arange(10))
+
+
+def test_shifts_by_quarters_of_a_thumbnail_pixel_are_found():
+    fine = smooth_images(20, 0, size=128)
+    train = pixel_vectors(fine)
+    copies = [pixel_vectors(shift(fine[:5], *by)) for by in ((1, 0), (-3, 7), (2, 5))]
+    for result in (nearest_shifted(copy, train) for copy in copies):
+        np.testing.assert_array_equal(result.point, np.arange(5))
+        assert result.distance.max() < 0.02
+
+
+def test_shift_beyond_the_maximum_is_not_found():
+    train = pixel_vectors(smooth_images(50, 0))
+    near, far = (
+        nearest_shifted(pixel_vectors(shift(smooth_images(50, 0)[:5], by, 0)), train)
+        for by in (4, 12)
+    )
+    assert near.distance.max() < far.distance.min() / 4
+
+
+def test_shifted_search_finds_equal_images_and_ignores_the_same_patient():
+    vectors = pixel_vectors(smooth_images(12, 0))
+    result = nearest_shifted(vectors, vectors, chunk=5)
+    np.testing.assert_array_equal(result.point, np.arange(12))
+    np.testing.assert_array_equal(result.distance, 0)
+    patients = np.arange(12) // 2
+    result = nearest_shifted(vectors, vectors, patients=(patients, patients))
+    assert (result.point // 2 != patients).all()
+
+
+def test_audit_agrees_with_hand_calculation():
+    # Held-out distances are 0.1, 0.2, ..., 10.1: 1st percentile 0.2, median 5.1.
+    train = np.array([[0.0], [1000.0]])
+    held_out = np.arange(1, 102)[:, None] / 10
+    generated = np.array([[10.2], [1000.0], [0.04], [0.1], [995.0]])
+    result = audit(generated, train, held_out, worst=3)
+    np.testing.assert_array_equal(result.nearest.point, [0, 1, 0, 0, 1])
+    assert result.ratio == pytest.approx(0.1 / 5.1)
+    assert (result.below, result.exact, result.near) == (3 / 5, 1, 1)
+    np.testing.assert_array_equal(result.worst, [[1, 1], [2, 0], [3, 0]])
+
+
+def test_images_of_the_same_distribution_are_as_far_as_held_out_ones():
+    result = audit(
+        normal_points(2000, 1), normal_points(500, 0), normal_points(2000, 2)
+    )
+    assert result.ratio == pytest.approx(1, abs=0.05)
+    assert result.below == pytest.approx(0.01, abs=0.008)
+    assert (result.exact, result.near) == (0, 0)
+
+
+def test_exact_and_near_copies_are_counted():
+    train = normal_points(500, 0)
+    generated = normal_points(100, 1)
+    generated[:7] = train[40:47]
+    generated[7:20] = train[50:63] + 0.001
+    result = audit(generated, train, normal_points(500, 2))
+    assert (result.exact, result.near) == (7, 13)
+    assert result.worst[:7].tolist() == [[i, 40 + i] for i in range(7)]
+
+
+def test_training_images_of_other_patients_serve_as_held_out_images():
+    train = normal_points(300, 0).repeat(2, 0)  # two equal images a patient
+    patients = np.arange(600) // 2
+    result = audit(normal_points(300, 1), train, train, patients=(patients, patients))
+    assert result.ratio == pytest.approx(1, abs=0.1)
+    with pytest.raises(ValueError, match="600 of 600 held-out images are in training"):
+        audit(normal_points(300, 1), train, train)
+
+
+def test_same_bytes_finds_exact_copies_only():
+    train = smooth_images(9, 0)
+    images = train[[4, 4, 0]].copy()
+    images[1, 5, 5] ^= 1
+    np.testing.assert_array_equal(same_bytes(images, train), [True, False, True])
+    with pytest.raises(ValueError, match="must have the same dtype and size"):
+        same_bytes(images.astype(np.int16), train)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (np.zeros((2, 64, 64, 1)), TypeError, "images are float64; use uint8"),
+        (np.zeros((2, 64, 64), np.uint8), ValueError, r"must be \[n, s, s, 1\]"),
+        (np.zeros((2, 16, 16, 1), np.uint8), ValueError, "s at least 32"),
+    ],
+)
+def test_invalid_images_are_refused(images, error, message):
+    with pytest.raises(error, match=message):
+        pixel_vectors(images)
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (nearest, "not all finite"),
+        (nearest_shifted, r"must be from pixel_vectors, \[n, 1024\]"),
+    ],
+)
+def test_invalid_vectors_are_refused(search, message):
+    with pytest.raises(ValueError, match=message):
+        search(np.full((2, 6), np.nan), normal_points(3, 0))

@@ -1,0 +1,273 @@
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import published
+import pytest
+from absl import flags
+from ml_collections import ConfigDict
+
+import cxr_gan
+from cxr_gan import generate
+from cxr_gan.config import flatten
+from cxr_gan.config import published as published_config
+from cxr_gan.sampling import convert, pretrained, sampler
+from cxr_gan.storage import checkpoint
+
+MAX_MB = 6  # of the npz of a shipped model
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A folder with tiny.npz and tiny.json; tests must not change it."""
+    folder = tmp_path_factory.mktemp("published")
+    published.write_report(folder / "report")
+    with pytest.MonkeyPatch.context() as patch:
+        published.patch(patch)
+        assert published.command(folder) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(original, tmp_path, monkeypatch):
+    """A copy that holds the package's models; the current folder is an empty one."""
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    for name in ("tiny.npz", "tiny.json"):
+        (weights / name).write_bytes((original / name).read_bytes())
+    monkeypatch.setattr(pretrained, "FOLDER", weights)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return weights
+
+
+def test_shipped_model_is_loaded_by_name_and_any_model_by_path(folder):
+    assert pretrained.bundled() == ["tiny"]
+    by_name, by_path = cxr_gan.load("tiny"), cxr_gan.load(folder / "tiny.npz")
+    assert sampler.fingerprint(by_name) == sampler.fingerprint(by_path)
+    images = cxr_gan.sample(by_name, ["NORMAL", "PNEUMONIA"], 0)
+    assert images.shape == (2, 32, 32, 1)
+
+
+def test_loading_takes_under_three_seconds_and_does_not_import_orbax(original):
+    """Measures CPU time, so that other processes do not count."""
+    code = (
+        "import sys, time, cxr_gan; "
+        f"cxr_gan.load({str(original / 'tiny.npz')!r}); "
+        "assert not {'tensorflow', 'orbax', 'optax'} & {*sys.modules}; "
+        "print(time.process_time())"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 3
+
+
+def test_run_folder_takes_precedence_over_shipped_model(folder, monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(checkpoint, "load_item", lambda *a: calls.append(a) or 1 / 0)
+    (tmp_path / "here" / "tiny").mkdir()
+    for model in ("tiny", "tiny@best"):
+        with pytest.raises(ZeroDivisionError):
+            cxr_gan.load(model)
+    assert calls == [("tiny", "ema", "latest"), ("tiny", "ema", "best")]
+
+
+@pytest.mark.parametrize("model", ["tiny@best", "tiny@12500", "{folder}/tiny.npz@best"])
+def test_checkpoint_of_published_model_is_refused(folder, model):
+    with pytest.raises(ValueError, match=r"tiny.* has no checkpoints; leave off @"):
+        cxr_gan.load(model.format(folder=folder))
+
+
+def test_unknown_name_is_refused_with_list_of_shipped_models(folder):
+    message = r"{} is neither a folder .*: {}\);"
+    with pytest.raises(FileNotFoundError, match=message.format("'tyni'", "tiny")):
+        cxr_gan.load("tyni")
+    (folder / "tiny.npz").unlink()
+    with pytest.raises(FileNotFoundError, match=message.format("'tiny'", "none")):
+        cxr_gan.load("tiny@best")
+
+
+@pytest.mark.parametrize("name", ["tiny.npz", "tiny.json"])
+def test_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{name}: there is no such file"):
+        cxr_gan.load(folder / "tiny.npz")
+
+
+@pytest.mark.parametrize("position", [0, 100, 1000, -1])
+def test_damaged_npz_is_refused(folder, position):
+    path = folder / "tiny.npz"
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(
+        ValueError, match=r"tiny.npz: damaged, or not the file described by its"
+    ):
+        cxr_gan.load("tiny")
+
+
+def test_truncated_npz_is_refused(folder):
+    path = folder / "tiny.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"tiny.npz: damaged"):
+        cxr_gan.load("tiny")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace('"kimg": 0.448', '"kimg": 200.0'),
+        lambda text: text.replace('"resolution": 32', '"resolution": 64'),
+        lambda text: text.replace("CC0", "none"),
+        lambda text: text[:-10],
+        lambda text: "[]",
+        lambda text: "{}",
+        lambda text: "",
+    ],
+    ids=["kimg", "generator", "licence", "truncated", "list", "object", "empty"],
+)
+def test_damaged_or_changed_card_is_refused(folder, damage):
+    path = folder / "tiny.json"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(damage(before), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") != before
+    with pytest.raises(ValueError, match=r"tiny.json: damaged"):
+        cxr_gan.load("tiny")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"depth": 3}, {"name": "transformer"}], ids=["field", "name"]
+)
+def test_generator_of_another_version_is_refused(folder, changes):
+    card = pretrained.load_card(folder / "tiny.json")
+    card["generator"] |= changes
+    pretrained.save(folder / "other.npz", (folder / "tiny.npz").read_bytes(), card)
+    with pytest.raises(ValueError, match="Use the version that trained it"):
+        cxr_gan.load("other")
+
+
+def test_card_without_schema_is_refused_with_the_command_that_converts_it(folder):
+    old = published.write_as_0_1(folder)
+    command = f"python -m cxr_gan.publish --from={old} --out=NEW.npz --card=NEW.md"
+    with pytest.raises(ValueError, match=re.escape(command)) as refused:
+        cxr_gan.load(old)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(ValueError, match=re.escape(command)):
+        cxr_gan.load("old")
+
+
+@pytest.mark.parametrize("schema", [1, 3, "2", None])
+def test_card_of_another_schema_is_refused(folder, schema):
+    card = pretrained.load_card(folder / "tiny.json")
+    published.write_card(folder / "tiny.json", card | {"schema": schema})
+    message = f"tiny.json: the card has schema {schema!r}, .* reads schema 2; use the"
+    with pytest.raises(ValueError, match=message):
+        cxr_gan.load("tiny")
+
+
+@pytest.mark.parametrize(
+    ("changes", "removed"),
+    [
+        ({"condition": 0.1}, "condition=0.1"),
+        (
+            {"loss": published.CONFIG_0_1["loss"] | {"classes": "discriminating"}},
+            "loss.classes='discriminating'",
+        ),
+    ],
+    ids=["condition", "discriminating"],
+)
+def test_conversion_refuses_removed_feature(folder, changes, removed):
+    old = published.write_as_0_1(folder, published.CONFIG_0_1 | changes)
+    message = f"old.json: the model was trained with {removed}, a feature .*; use it"
+    with pytest.raises(ValueError, match=message) as refused:
+        convert.read_version_0_1(old)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_conversion_refuses_damaged_file(folder, suffix):
+    old = published.write_as_0_1(folder)
+    data = bytearray(old.with_suffix(suffix).read_bytes())
+    data[200] ^= 1
+    old.with_suffix(suffix).write_bytes(data)
+    with pytest.raises(ValueError, match=f"old{suffix}: damaged"):
+        convert.read_version_0_1(old)
+
+
+def test_conversion_refuses_current_card(folder):
+    with pytest.raises(ValueError, match="the card has schema 2, and only cards of"):
+        convert.read_version_0_1(folder / "tiny.npz")
+
+
+def test_conversion_refuses_card_with_missing_key(folder):
+    old = published.write_as_0_1(folder)
+    card = pretrained.read_card(old.with_suffix(".json"))
+    del card["spec"]
+    published.write_card(old.with_suffix(".json"), card)
+    with pytest.raises(ValueError, match=r"old.json: not a card of version 0.1"):
+        convert.read_version_0_1(old)
+
+
+def test_save_refuses_existing_file(folder):
+    with pytest.raises(FileExistsError, match=r"tiny.npz exists already"):
+        pretrained.save(folder / "tiny.npz", b"", {})
+
+
+def test_generate_accepts_shipped_model(folder, tmp_path):
+    values = flags.FlagValues()
+    generate.define_flags(values)
+    values(["generate", "--model=tiny", "--num=2", f"--out={tmp_path}/out"])
+    assert generate.main(["generate"], values) == 0
+    metadata = json.loads((tmp_path / "out" / "generation.json").read_text())
+    assert metadata["model"] == "tiny"
+    card = pretrained.load_card(folder / "tiny.json")
+    assert metadata["model_hash"] == card["model_hash"]
+    assert metadata["dataset"] == card["dataset"]
+
+
+def test_generate_refuses_checkpoint_of_shipped_model(folder, tmp_path, capsys):
+    values = flags.FlagValues()
+    generate.define_flags(values)
+    values(["generate", "--model=tiny@best", f"--out={tmp_path}/out"])
+    assert generate.main(["generate"], values) == 1
+    assert "leave off @best" in capsys.readouterr().err
+
+
+def check_shipped(name):
+    """Checks what must be true of every model shipped with the package."""
+    path = pretrained.FOLDER / f"{name}.npz"
+    assert path.stat().st_size <= MAX_MB * 1e6
+    params, card = sampler.load_with_meta(name)
+    labels = np.arange(4) % len(params.class_names)
+    images = np.asarray(cxr_gan.sample(params, labels, 0))
+    assert images.min() >= 0 and images.max() <= 1
+    assert len(np.unique(images.reshape(4, -1), axis=0)) == 4
+    assert card["schema"] == 2
+    assert card["name"] == name
+    assert card["model_hash"] == sampler.fingerprint(params)
+    evaluated = card["report"]["images"]["model_hash"]
+    assert evaluated in (card["model_hash"], card["trained_hash"])
+    assert card["report"]["dataset"]["identity"] == card["dataset"]["identity"]
+    assert card.keys() == {
+        *("what", "name", "people", "licence", "dtype", "model_hash", "trained_hash"),
+        *("step", "kimg", "config", "dataset", "generator", "metrics", "score"),
+        *("report", "software", "schema", "sha256"),
+    }
+    known = flatten(published_config())
+    assert flatten(ConfigDict(card["config"])).keys() == known.keys()
+
+
+def test_requirements_of_shipped_models_hold_for_the_tiny_one(folder):
+    check_shipped("tiny")
+
+
+@pytest.mark.parametrize("name", pretrained.bundled())
+def test_every_shipped_model_loads_and_generates_and_has_a_complete_card(name):
+    check_shipped(name)
+
+
+def test_fingerprint_of_shipped_model_is_the_one_published_by_version_0_1():
+    assert sampler.fingerprint(cxr_gan.load("pediatric64")) == "6229895c44eec20b"

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from cxr_gan import data
+
+tfds = pytest.importorskip("tensorflow_datasets")
+
+
+class TinyCxr(tfds.core.GeneratorBasedBuilder):
+    """Two classes with 60 generated images each, in both train and validation."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(8, 8, 1)),
+            "label": tfds.features.ClassLabel(names=["normal", "pneumonia"]),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features)
+        )
+
+    def _split_generators(self, dl_manager):
+        return {name: self._generate_examples() for name in ("train", "validation")}
+
+    def _generate_examples(self):
+        for i in range(120):
+            yield i, {"image": np.full((8, 8, 1), i, np.uint8), "label": i % 2}
+
+
+class TinyUnlabelled(tfds.core.GeneratorBasedBuilder):
+    """Images without labels."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {"image": tfds.features.Image(shape=(8, 8, 1))}
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features)
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield 0, {"image": np.zeros((8, 8, 1), np.uint8)}
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    builder = tfds.builder
+
+    def in_temporary_folder(name):
+        return builder(name, data_dir=tmp_path / "tfds", try_gcs=False)
+
+    monkeypatch.setattr(tfds, "builder", in_temporary_folder)
+
+    def load(spec):
+        return data.load(spec, 8, split_seed=0, cache_dir=tmp_path / "cache")
+
+    return load
+
+
+def test_tensorflow_dataset_is_prepared_read_and_cached(load, monkeypatch):
+    dataset = load("tfds:tiny_cxr")
+    assert dataset.class_names == ("normal", "pneumonia")
+    assert dataset.train.counts(2).tolist() == [60, 60]
+    assert dataset.val.counts(2).tolist() == [60, 60]
+    np.testing.assert_array_equal(
+        dataset.train.images[:, 0, 0, 0] % 2, dataset.train.labels
+    )
+    assert sorted(dataset.val.images[:, 3, 3, 0]) == list(range(120))
+    monkeypatch.setattr(TinyCxr, "download_and_prepare", None)
+    assert load("tfds:tiny_cxr").identity == dataset.identity
+
+
+def test_unknown_name_is_rejected(load):
+    with pytest.raises(ValueError, match=r"tfds:tiny_cxy: .* no dataset of that name"):
+        load("tfds:tiny_cxy")
+
+
+def test_missing_name_is_rejected(load):
+    with pytest.raises(ValueError, match="needs a name, such as tfds:pneumonia_mnist"):
+        load("tfds:")
+
+
+def test_dataset_without_named_classes_is_rejected(load):
+    with pytest.raises(ValueError, match="has the features image; must have an image"):
+        load("tfds:tiny_unlabelled")

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+
+from cxr_gan import data
+from cxr_gan.evaluation import label_classifier_cache
+from cxr_gan.evaluation.metrics import label_classifier
+from cxr_gan.training import validation
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def phantoms(cache):
+    return data.load("phantom:480", 32, split_seed=0, cache_dir=cache)
+
+
+@pytest.fixture(scope="module")
+def reference(phantoms):
+    """A reference without a label classifier, so that none has to be fitted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "load_or_fit", lambda *_: None)
+        return validation.make_reference(phantoms)
+
+
+@pytest.fixture
+def validate(reference, monkeypatch):
+    """validate(images, labels): metrics; images brighter than 127 count as class 1."""
+
+    def predict(_, images):
+        bright = images.mean((1, 2, 3)) > 127
+        return np.stack([~bright, bright], 1).astype(np.float32)
+
+    monkeypatch.setattr(validation.label_classifier, "predict", predict)
+    return lambda images, labels: validation.validation_metrics(
+        reference, images, labels
+    )
+
+
+def test_val_compared_with_itself_has_no_distance_and_no_ms_ssim_excess(
+    validate, phantoms
+):
+    metrics = validate(phantoms.val.images, phantoms.val.labels)
+    assert metrics["eval/ms_ssim_excess"] == pytest.approx(0, abs=1e-6)
+    assert metrics["eval/kid"] < 0  # unbiased: slightly below 0 for equal sets
+
+
+def test_training_images_have_lower_kid_than_noise_or_swapped_labels(
+    validate, phantoms
+):
+    train = phantoms.train
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, train.images.shape, np.uint8)
+    kid = validate(train.images, train.labels)["eval/kid"]
+    assert kid < validate(noise, train.labels)["eval/kid"] / 10
+    assert kid < validate(train.images, 1 - train.labels)["eval/kid"]
+
+
+def test_one_repeated_image_has_a_high_ms_ssim_excess(validate, phantoms):
+    val = phantoms.val
+    first = [val.images[val.labels == label][0] for label in (0, 1)]
+    repeated = np.stack([first[label] for label in val.labels])
+    assert validate(repeated, val.labels)["eval/ms_ssim_excess"] > 0.2
+
+
+def test_metrics_are_given_by_class_and_as_mean_over_classes(validate):
+    labels = np.array([0, 0, 1, 1, 1, 1])
+    dark, bright = np.zeros((2, 32, 32, 1)), np.full((4, 32, 32, 1), 255)
+    bright[0] = 0
+    images = np.concatenate([dark, bright]).astype(np.uint8)
+    metrics = validate(images, labels)
+    assert metrics["eval/label_accuracy/NORMAL"] == 1
+    assert metrics["eval/label_accuracy/PNEUMONIA"] == 0.75
+    assert metrics["eval/label_accuracy"] == 0.875
+    by_class = [metrics["eval/kid/NORMAL"], metrics["eval/kid/PNEUMONIA"]]
+    assert metrics["eval/kid"] == pytest.approx(np.mean(by_class))
+
+
+def test_run_with_too_few_val_images_is_not_validated(phantoms, caplog):
+    few = data.Dataset(
+        phantoms.train,
+        phantoms.val.take(np.arange(len(phantoms.val)) < 30),
+        phantoms.class_names,
+        "",
+    )
+    assert validation.make_reference(few) is None
+    assert "with fewer than 20 of each class the run is not validated" in caplog.text
+
+
+def test_label_classifier_is_fitted_once_for_each_training_set(
+    phantoms, tmp_path, monkeypatch
+):
+    sizes = []
+    original = label_classifier.fit
+
+    def fit(images, labels, num_classes, seed):
+        sizes.append(len(images))
+        return original(images, labels, num_classes, seed, steps=2)
+
+    monkeypatch.setattr(label_classifier, "fit", fit)
+    first = label_classifier_cache.load_or_fit(phantoms.train, 2, tmp_path)
+    second = label_classifier_cache.load_or_fit(phantoms.train, 2, tmp_path)
+    images = phantoms.val.images
+    np.testing.assert_array_equal(
+        label_classifier.predict(first, images),
+        label_classifier.predict(second, images),
+    )
+    assert len(sizes) == 1
+    assert 0.3 < sizes[0] / len(phantoms.train) < 0.7  # half B only
+    fewer = phantoms.train.take(np.arange(len(phantoms.train)) < 200)
+    label_classifier_cache.load_or_fit(fewer, 2, tmp_path)
+    assert len(sizes) == 2
+
+
+def test_damaged_label_classifier_is_fitted_again(
+    phantoms, tmp_path, monkeypatch, caplog
+):
+    original = label_classifier.fit
+    monkeypatch.setattr(label_classifier, "fit", lambda *args: original(*args, steps=2))
+    label_classifier_cache.load_or_fit(phantoms.train, 2, tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    label_classifier_cache.load_or_fit(phantoms.train, 2, tmp_path)
+    assert "fitting the label classifier again" in caplog.text
+    assert label_classifier.load(path, 2).num_classes == 2
