@@ -78,7 +78,10 @@ class LossConfig:
 
     class_weight: ClassWeight
     adversarial: str = _one_of([*ADVERSARIAL])
-    class_loss: str = _one_of([*CLASS_LOSSES])
+    class_loss: str = _key(
+        lambda x: x in CLASS_LOSSES,
+        f"give one of {', '.join(CLASS_LOSSES)} (0.2 removed discriminating)",
+    )
     feature_matching_weight: float = _not_negative()
     diversity_weight: float = _not_negative()
     r1_weight: float = _not_negative()
@@ -241,26 +244,34 @@ def _freeze(kind: Any, values: ConfigDict) -> Any:
     return kind(**fields)
 
 
-def check(config: ConfigDict) -> None:
-    """Raises ValueError naming every wrong key and value of a configuration."""
+def check_keys(config: ConfigDict) -> None:
+    """Raises ValueError naming every unknown and every missing key."""
     known, given = flatten(published()), flatten(config)
+    renamed = {RENAMED_KEYS.get(key) for key in given}
     wrong = [f"{k}: no such key{suggest(k, [*known])}" for k in given if k not in known]
     wrong += [
         f"{k}: missing; copy it from configs/acgan.py, where it is {known[k]!r}"
         for k in known
-        if k not in given
+        if k not in given and k not in renamed
     ]
-    if not wrong:
-        for key, value in given.items():
-            if not _same_type(value, known[key]):
-                wrong.append(
-                    f"{key}={value!r} is of type {type(value).__name__}; give "
-                    f"{type(known[key]).__name__}, as {known[key]!r}"
-                )
-            elif type(value) is float and not math.isfinite(value):
-                wrong.append(f"{key}={value!r}: give a finite number, as {known[key]}")
-            elif key in RULES and not RULES[key][0](value):
-                wrong.append(f"{key}={value!r}: {RULES[key][1]}")
+    if wrong:
+        raise ValueError("the configuration is wrong:\n  " + "\n  ".join(wrong))
+
+
+def check(config: ConfigDict) -> None:
+    """Raises ValueError naming every wrong key, or else every wrong value."""
+    check_keys(config)
+    known, wrong = flatten(published()), []
+    for key, value in flatten(config).items():
+        if not _same_type(value, known[key]):
+            wrong.append(
+                f"{key}={value!r} is of type {type(value).__name__}; give "
+                f"{type(known[key]).__name__}, as {known[key]!r}"
+            )
+        elif type(value) is float and not math.isfinite(value):
+            wrong.append(f"{key}={value!r}: give a finite number, as {known[key]}")
+        elif key in RULES and not RULES[key][0](value):
+            wrong.append(f"{key}={value!r}: {RULES[key][1]}")
     if not wrong and config.balance.low >= config.balance.high:
         wrong.append(
             f"balance.low={config.balance.low} is not below "

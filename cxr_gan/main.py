@@ -87,6 +87,7 @@ def parse(argv: Sequence[str]) -> list[str]:
         arguments = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
         argv = move_config_first(arguments)
         config = read_config(argv[1])
+        configs.check_keys(config)
         check_keys(argv[2:], [*configs.flatten(config)])
     except (ValueError, OSError, flags.Error) as error:
         fail(str(error))
@@ -99,7 +100,7 @@ def parse(argv: Sequence[str]) -> list[str]:
     )
     try:
         return flags.FLAGS(argv)
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:  # --nomultihost=1 is a ValueError
         fail(f"{error}{example(str(error), config)}; --help lists the flags")
 
 

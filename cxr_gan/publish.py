@@ -30,7 +30,7 @@ from cxr_gan import evaluate
 from cxr_gan.evaluation.report import model_card
 from cxr_gan.runtime.cli import quiet_logging
 from cxr_gan.sampling import convert, pretrained, sampler
-from cxr_gan.storage import weights_file
+from cxr_gan.storage import files, weights_file
 from cxr_gan.version import __version__
 
 WHAT = (
@@ -148,10 +148,11 @@ def output_paths(
     """The paths of the npz and of the Markdown card, if there is one.
 
     Raises:
-        ValueError: --out is not NAME.npz without an @, or --card is not NAME.md.
+        ValueError: --out is not NAME.npz without an @, or --card not NAME.md.
         FileExistsError: a file to be written exists already.
     """
-    npz, markdown = pathlib.Path(out), pathlib.Path(card) if card else None
+    npz = files.require_local_path(out, "--out")
+    markdown = files.require_local_path(card, "--card") if card else None
     if npz.suffix != pretrained.SUFFIX or "@" in npz.name:
         raise ValueError(
             f"--out={out} could not be loaded under this name; give NAME.npz, with no "
@@ -159,8 +160,7 @@ def output_paths(
         )
     if markdown and markdown.suffix != ".md":
         raise ValueError(
-            f"--card={card} is not the name of a Markdown file; give a name that ends "
-            "in .md"
+            f"--card={card} is not a Markdown file; give a name that ends in .md"
         )
     paths = (npz, npz.with_suffix(".json"), markdown)
     pretrained.require_new_paths(*(path for path in paths if path))

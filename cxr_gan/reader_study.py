@@ -26,6 +26,7 @@ from cxr_gan.evaluation.image_sets import ImageGroup
 from cxr_gan.evaluation.inputs import labels_of, open_input
 from cxr_gan.runtime.cli import quiet_logging
 from cxr_gan.sampling import pretrained
+from cxr_gan.storage import files
 from cxr_gan.storage.image_grid import make_grid
 
 COLUMNS, ROWS = 8, 4
@@ -41,7 +42,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
                 f"unexpected argument {argv[1]!r}; flags are written "
                 "--model=runs/acgan; see --help"
             )
-        out = pathlib.Path(values.out)
+        out = files.require_local_path(values.out, "--out")
         key = out.with_suffix(".csv")
         if out.suffix != ".png":
             raise ValueError(f"--out={out}: give a file name that ends in .png")

@@ -144,6 +144,17 @@ def test_a_key_of_version_0_1_is_answered_with_its_new_name(old, new):
     assert configs.suggest(old, KEYS) == f"; version 0.2 renamed it {new}"
 
 
+def test_a_file_of_version_0_1_is_answered_with_new_names_once():
+    config = configs.published()
+    del config.log_kimg
+    config.report_kimg = 1.0
+    with pytest.raises(ValueError) as caught:
+        configs.check_keys(config)
+    assert str(caught.value).splitlines()[1:] == [
+        "  report_kimg: no such key; version 0.2 renamed it log_kimg"
+    ]
+
+
 @pytest.mark.parametrize("old", configs.REMOVED_KEYS)
 def test_a_removed_key_is_answered_so(old):
     assert configs.suggest(old, KEYS) == "; version 0.2 removed it"

@@ -235,8 +235,10 @@ def test_fewer_than_fifty_images_of_a_class_give_a_warning():
     }
     context = dataclasses.replace(make_context(), image_groups=image_groups)
     (note,) = context.check()
-    assert note.startswith("generated: only 30 of a, 30 of b; FID, precision, recall")
-    assert "not computed for fewer than 50 images of a class" in note
+    assert note.startswith(
+        "generated: only 30 of a, 30 of b; comparisons with this set"
+    )
+    assert "which need 50 images of a class" in note
 
 
 def test_images_of_another_size_are_refused():

@@ -198,8 +198,14 @@ def test_conversion_refuses_damaged_file(folder, suffix):
 
 
 def test_conversion_refuses_current_card(folder):
-    with pytest.raises(ValueError, match="the card has schema 2, and only cards of"):
+    with pytest.raises(ValueError, match="the card has schema 2; only cards of"):
         convert.read_version_0_1(folder / "tiny.npz")
+
+
+@pytest.mark.parametrize("name", ["tiny.json", "."])
+def test_conversion_refuses_what_is_not_an_npz(folder, name):
+    with pytest.raises(ValueError, match=r"is not the \.npz of a published model"):
+        convert.read_version_0_1(folder / name)
 
 
 def test_conversion_refuses_card_with_missing_key(folder):

@@ -300,3 +300,18 @@ def test_rounded_weights_can_be_evaluated_by_name_and_published_with_that_report
     assert card["report"]["images"]["path"] == "tiny"
     written = json.loads((tmp_path / "again" / "report.json").read_text())
     assert card["report"]["metrics"] == written["metrics"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--out=gs://bucket/new.npz"], ["--card=gs://bucket/new.md"]],
+    ids=["out", "card"],
+)
+def test_url_as_output_is_refused_and_no_folder_is_made(
+    folder, old, capsys, monkeypatch, arguments
+):
+    monkeypatch.chdir(folder)
+    out = [] if arguments[0].startswith("--out") else ["--out=new.npz"]
+    assert published.run(f"--from={old}", *out, *arguments) == 1
+    assert "is not a local folder" in capsys.readouterr().err
+    assert not (folder / "gs:").exists()

@@ -164,9 +164,8 @@ class EvaluationContext:
                     small_classes.append(f"{n} of {class_name}")
             if small_classes:
                 notes.append(
-                    f"{source}: only {', '.join(small_classes)}; FID, precision, "
-                    "recall, density, coverage and spacing are not computed for fewer "
-                    f"than {MIN_TRUSTED_PER_CLASS} images of a class, so the verdict "
-                    "does not use them"
+                    f"{source}: only {', '.join(small_classes)}; comparisons with "
+                    "this set have no FID, precision, recall, density, coverage and "
+                    f"spacing, which need {MIN_TRUSTED_PER_CLASS} images of a class"
                 )
         return notes

@@ -35,13 +35,18 @@ def read_version_0_1(path: pathlib.Path) -> tuple[bytes, dict[str, Any]]:
         ValueError: a file is damaged or was changed, the card is not of version 0.1, or
             the model was trained with a feature that was removed since.
     """
+    if path.suffix != pretrained.SUFFIX:
+        raise ValueError(
+            f"--from={path} is not the .npz of a published model, and nothing else can "
+            "be converted; give NAME.npz"
+        )
     pretrained.require_both_files(path)
     card_path = path.with_suffix(".json")
     card = pretrained.read_card(card_path)
     if "schema" in card:
         raise ValueError(
-            f"{card_path}: the card has schema {card['schema']!r}, and only cards of "
-            f"version 0.1, which have none, can be converted; load {path} as it is"
+            f"{card_path}: the card has schema {card['schema']!r}; only cards of "
+            "version 0.1, which have none, can be converted: give one of these"
         )
     try:
         data = pretrained.read_weights(path, card)
