@@ -46,7 +46,7 @@ _beta = functools.partial(
 
 
 @dataclasses.dataclass(frozen=True)
-class DiscriminatorConfig:
+class DiscriminatorSettings:
     """config.discriminator."""
 
     name: str = _one_of([*DISCRIMINATORS])
@@ -125,7 +125,7 @@ class Config:
     """A checked configuration; configs/acgan.py documents every key."""
 
     generator: GeneratorSettings
-    discriminator: DiscriminatorConfig
+    discriminator: DiscriminatorSettings
     loss: LossConfig
     augment: AugmentConfig
     balance: BalanceConfig

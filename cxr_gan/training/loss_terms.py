@@ -13,9 +13,7 @@ from cxr_gan.training.gan import GanDefinition
 from cxr_gan.training.schedules import ScheduleValues
 
 Metrics = dict[str, jax.Array]  # float32 [], or [num_classes] where named *_by_class
-
-
-DIVERSITY_SIZE = 16  # pixels a side at which the diversity of images is compared
+DIVERSITY_SIZE = 16  # pixels per side at which the diversity of images is compared
 
 
 def augment_for_d(
