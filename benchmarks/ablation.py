@@ -1,6 +1,6 @@
 """Effect of each part of the recipe on image quality: each part removed or replaced.
 
-    python -m benchmarks.ablation --dataset=path/to/chest_xray --out=docs/ablation.md
+    python -m benchmarks.ablation --dataset=path/to/chest_xray --out=ablation.md
 
 Every variant in `benchmarks/arms.py` is trained by the library's own training step on
 equally many images, with the same seeds, and measured by the library's metrics.

@@ -1,7 +1,7 @@
 r"""Draws the validation KID of a run over its training.
 
     python -m benchmarks.curves --run=runs/kermany64 --dataset=path/to/chest_xray \
-      --out=docs/kermany64.svg
+      --out=kermany64.svg
 
 The curve is `eval/kid` in metrics.jsonl, the mean over classes of the KID in `cxr`
 space. The grey line is the same metric for equally many training images: what a

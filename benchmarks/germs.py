@@ -1,7 +1,7 @@
 r"""Whether a generator produces both bacterial and viral pneumonia.
 
     python -m benchmarks.germs --model=pediatric64 --dataset=path/to/chest_xray \
-      --out=docs/quality.md
+      --out=quality.md
 
 The two look different. Labels do not distinguish them, but file names of the data set
 do. A classifier of the pathogen is trained on half B of the patients and applied to

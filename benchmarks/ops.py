@@ -1,6 +1,6 @@
 """CPU time of each operation of a training step, compared with the core's peak.
 
-    python -m benchmarks.ops --out=docs/performance.md
+    python -m benchmarks.ops --out=performance.md
 
 Runs on one core; Linux only. The tables are written into the page, the results as JSON
 and a drawing of them into its folder. A single operation writes its result to memory,

@@ -38,7 +38,7 @@ def earlier(page: pathlib.Path, mark: str) -> dict[str, Any]:
         ValueError: the page lacks a mark, or its results file has another format.
     """
     if not page.is_file():
-        raise FileNotFoundError(f"--out={page}: no such page; see docs/performance.md")
+        raise FileNotFoundError(f"--out={page}: no such page; see performance.md")
     put(page.read_text(encoding="utf-8"), mark, "")
     path = file_of(page, mark)
     try:

@@ -1,6 +1,6 @@
 r"""Tables that compare the evaluations of several generators.
 
-    python -m benchmarks.quality --out=docs/quality.md \
+    python -m benchmarks.quality --out=quality.md \
       --report="cxr_gan=runs/report" --report="PyTorch recipe=runs/report_recipe" \
       --report="PCA-Gaussian=runs/report_gaussian" \
       --run=runs/kermany64_250 --recipe=runs/recipe --dataset=path/to/chest_xray

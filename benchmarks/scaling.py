@@ -1,7 +1,7 @@
 """Cost of training as images, devices and data sets grow; estimates for TPUs.
 
-    python -m benchmarks.scaling --out=docs/scaling.md --only=cost
-    python -m benchmarks.scaling --out=docs/scaling.md
+    python -m benchmarks.scaling --out=scaling.md --only=cost
+    python -m benchmarks.scaling --out=scaling.md
 
 Each part takes minutes. Its table is written between its marks in the page, its results
 as JSON in the folder of the page; parts not in --only are unchanged. `model`, the last

@@ -1,7 +1,7 @@
 """Training and sampling speed, compared with the same networks in other libraries.
 
     pip install -e ".[bench]"
-    python -m benchmarks.speed --out=docs/performance.md
+    python -m benchmarks.speed --out=performance.md
 
 All programs are timed in interleaved runs, A B A B, each in its own process on the same
 cores. A run is r1_interval training steps, one of which has the R1 penalty; the tables
@@ -9,7 +9,7 @@ call it a turn. The tables are written into the page, and the timings of all run
 JSON file in the same folder. A comparison is one table: a resolution, batch size and
 number of cores. Comparisons that a call does not run keep their results:
 
-    python -m benchmarks.speed --out=docs/performance.md --batch=16 --cores=1
+    python -m benchmarks.speed --out=performance.md --batch=16 --cores=1
 
 --resolution=128 compares larger images.
 
@@ -108,7 +108,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; see --help")
     if bool(values.out) == values.quick:
         raise app.UsageError(
-            "give either a page to write to, --out=docs/performance.md, or --quick"
+            "give either a page to write to, --out=performance.md, or --quick"
         )
     try:
         out = pathlib.Path(values.out) if values.out else None

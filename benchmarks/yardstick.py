@@ -1,6 +1,6 @@
 """Tests the evaluation: whether each metric detects the fault it is meant to detect.
 
-    python -m benchmarks.yardstick --dataset=path/to/chest_xray --out=docs/yardstick.md
+    python -m benchmarks.yardstick --dataset=path/to/chest_xray --out=yardstick.md
 
 Real images with known faults are evaluated as if they were generated. They are of
 patients of half B, selected by the seed and removed from the data set first, so neither
@@ -264,7 +264,7 @@ HEAD = """# Test of the evaluation
 
 Made by
 
-    python -m benchmarks.yardstick --dataset=path/to/chest_xray --out=docs/yardstick.md
+    python -m benchmarks.yardstick --dataset=path/to/chest_xray --out=yardstick.md
 
 Each row: {n} real images of each class with one fault, evaluated as if they were
 generated. Their patients are neither in the rest of the data set nor in the training

@@ -14,7 +14,7 @@ from cxr_gan import data
 from cxr_gan.data.phantom import renderer
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGE = ROOT / "docs/scaling.md"
+PAGE = ROOT / "benchmarks/reports/2026-11-scaling.md"
 PARTS = ("cost", "devices", "data", "precision", "model")
 
 # Per second 100 FLOP, 10 bytes of memory traffic and 8 of exchange, all at full speed.

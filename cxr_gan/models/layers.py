@@ -91,7 +91,7 @@ def checkerboard(x: jax.Array) -> jax.Array:
     sin^2(f / 2) sin^2(g / 2) of its amplitude: nothing where f or g is 0. Edges are
     padded with the border pixel. Radiographs contain so little of this component that a
     discriminator overlooks it, and a generator produces 13 dB too much of it
-    (docs/quality.md).
+    (report 2026-11-quality).
     """
     for axis in (1, 2):
         before, after = _neighbours(x, x, axis)
@@ -110,7 +110,7 @@ def tanh(x: jax.Array) -> jax.Array:
 
     x has any shape. The floor applies where a gradient-descent step moves the output
     towards zero, which is grey. Without it, a class that the first steps drive to black
-    stays black (2 of 14 trainings, docs/quality.md). With a floor in both directions,
+    stays black (2 of 14 trainings, report 2026-11-quality). With a floor both ways,
     saturated outputs drift without end.
     """
     return jnp.tanh(x)

@@ -49,7 +49,7 @@ class WinogradThresholds(NamedTuple):
     products: int  # multiplications of one image for one pixel of the kernel
 
 
-# Measured: docs/performance_avx2.md and docs/performance.md.
+# Measured: reports 2026-11-performance-avx2 and 2026-11-performance.
 THRESHOLDS = {
     "avx2": WinogradThresholds(32, 8, 0),
     "avx512": WinogradThresholds(64, 64, 2**21),
