@@ -16,8 +16,8 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of initialisation, batches, latents and augmentation
 
-    # Data. dataset: "phantom" or "phantom:N", a folder of class folders, a MedMNIST
-    # .npz, "tfds:NAME", or "tfrecord:FOLDER".
+    # Data. dataset: "phantom" or "phantom:N", a folder of class folders, a prepared
+    # set, a MedMNIST .npz, or "tfds:NAME".
     config.dataset = "phantom"
     config.resolution = 64  # pixels a side: 32, 64, 128, 256 or 512
     config.samples_per_class = (0,)  # images used of each class: (100, 0), or (100,)

@@ -136,7 +136,7 @@ class Config:
     )
     dataset: str = _key(
         bool,
-        'give "phantom", a folder, an .npz file, "tfds:NAME" or "tfrecord:FOLDER"',
+        'give "phantom", a folder, a prepared set, an .npz file or "tfds:NAME"',
     )
     resolution: int = _one_of((32, 64, 128, 256, 512))
     samples_per_class: tuple[int, ...] = _key(

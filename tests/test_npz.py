@@ -64,7 +64,7 @@ def test_test_split_is_never_read(load):
 def test_images_smaller_than_the_resolution_are_enlarged_with_a_warning(load, caplog):
     with caplog.at_level(python_logging.WARNING, logger="absl"):
         assert load(arrays(), 16).train.images.shape == (120, 16, 16, 1)
-    assert "train: 120 of 120 images are smaller than 16 px" in caplog.text
+    assert "set.npz: 240 of 240 images are smaller than 16 px" in caplog.text
 
 
 COLOUR = np.zeros((120, 8, 8, 3), np.uint8)

@@ -334,7 +334,7 @@ def test_every_source_can_be_given_by_its_kind(root, load):
         load("folder:nowhere")
     with pytest.raises(FileNotFoundError, match=r"nowhere: no such .npz"):
         load("npz:nowhere")
-    assert set(sources.SOURCES) == {*("phantom", "folder", "npz", "tfds", "tfrecord")}
+    assert set(sources.SOURCES) == {*("phantom", "folder", "npz", "tfds", "prepared")}
 
 
 # The built-in phantom

@@ -2,7 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,6 +21,7 @@ class ImageSet:
     images: np.ndarray  # uint8 [n, s, s, 1]; may be memory-mapped
     labels: np.ndarray  # int32 [n] in 0..K-1
     ids: tuple[str, ...]  # one per image, e.g. "train/NORMAL/a.jpeg", "phantom/0/17"
+    files: tuple[str, ...] = ()  # path of each in its data set; () if there are none
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -34,6 +36,8 @@ class ImageSet:
                 f"labels are {self.labels.dtype} {list(self.labels.shape)} for {n} "
                 f"ids; must be int32 [{n}]"
             )
+        if len(self.files) not in (0, n):
+            raise ValueError(f"{len(self.files)} files for {n} ids")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -44,8 +48,12 @@ class ImageSet:
 
     def take(self, mask: np.ndarray) -> "ImageSet":
         """The images where mask, bool [n], is true, in the same order."""
-        ids = tuple(id_ for id_, kept in zip(self.ids, mask, strict=True) if kept)
-        return ImageSet(self.images[mask], self.labels[mask], ids)
+        return ImageSet(
+            self.images[mask],
+            self.labels[mask],
+            tuple(itertools.compress(self.ids, mask)),
+            tuple(itertools.compress(self.files, mask)),
+        )
 
     def join(self, other: "ImageSet") -> "ImageSet":
         """The images of this set, followed by those of the other."""
@@ -53,6 +61,7 @@ class ImageSet:
             np.concatenate([self.images, other.images]),
             np.concatenate([self.labels, other.labels]),
             self.ids + other.ids,
+            self.files + other.files if self.files and other.files else (),
         )
 
 
@@ -64,6 +73,7 @@ class RawSplits:
     val: ImageSet | None  # None if the source has no val split
     class_names: tuple[str, ...]  # index = label
     notes: tuple[str, ...] = ()  # warnings to log at each load, cached or not
+    identity: str | None = None  # of (train, val), where it is known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,39 +106,47 @@ def identity(train: ImageSet, val: ImageSet, class_names: tuple[str, ...]) -> st
     for split in (train, val):
         digest.update(repr((split.images.shape, split.ids)).encode())
         for start in range(0, len(split), CHUNK):  # mapped images may exceed memory
-            digest.update(split.images[start : start + CHUNK].tobytes())
+            digest.update(
+                np.ascontiguousarray(split.images[start : start + CHUNK]).data
+            )
         digest.update(split.labels.tobytes())
     return digest.hexdigest()
 
 
-def check_classes(splits: RawSplits, where: str) -> None:
-    """Checks that a class-conditional GAN can be trained on the splits.
+def check_classes(
+    class_names: Sequence[str],
+    in_train: Sequence[int] | np.ndarray,
+    in_val: Sequence[int] | np.ndarray | None,
+    where: str,
+) -> None:
+    """Checks that a class-conditional GAN can be trained on so many images.
 
     Args:
-        splits: the dataset.
+        class_names: K names.
+        in_train: images of each class in train, [K].
+        in_val: the same of val; None if there is no val.
         where: names the dataset in errors.
 
     Raises:
         ValueError: there are fewer than two classes, or a class has no image in one
             of the existing splits.
     """
-    names = splits.class_names
-    if len(names) < 2:
+    if len(class_names) < 2:
         raise ValueError(
-            f"{where}: only one class, {names[0]!r}; "
+            f"{where}: only one class, {class_names[0]!r}; "
             "a class-conditional GAN needs images of at least two"
         )
-    train = splits.train.counts(len(names))
-    val = train if splits.val is None else splits.val.counts(len(names))
-    for name, in_train, in_val in zip(names, train, val, strict=True):
-        if not in_train and not in_val:
+    if in_val is None:
+        in_val = in_train
+    for name, train, val in zip(class_names, in_train, in_val, strict=True):
+        if not train and not val:
             raise ValueError(
                 f"{where}: class {name!r} has no images; add some or remove the class"
             )
-        if not in_train or not in_val:
-            has, lacks = ("train", "val") if in_train else ("val", "train")
+        if not train or not val:
+            has, lacks = ("train", "val") if train else ("val", "train")
             raise ValueError(
-                f"{where}: class {name!r} is in {has} but not in {lacks}; "
-                f"every split needs images of every class: add some to {lacks}, or "
-                f"remove the class from {has}"
+                f"{where}: class {name!r} is in {has} but not in {lacks}; every split "
+                f"needs images of every class: add some to {lacks}, or remove the "
+                f"class from {has}, or remove val to have a tenth of train held out"
             )

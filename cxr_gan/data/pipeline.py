@@ -5,11 +5,9 @@ one before they import TensorFlow, which silences its log and leaves the acceler
 to JAX.
 """
 
-import collections
 import contextlib
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # oneDNN logs a notice to stderr, and none of its kernels are used here.
@@ -46,7 +44,7 @@ tf.config.set_visible_devices([], "GPU")
 tf.config.set_visible_devices([], "TPU")
 
 SUBSET_SEED = 0  # for samples_per_class: every run uses the same images
-PREFETCH = 4  # batches whose images are read ahead
+PREFETCH = 4  # batches read ahead
 
 
 def batches(
@@ -101,8 +99,18 @@ def batches(
     subset = select_subset(images, num_classes, samples_per_class)
     local_size = batch_size // process_count
     slots = np.arange(process_index * local_size, (process_index + 1) * local_size)
-    rows = _row_dataset(subset, slots, batch_size // num_classes, seed, start)
-    return _read_images(images.images, rows.as_numpy_iterator())
+    make_batch = _batch_function(
+        images.images, subset, slots, batch_size // num_classes, seed
+    )
+    options = tf.data.Options()
+    options.deterministic = True
+    # One thread: the work is small, and training needs the cores.
+    options.threading.private_threadpool_size = 1
+    options.threading.max_intra_op_parallelism = 1
+    steps = tf.data.Dataset.range(start, 2**62)
+    dataset = steps.map(make_batch).prefetch(PREFETCH).with_options(options)
+    iterator: Iterator[dict[str, np.ndarray]] = dataset.as_numpy_iterator()
+    return iterator
 
 
 def select_subset(
@@ -147,40 +155,21 @@ def select_subset(
     return subset
 
 
-def _read_images(
-    pixels: np.ndarray, rows: Iterator[dict[str, np.ndarray]]
-) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of images, read PREFETCH batches ahead because they may be on disk.
-
-    A thread reads them, not tf.data, because TensorFlow would copy all pixels first.
-    """
-
-    def read() -> dict[str, np.ndarray]:
-        batch = next(rows)
-        return {"image": pixels[batch["row"]], "label": batch["label"]}
-
-    with ThreadPoolExecutor(1, "batches") as pool:
-        pending = collections.deque(pool.submit(read) for _ in range(PREFETCH))
-        while True:
-            pending.append(pool.submit(read))
-            yield pending.popleft().result()
-
-
-def _row_dataset(
+def _batch_function(
+    pixels: np.ndarray,
     subset: list[np.ndarray],
     slots: np.ndarray,
     per_class: int,
     seed: int,
-    start: int,
-) -> tf.data.Dataset:
-    """Row indices and labels of batch start, start + 1, ..: {"row", "label"}, each [n].
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """The function from a step, int64 [], to its batch, {"image", "label"}.
 
     Args:
+        pixels: uint8 [n, s, s, 1], may be memory-mapped.
         subset: row indices of each class, from `select_subset`.
-        slots: this process's positions in the global batch, int [n].
+        slots: this process's positions in the global batch, int [m].
         per_class: images of each class in the global batch.
         seed: seed of the order.
-        start: first step.
     """
     num_classes = len(subset)
     label = tf.constant(slots % num_classes)
@@ -188,9 +177,9 @@ def _row_dataset(
     sizes = np.array([len(rows) for rows in subset])
     size = tf.gather(tf.constant(sizes), label)
     offset = tf.gather(tf.constant(np.cumsum(sizes) - sizes), label)
-    all_rows = tf.constant(np.concatenate(subset))
+    read = _pixel_reader(pixels, np.concatenate(subset))
 
-    def batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
+    def make_batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
         seen = step * per_class + rank  # images of the same class before this one
         epoch = seen // size
         key = tf.stack(
@@ -199,14 +188,30 @@ def _row_dataset(
         shuffled = tf.raw_ops.RandomIndexShuffle(
             index=seen % size, seed=key, max_index=size - 1, rounds=4
         )
-        rows = tf.gather(all_rows, offset + shuffled)
-        return {"row": rows, "label": tf.cast(label, tf.int32)}
+        return {"image": read(offset + shuffled), "label": tf.cast(label, tf.int32)}
 
-    options = tf.data.Options()
-    options.deterministic = True
-    # Few threads: the work is small, and training needs the cores.
-    options.threading.private_threadpool_size = 2
-    options.threading.max_intra_op_parallelism = 1
-    steps = tf.data.Dataset.range(start, 2**62)
-    mapped = steps.map(batch, num_parallel_calls=2, deterministic=True)
-    return mapped.prefetch(4).with_options(options)
+    return make_batch
+
+
+def _pixel_reader(
+    pixels: np.ndarray, rows: np.ndarray
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The function from indices into `rows`, int64 [m], to uint8 [m, s, s, 1].
+
+    Memory-mapped pixels stay on disk: NumPy reads those of a batch in one call. Others
+    are copied into one tensor, only the given rows. A graph captures it as an input; as
+    a constant it would count towards the 2 GB that a graph may have.
+    """
+    if isinstance(pixels, np.memmap):
+        shape = [None, *pixels.shape[1:]]
+
+        def read(indices: tf.Tensor) -> tf.Tensor:
+            images = tf.numpy_function(
+                lambda i: pixels[rows[i]], [indices], tf.uint8, stateful=False
+            )
+            return tf.ensure_shape(images, shape)
+
+        return read
+    # Unlike tf.constant, this makes at most one copy besides that of the rows.
+    tensor = tf.numpy_function(lambda: pixels[rows], [], tf.uint8)
+    return lambda indices: tf.gather(tensor, indices)

@@ -1,7 +1,9 @@
 """Loads a dataset by its spec, decoded and split into train and val."""
 
 import difflib
+import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import tqdm
 from absl import logging
 
-from cxr_gan.data import cache, splits
+from cxr_gan.data import splits
 from cxr_gan.data.dataset import (
     Dataset,
     ImageSet,
@@ -18,7 +20,7 @@ from cxr_gan.data.dataset import (
     check_classes,
     identity,
 )
-from cxr_gan.data.formats import image_folder, npz, tfds, tfrecord
+from cxr_gan.data.formats import image_folder, npz, prepared, tfds
 from cxr_gan.data.phantom import renderer
 from cxr_gan.storage import files
 
@@ -28,9 +30,11 @@ PHANTOM_CHUNK = 50  # images rendered between two updates of the progress bar
 
 ACCEPTED = (
     "accepted are 'phantom' or 'phantom:N' (N rendered images), a folder "
-    f"({image_folder.LAYOUT}), a file ending in .npz (MedMNIST layout), 'tfds:NAME', "
-    "and 'tfrecord:FOLDER' (see cxr_gan.data.formats.tfrecord)"
+    f"({image_folder.LAYOUT}), a prepared set (a folder that "
+    "cxr_gan.data.formats.prepared.write wrote), a file ending in .npz (MedMNIST "
+    "layout), and 'tfds:NAME'"
 )
+CACHE_FORMAT = 1  # increase it when decoding changes, so that older sets are not used
 
 
 def load(
@@ -43,8 +47,8 @@ def load(
     """Reads a dataset, from the cache if it was decoded before, and splits it.
 
     Args:
-        spec: `phantom`, `phantom:N`, a folder, a file ending in .npz, `tfds:NAME` or
-            `tfrecord:FOLDER`.
+        spec: `phantom`, `phantom:N`, a folder of images, a prepared set, a file ending
+            in .npz, or `tfds:NAME`.
         resolution: height and width of the images in px.
         split_seed: seed of the choice of the tenth that is held out if val is missing
             or too small.
@@ -59,30 +63,68 @@ def load(
             f"resolution={resolution} must be a number of pixels, such as 64"
         )
     kind, location = _parse_spec(spec)
-    source = SOURCES[kind](location)
-    if source.fingerprint is None:
-        raw = source.read(resolution)
-    else:
-        raw = cache.fetch(source.fingerprint, resolution, source.read, cache_dir)
+    raw = _read(SOURCES[kind](location), resolution, cache_dir)
     for note in raw.notes:
         logging.warning("%s", note)
-    check_classes(raw, spec)
+    num_classes = len(raw.class_names)
+    in_val = None if raw.val is None else raw.val.counts(num_classes)
+    check_classes(raw.class_names, raw.train.counts(num_classes), in_val, spec)
     try:
         train, val = splits.split_train_val(raw, split_seed)
     except ValueError as error:
         raise ValueError(f"{spec}: {error}") from error
     _warn_of_duplicates(spec, train, val)
-    return Dataset(train, val, raw.class_names, identity(train, val, raw.class_names))
+    found = raw.identity if train is raw.train else None
+    return Dataset(
+        train, val, raw.class_names, found or identity(train, val, raw.class_names)
+    )
+
+
+def _read(
+    source: Source, resolution: int, cache_dir: str | os.PathLike[str] | None
+) -> RawSplits:
+    """The decoded images, from the prepared set in the cache or else added to it.
+
+    A damaged set in the cache is replaced. If the cache cannot be written, the images
+    are returned but not cached. Both log a warning.
+    """
+    if source.fingerprint is None:
+        return source.read(resolution)
+    # Existing sets are found only while the key that names their folder is unchanged.
+    key = f"{CACHE_FORMAT} {resolution} {source.fingerprint}"
+    path = Path(cache_dir or files.user_cache_dir()).expanduser()
+    path /= hashlib.sha256(key.encode()).hexdigest()[:32]
+    if path.is_dir():
+        try:
+            return prepared.open_prepared(str(path)).read(resolution)
+        except (OSError, ValueError) as error:
+            logging.warning("damaged cache: %s; decoding the dataset again", error)
+            shutil.rmtree(path, ignore_errors=True)
+    raw = source.read(resolution)
+    chunks = [("train", raw.train)] + ([("val", raw.val)] if raw.val else [])
+    try:
+        prepared.write(path, raw.class_names, chunks, raw.notes)
+    except OSError as error:
+        if not path.is_dir():  # else another process has written it meanwhile
+            logging.warning("%s; the decoded dataset is not cached", error)
+    return raw
 
 
 def _parse_spec(spec: str) -> tuple[str, str]:
     """(key of SOURCES, location)."""
-    kind, _, location = spec.partition(":")
-    if kind in SOURCES:
-        return kind, location
+    kind, colon, location = spec.partition(":")
+    if kind == "tfrecord" and colon:
+        raise ValueError(
+            f"dataset {spec!r}: version 0.2 replaced TFRecord files by prepared "
+            "sets; write one with cxr_gan.data.formats.prepared.write, and give its "
+            "folder"
+        )
     path = files.require_local_path(spec, "dataset").expanduser()
+    if kind in SOURCES and (colon or kind == "phantom" or not path.is_dir()):
+        return kind, location
     if spec and path.is_dir():
-        return "folder", spec
+        markers = path / prepared.DATASET, path / prepared.IMAGES
+        return "prepared" if any(map(Path.is_file, markers)) else "folder", spec
     if path.is_file() and path.suffix.lower() == ".npz":
         return "npz", spec
     if path.is_file():
@@ -115,10 +157,12 @@ def _suggest(spec: str, path: Path) -> str:
 
 
 def _warn_of_duplicates(spec: str, train: ImageSet, val: ImageSet) -> None:
-    val_pixels = [image.tobytes() for image in val.images]
+    val_pixels = [image.tobytes() for image in np.asarray(val.images)]
     in_val = set(val_pixels)
     in_both = {
-        pixels for image in train.images if (pixels := image.tobytes()) in in_val
+        pixels
+        for image in np.asarray(train.images)  # a memmap's items cost more
+        if (pixels := image.tobytes()) in in_val
     }
     count = sum(pixels in in_both for pixels in val_pixels)
     if count:
@@ -163,5 +207,5 @@ SOURCES: dict[str, Callable[[str], Source]] = {
     "folder": image_folder.open_folder,
     "npz": npz.open_npz,
     "tfds": tfds.open_tfds,
-    "tfrecord": tfrecord.open_tfrecord,
+    "prepared": prepared.open_prepared,
 }

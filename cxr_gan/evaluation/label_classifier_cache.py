@@ -2,13 +2,14 @@
 
 import hashlib
 import os
+import pathlib
 
 from absl import logging
 
-from cxr_gan.data import cache
 from cxr_gan.data.dataset import ImageSet
 from cxr_gan.data.splits import patient_halves
 from cxr_gan.evaluation.metrics import label_classifier
+from cxr_gan.storage import files
 
 FORMAT = 1  # increase when fitting changes, so that older classifiers are not used
 SEED = 0
@@ -21,8 +22,8 @@ def load_or_fit(
 ) -> label_classifier.LabelClassifier:
     """A label classifier fitted on half B of the patients of a training set.
 
-    Read from the cache if one was fitted on the same images before (for the folder, see
-    `cache.directory`). Fitting takes half a minute on one core. If the cached file is
+    Read from cache_dir (default: `files.user_cache_dir`) if one was fitted on the same
+    images before. Fitting takes half a minute on one core. If the cached file is
     damaged, the classifier is fitted again and the file replaced; if the cache cannot
     be written, the classifier is used without being cached. Both log a warning.
 
@@ -34,7 +35,8 @@ def load_or_fit(
     # so that classifiers in existing caches are found.
     digest = hashlib.sha256(f"judge {FORMAT} {half.images.shape}".encode())
     digest.update(half.images.tobytes() + half.labels.tobytes())
-    path = cache.directory(cache_dir) / f"judge-{digest.hexdigest()[:32]}.npz"
+    folder = pathlib.Path(cache_dir or files.user_cache_dir()).expanduser()
+    path = folder / f"judge-{digest.hexdigest()[:32]}.npz"
     if path.is_file():
         try:
             return label_classifier.load(path, num_classes)

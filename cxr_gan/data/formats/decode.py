@@ -4,13 +4,14 @@ import dataclasses
 import struct
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import tqdm
 from PIL import Image, UnidentifiedImageError
+from tqdm.contrib.concurrent import thread_map
+
+from cxr_gan.data.dataset import ImageSet, RawSplits
 
 # An image counts as grey despite small differences between its channels, which JPEG
 # leaves, and despite a small coloured stamp or side marker.
@@ -134,17 +135,14 @@ def _to_grey(pixels: np.ndarray, where: str) -> np.ndarray:
 def decode_all(
     decode: Callable[[Item], DecodedImage], items: Sequence[Item], title: str
 ) -> list[DecodedImage]:
-    """Decodes every item, in order, in a thread pool (Pillow releases the GIL).
+    """Decodes every item, in order, in threads (Pillow releases the GIL).
 
     A progress bar appears after 2 s if stderr is a terminal.
     """
-    bar = tqdm.tqdm(total=len(items), desc=title, unit="img", disable=None, delay=2)
-    with bar, ThreadPoolExecutor() as pool:
-        decoded = []
-        for image in pool.map(decode, items):
-            decoded.append(image)
-            bar.update()
-        return decoded
+    decoded: list[DecodedImage] = thread_map(
+        decode, items, desc=title, unit="img", disable=None, delay=2
+    )
+    return decoded
 
 
 def to_uint8(decoded: Sequence[DecodedImage]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -178,3 +176,34 @@ def to_uint8(decoded: Sequence[DecodedImage]) -> tuple[np.ndarray, tuple[str, ..
             pixels = np.rint(pixels * (255 / (2**bits - 1)))
         out[:, :, 0] = pixels
     return images, tuple(notes)
+
+
+def to_splits(
+    decoded: Sequence[DecodedImage],
+    images: Sequence[tuple[int, str]],
+    num_train: int,
+    class_names: tuple[str, ...],
+    where: str,
+    are_files: bool = False,
+) -> RawSplits:
+    """Both splits of a dataset; 16-bit images of both share one scale.
+
+    Args:
+        decoded: the images of train, then those of val.
+        images: (label, id) of each.
+        num_train: number of images of train; the dataset has no val if it is all.
+        class_names: index = label.
+        where: names the dataset in warnings.
+        are_files: whether the ids are paths of files, relative to the dataset.
+    """
+    pixels, notes = to_uint8(decoded)
+    labels = np.array([label for label, _ in images], np.int32)
+    ids = tuple(id_ for _, id_ in images)
+
+    def part(rows: slice) -> ImageSet:
+        files = ids[rows] if are_files else ()
+        return ImageSet(pixels[rows], labels[rows], ids[rows], files)
+
+    val = None if num_train == len(ids) else part(slice(num_train, None))
+    notes = tuple(f"{where}: {note}" for note in notes)
+    return RawSplits(part(slice(num_train)), val, class_names, notes)

@@ -2,12 +2,12 @@
 
 import functools
 import hashlib
+import itertools
 from pathlib import Path
 
-import numpy as np
 from absl import logging
 
-from cxr_gan.data.dataset import ImageSet, RawSplits, Source
+from cxr_gan.data.dataset import RawSplits, Source, check_classes
 from cxr_gan.data.formats import decode
 
 EXTENSIONS = (".jpeg", ".jpg", ".png")  # in upper or lower case
@@ -114,16 +114,12 @@ def _check_classes(
                     f"{folders[split] / name}: empty class: no .jpeg, .jpg or .png in "
                     f"it; put images there or remove the folder (expected {LAYOUT})"
                 )
-    if "val" not in splits:
-        return
-    for has, lacks in (("train", "val"), ("val", "train")):
-        missing = [name for name in splits[has] if name not in splits[lacks]]
-        if missing:
-            raise ValueError(
-                f"{root}: class {missing[0]!r} is in {has} but not in {lacks}; add the "
-                f"folder {lacks}/{missing[0]} with images, or remove "
-                f"{has}/{missing[0]}, or remove val to have a tenth of train held out"
-            )
+    names = sorted({name for classes in splits.values() for name in classes})
+    counts = {
+        split: [len(classes.get(name, ())) for name in names]
+        for split, classes in splits.items()
+    }
+    check_classes(names, counts["train"], counts.get("val"), str(root))
 
 
 def _fingerprint(root: Path, splits: dict[str, ClassFiles]) -> str:
@@ -140,26 +136,22 @@ def _fingerprint(root: Path, splits: dict[str, ClassFiles]) -> str:
 
 
 def _read(root: Path, splits: dict[str, ClassFiles], resolution: int) -> RawSplits:
-    """Decodes both splits together, so that 16-bit images share one scale."""
     class_names = tuple(sorted(splits["train"]))
-    paths, labels, ends = [], [], []
-    for classes in splits.values():
-        for label, name in enumerate(class_names):
-            paths += classes[name]
-            labels += [label] * len(classes[name])
-        ends.append(len(paths))
+    paths = [
+        [
+            (label, path)
+            for label, name in enumerate(class_names)
+            for path in split[name]
+        ]
+        for split in splits.values()
+    ]
     read = functools.partial(decode.read_file, resolution=resolution)
-    images, notes = decode.to_uint8(decode.decode_all(read, paths, f"Reading {root}"))
-    both = ImageSet(
-        images,
-        np.array(labels, np.int32),
-        tuple(path.relative_to(root).as_posix() for path in paths),
-    )
-    is_train = np.arange(len(both)) < ends[0]
-    val = both.take(~is_train) if "val" in splits else None
-    return RawSplits(
-        both.take(is_train),
-        val,
+    every = list(itertools.chain(*paths))
+    return decode.to_splits(
+        decode.decode_all(read, [path for _, path in every], f"Reading {root}"),
+        [(label, path.relative_to(root).as_posix()) for label, path in every],
+        len(paths[0]),
         class_names,
-        tuple(f"{root}: {note}" for note in notes),
+        str(root),
+        are_files=True,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr_gan.data.dataset import ImageSet, RawSplits, Source
+from cxr_gan.data.dataset import RawSplits, Source
 from cxr_gan.data.formats import decode
 
 MAX_LABEL = 1_000_000  # checked before arrays of that length are allocated
@@ -55,20 +55,19 @@ def open_npz(location: str) -> Source:
 
 
 def _read(path: Path, keys: list[str], resolution: int) -> RawSplits:
-    max_label = int(_read_labels(path, "train").max())
-    names = ["train"]
-    if "val_images" in keys:
-        names.append("val")
-        max_label = max(max_label, int(_read_labels(path, "val").max()))
+    decoded: list[decode.DecodedImage] = []
+    images: list[tuple[int, str]] = []
+    splits = [split for split in ("train", "val") if f"{split}_images" in keys]
+    labels = {split: _read_labels(path, split) for split in splits}
+    max_label = int(max(of_split.max() for of_split in labels.values()))
     class_names = tuple(str(label) for label in range(max_label + 1))
     if "class_names" in keys:
         class_names = _read_class_names(path, max_label)
-    splits = {}
-    notes: list[str] = []
-    for name in names:
-        splits[name], split_notes = _read_split(path, name, resolution)
-        notes += (f"{path}: {name}: {note}" for note in split_notes)
-    return RawSplits(splits["train"], splits.get("val"), class_names, tuple(notes))
+    for split in splits:
+        decoded += _decode_split(path, split, len(labels[split]), resolution)
+        images += [(int(x), f"{split}/{i}") for i, x in enumerate(labels[split])]
+    num_train = len(labels["train"])
+    return decode.to_splits(decoded, images, num_train, class_names, str(path))
 
 
 def _read_array(path: Path, key: str) -> np.ndarray:
@@ -82,7 +81,7 @@ def _read_array(path: Path, key: str) -> np.ndarray:
 
 
 def _read_labels(path: Path, split: str) -> np.ndarray:
-    """int32 [n], n > 0, each in 0..MAX_LABEL."""
+    """Integers [n], n > 0, each in 0..MAX_LABEL."""
     key = f"{split}_labels"
     labels = _read_array(path, key)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -102,7 +101,7 @@ def _read_labels(path: Path, split: str) -> np.ndarray:
         raise ValueError(
             f"{path}: {key} ranges over {low}..{high}; number the classes 0, 1, ..."
         )
-    return labels.astype(np.int32)
+    return labels
 
 
 def _read_class_names(path: Path, max_label: int) -> tuple[str, ...]:
@@ -120,12 +119,12 @@ def _read_class_names(path: Path, max_label: int) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
-def _read_split(
-    path: Path, split: str, resolution: int
-) -> tuple[ImageSet, tuple[str, ...]]:
-    """The images of a split, and warnings for the user."""
+def _decode_split(
+    path: Path, split: str, count: int, resolution: int
+) -> list[decode.DecodedImage]:
+    """The images of a split, for so many labels."""
     key = f"{split}_images"
-    images, labels = _read_array(path, key), _read_labels(path, split)
+    images = _read_array(path, key)
     if images.dtype != np.uint8:
         raise ValueError(
             f"{path}: {key} is {images.dtype}; must be uint8 in 0..255: for floats in "
@@ -138,16 +137,13 @@ def _read_split(
             f"{path}: {key} has the shape {list(images.shape)}; "
             "must be [n, h, w] or [n, h, w, 3]"
         )
-    if len(images) != len(labels):
+    if len(images) != count:
         raise ValueError(
-            f"{path}: {len(images)} images in {key} but {len(labels)} labels in "
+            f"{path}: {len(images)} images in {key} but {count} labels in "
             f"{split}_labels; there must be one label for each image"
         )
 
     def decode_image(index: int) -> decode.DecodedImage:
         return decode.to_square(images[index], resolution, f"{path}: {key}[{index}]")
 
-    decoded = decode.decode_all(decode_image, range(len(images)), f"Reading {path}")
-    pixels, notes = decode.to_uint8(decoded)
-    ids = tuple(f"{split}/{index}" for index in range(len(images)))
-    return ImageSet(pixels, labels, ids), notes
+    return decode.decode_all(decode_image, range(count), f"Reading {path}")

@@ -3,10 +3,9 @@
 import functools
 from typing import Any
 
-import numpy as np
 import tqdm
 
-from cxr_gan.data.dataset import ImageSet, RawSplits, Source
+from cxr_gan.data.dataset import RawSplits, Source
 from cxr_gan.data.formats import decode
 
 VAL_NAMES = ("val", "validation")
@@ -50,34 +49,24 @@ def open_tfds(location: str) -> Source:
 def _read(
     builder: Any, name: str, class_names: tuple[str, ...], resolution: int
 ) -> RawSplits:
-    """Decodes both splits together, so that 16-bit images share one scale."""
     import tensorflow_datasets as tfds
 
     builder.download_and_prepare()
     splits = builder.info.splits
     if "train" not in splits:
         raise ValueError(f"tfds:{name}: has no split train, only {', '.join(splits)}")
-    val_name = next((split for split in VAL_NAMES if split in splits), None)
+    val_names = [split for split in VAL_NAMES if split in splits]
     decoded: list[decode.DecodedImage] = []
-    labels: list[int] = []
-    ids: list[str] = []
-    for split in ("train", val_name) if val_name else ("train",):
+    images: list[tuple[int, str]] = []
+    num_train = 0
+    for split in ("train", *val_names[:1]):
         examples = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False))
         bar = tqdm.tqdm(examples, f"Reading {name}", unit="img", disable=None, delay=2)
         for index, example in enumerate(bar):
             where = f"tfds:{name}: {split}[{index}]"
             decoded.append(decode.to_square(example["image"], resolution, where))
-            labels.append(int(example["label"]))
-            ids.append(f"{split}/{index}")
-    if not decoded:
+            images.append((int(example["label"]), f"{split}/{index}"))
+        num_train = num_train or len(images)
+    if not num_train:
         raise ValueError(f"tfds:{name}: its split train has no images")
-    images, notes = decode.to_uint8(decoded)
-    both = ImageSet(images, np.array(labels, np.int32), tuple(ids))
-    is_train = np.array([id_.startswith("train/") for id_ in ids])
-    val = both.take(~is_train) if val_name else None
-    return RawSplits(
-        both.take(is_train),
-        val,
-        class_names,
-        tuple(f"tfds:{name}: {note}" for note in notes),
-    )
+    return decode.to_splits(decoded, images, num_train, class_names, f"tfds:{name}")

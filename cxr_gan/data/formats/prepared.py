@@ -1,0 +1,308 @@
+"""Prepared sets: folders of decoded images, memory-mapped, with a checksum per image.
+
+A prepared set of n images of s x s pixels has three files:
+
+- `images.npy`: uint8 [n, s, s, 1]; the images of train, followed by those of val.
+- `index.csv`: one `Row` per image, in the same order, below a line of their names.
+- `dataset.json`: the fields of `Description`.
+
+The pixels stay on disk until they are used, so a set may be larger than memory. The
+index takes about 200 bytes of memory per image.
+"""
+
+import csv
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import os
+import secrets
+import shutil
+import tokenize
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from cxr_gan.data.dataset import ImageSet, RawSplits, Source, identity
+from cxr_gan.data.splits import patient_halves, patient_of
+from cxr_gan.storage import files
+from cxr_gan.storage.checksums import CORRUPT_FILE_ERRORS
+
+VERSION = 1  # increase it when readers of the present version would misread the files
+IMAGES, INDEX, DATASET = "images.npy", "index.csv", "dataset.json"
+SPLITS = ("train", "val")  # in the order of their rows
+RESTORE = "copy the folder again, or prepare it again"
+
+
+class Row(NamedTuple):
+    """One image in index.csv; the names are the columns."""
+
+    id: str
+    label: str  # index of class_name in the classes
+    class_name: str
+    patient: str  # keyed hash of `splits.patient_of`, hex; "" if unknown
+    split: str  # "train" or "val"
+    half: str  # "A" or "B", see `splits.patient_halves`
+    file: str  # path of the original relative to the data set; "" if there is none
+    sha256: str  # of the pixels, hex
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """The content of dataset.json."""
+
+    version: int
+    classes: tuple[str, ...]  # index = label
+    resolution: int  # px
+    identity: str  # of train and val, see `dataset.identity`
+    index_sha256: str  # of index.csv, hex
+    notes: tuple[str, ...]  # warnings to log at each load
+
+
+def write(
+    folder: str | os.PathLike[str],
+    class_names: tuple[str, ...],
+    chunks: Iterable[tuple[str, ImageSet]],
+    notes: tuple[str, ...] = (),
+) -> None:
+    """Writes a prepared set; only one chunk of images is in memory at a time.
+
+    The files are written to a temporary folder, which is renamed at the end: readers
+    never see a partial set, and a failure leaves nothing behind. The key of the
+    patients' hashes is drawn for each set and not stored, so a hash does not reveal the
+    patient, and patients of two sets cannot be matched.
+
+    Args:
+        folder: new, or empty.
+        class_names: index = label.
+        chunks: (split, images) with any number of images each, all of one size; the
+            split is "train" or "val", and all of train comes before val.
+        notes: warnings to log at each load.
+
+    Raises:
+        FileExistsError: the folder is not empty.
+        ValueError: a chunk is not as stated, a label is not a class, an id occurs
+            twice, or there are no images.
+        files.DiskError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not empty; give a new folder")
+    unfinished = folder.with_name(f".unfinished-{uuid.uuid4().hex}")
+    with files.translate_os_errors(folder):
+        try:
+            unfinished.mkdir(parents=True)
+            side = _write_images(unfinished, class_names, chunks)
+            description = Description(
+                version=VERSION,
+                classes=class_names,
+                resolution=side,
+                identity=identity(*_map(unfinished, side), class_names),
+                index_sha256=_sha256_of_file(unfinished / INDEX),
+                notes=notes,
+            )
+            content = dataclasses.asdict(description)
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            (unfinished / DATASET).write_text(text, "utf-8")
+            unfinished.replace(folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write_images(
+    folder: Path, class_names: tuple[str, ...], chunks: Iterable[tuple[str, ImageSet]]
+) -> int:
+    """Writes images.npy and index.csv; returns the height of the images in px."""
+    patient_key = secrets.token_bytes(32)
+    seen: set[str] = set()
+    side, allowed = 0, list(SPLITS)
+    with (
+        (folder / IMAGES).open("wb") as pixels,
+        (folder / INDEX).open("w", encoding="utf-8", newline="") as text,
+    ):
+        table = csv.writer(text)
+        table.writerow(Row._fields)
+        for split, images in chunks:
+            if split not in allowed:
+                raise ValueError(
+                    f"a chunk of {split!r} where only {' and '.join(allowed)} may "
+                    "follow"
+                )
+            allowed = allowed[allowed.index(split) :]
+            if not side:
+                side = images.images.shape[1]
+                _write_header(pixels, 0, side)
+            if images.images.shape[1] != side:
+                raise ValueError(
+                    f"{images.ids[0]!r}: the image has {images.images.shape[1]} px, "
+                    f"but the first one {side} px; give images of one size"
+                )
+            for row in _rows(split, images, class_names, patient_key):
+                if row.id in seen:
+                    raise ValueError(f"the id {row.id!r} occurs twice; change one")
+                seen.add(row.id)
+                table.writerow(row)
+            pixels.write(np.ascontiguousarray(images.images).data)
+        if not seen:
+            raise ValueError("there are no images to write")
+        pixels.seek(0)
+        _write_header(pixels, len(seen), side)
+    return side
+
+
+def _write_header(file: BinaryIO, count: int, side: int) -> None:
+    """NumPy pads the header, so its length does not depend on `count`."""
+    layout = {"descr": "|u1", "fortran_order": False, "shape": (count, side, side, 1)}
+    np.lib.format.write_array_header_1_0(file, layout)
+
+
+def _rows(
+    split: str, images: ImageSet, class_names: tuple[str, ...], patient_key: bytes
+) -> Iterator[Row]:
+    halves = np.where(patient_halves(images.ids), "A", "B").tolist()
+    paths = images.files or ("",) * len(images)
+    pixels = np.asarray(images.images)  # its items are cheaper than those of a memmap
+    for image, label, id_, half, path in zip(
+        pixels, images.labels.tolist(), images.ids, halves, paths, strict=True
+    ):
+        if not 0 <= label < len(class_names):
+            raise ValueError(
+                f"{id_!r}: the label {label} is not one of {len(class_names)} classes"
+            )
+        patient = patient_of(id_)
+        key = str(patient).encode()
+        yield Row(
+            id=id_,
+            label=str(label),
+            class_name=class_names[label],
+            patient="" if patient is None else _keyed_hash(key, patient_key),
+            split=split,
+            half=half,
+            file=path,
+            sha256=hashlib.sha256(image.tobytes()).hexdigest(),
+        )
+
+
+def _keyed_hash(content: bytes, key: bytes) -> str:
+    return hashlib.blake2b(content, key=key, digest_size=16).hexdigest()
+
+
+def open_prepared(location: str) -> Source:
+    """Checks that the three files exist, without reading them.
+
+    Raises:
+        FileNotFoundError: one of them does not exist.
+    """
+    folder = Path(location).expanduser()
+    for name in (DATASET, INDEX, IMAGES):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder / name}: no such file; a prepared set has {IMAGES}, {INDEX} "
+                f"and {DATASET}; {RESTORE}"
+            )
+    return Source(None, functools.partial(_read, folder))
+
+
+def _read(folder: Path, resolution: int) -> RawSplits:
+    """The set, after every byte was compared with the checksums; pixels stay on disk.
+
+    Raises:
+        ValueError: a file is not as `write` wrote it (names it, and the image whose
+            pixels changed), or the images have another resolution.
+    """
+    expected = _read_description(folder / DATASET)
+    if expected.resolution != resolution:
+        raise ValueError(
+            f"{folder}: the images have {expected.resolution} px; give "
+            f"--config.resolution={expected.resolution}, or prepare images of "
+            f"{resolution} px"
+        )
+    if _sha256_of_file(folder / INDEX) != expected.index_sha256:
+        raise ValueError(f"{folder / INDEX}: changed since it was written; {RESTORE}")
+    train, val = _map(folder, resolution)
+    # The identity covers pixels, labels, ids and classes; rows name what changed.
+    found = identity(train, val, expected.classes)
+    if found != expected.identity:
+        images = itertools.chain(train.images, val.images)
+        for number, (row, image) in enumerate(zip(_index(folder), images, strict=True)):
+            if hashlib.sha256(image.tobytes()).hexdigest() != row.sha256:
+                raise ValueError(
+                    f"{folder / IMAGES}: image {number}, {row.id!r}, changed since it "
+                    f"was written; {RESTORE}"
+                )
+        raise ValueError(
+            f"{folder / DATASET}: classes or identity changed since it was written; "
+            f"{RESTORE}"
+        )
+    return RawSplits(
+        train, val if len(val) else None, expected.classes, expected.notes, found
+    )
+
+
+def _read_description(path: Path) -> Description:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        version = int(content["version"])
+        if version <= VERSION:
+            content["classes"] = tuple(content["classes"])
+            content["notes"] = tuple(content["notes"])
+            return Description(**content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: damaged, or not of a prepared set ({error!r}); {RESTORE}; if it "
+            f"lies in a folder of images, give folder:{path.parent}"
+        ) from error
+    raise ValueError(
+        f"{path}: has version {version}, but this cxr_gan reads version {VERSION}; "
+        "install the version that wrote it, or prepare the set again"
+    )
+
+
+def _map(folder: Path, side: int) -> tuple[ImageSet, ImageSet]:
+    """Train and val, memory-mapped; either may be empty.
+
+    Raises:
+        ValueError: images.npy is truncated or does not fit index.csv; names it.
+    """
+    path = folder / IMAGES
+    ids, labels, paths, num_train = [], [], [], 0
+    for row in _index(folder):
+        ids.append(row.id)
+        labels.append(int(row.label))
+        paths.append(row.file)
+        num_train += row.split == "train"
+    try:
+        pixels = np.load(path, mmap_mode="r")
+        if pixels.dtype != np.uint8 or pixels.shape != (len(ids), side, side, 1):
+            raise ValueError(f"{pixels.dtype} {pixels.shape} for {len(ids)} rows")
+    except (*CORRUPT_FILE_ERRORS, tokenize.TokenError) as error:
+        raise ValueError(
+            f"{path}: truncated or damaged ({error}); {RESTORE}"
+        ) from error
+
+    def part(rows: slice) -> ImageSet:
+        return ImageSet(
+            pixels[rows],
+            np.array(labels[rows], np.int32),
+            tuple(ids[rows]),
+            tuple(paths[rows]) if any(paths) else (),
+        )
+
+    return part(slice(num_train)), part(slice(num_train, None))
+
+
+def _index(folder: Path) -> Iterator[Row]:
+    """The rows of index.csv."""
+    with (folder / INDEX).open(encoding="utf-8", newline="") as text:
+        table = csv.reader(text)
+        next(table)  # the names
+        yield from map(Row._make, table)
+
+
+def _sha256_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

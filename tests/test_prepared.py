@@ -1,0 +1,354 @@
+"""Prepared sets, written by users and by the cache of decoded images."""
+
+import csv
+import dataclasses
+import hashlib
+import itertools
+import json
+import logging as python_logging
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxr_gan import data
+from cxr_gan.data import pipeline, splits
+from cxr_gan.data.dataset import ImageSet, identity
+from cxr_gan.data.formats import prepared
+
+NAMES = ("NORMAL", "PNEUMONIA")
+SIDE = 8
+
+
+def image_set(count: int, split: str) -> ImageSet:
+    """Noise images of two classes in random order; ids that CSV has to quote."""
+    rng = np.random.default_rng(count)
+    images = rng.integers(0, 256, (count, SIDE, SIDE, 1), np.uint8)
+    labels = rng.permutation(np.arange(count, dtype=np.int32) % 2)
+    ids = [f'{split}/å, "{i}"/person{i}_virus_1.png' for i in range(count - 1)]
+    ids.append(f"{split}/unknown.png")
+    return ImageSet(images, labels, tuple(ids), tuple(f"file/{id_}" for id_ in ids))
+
+
+TRAIN, VAL = image_set(130, "train"), image_set(100, "val")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("written") / "set"
+    chunks = [("train", TRAIN.take(np.arange(130) < 70))]
+    chunks += [("train", TRAIN.take(np.arange(130) >= 70)), ("val", VAL)]
+    prepared.write(folder, NAMES, iter(chunks))
+    return folder
+
+
+@pytest.fixture
+def folder(written, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(written, tmp_path / "copy")
+
+
+@pytest.fixture
+def warnings(caplog):
+    with caplog.at_level(python_logging.WARNING, logger="absl"):
+        yield lambda: caplog.text
+
+
+def load(spec, resolution=SIDE, cache_dir="unused"):
+    return data.load(str(spec), resolution, split_seed=0, cache_dir=cache_dir)
+
+
+def assert_equal(a: ImageSet, b: ImageSet):
+    np.testing.assert_array_equal(a.images, b.images)
+    np.testing.assert_array_equal(a.labels, b.labels)
+    assert (a.ids, a.files) == (b.ids, b.files)
+
+
+def test_written_set_is_read_back_with_its_pixels_on_disk(written):
+    dataset = load(written)
+    for split, expected in ((dataset.train, TRAIN), (dataset.val, VAL)):
+        assert_equal(split, expected)
+        assert isinstance(split.images, np.memmap)
+        assert not split.images.flags.writeable
+    assert dataset.class_names == NAMES
+    assert dataset.identity == identity(TRAIN, VAL, NAMES)
+
+
+def test_files_are_as_documented(written):
+    assert sorted(path.name for path in written.iterdir()) == [
+        *("dataset.json", "images.npy", "index.csv")
+    ]
+    images = np.load(written / "images.npy")
+    np.testing.assert_array_equal(images, np.concatenate([TRAIN.images, VAL.images]))
+    with (written / "index.csv").open(newline="", encoding="utf-8") as text:
+        rows = list(csv.DictReader(text))
+    assert list(rows[0]) == [
+        *("id", "label", "class_name", "patient", "split", "half", "file", "sha256")
+    ]
+    both = TRAIN.join(VAL)
+    in_a = splits.patient_halves(both.ids)
+    for i, row in enumerate(rows):
+        patient = row.pop("patient")
+        assert row == {
+            "id": both.ids[i],
+            "label": str(both.labels[i]),
+            "class_name": NAMES[both.labels[i]],
+            "split": "train" if i < len(TRAIN) else "val",
+            "half": "A" if in_a[i] else "B",
+            "file": both.files[i],
+            "sha256": hashlib.sha256(images[i].tobytes()).hexdigest(),
+        }
+        row["patient"] = patient
+    content = json.loads((written / "dataset.json").read_text("utf-8"))
+    index = (written / "index.csv").read_bytes()
+    assert content == {
+        "version": 1,
+        "classes": list(NAMES),
+        "resolution": SIDE,
+        "identity": identity(TRAIN, VAL, NAMES),
+        "index_sha256": hashlib.sha256(index).hexdigest(),
+        "notes": [],
+    }
+
+
+def test_patients_are_hashed_with_a_key_of_their_set(written, tmp_path):
+    def patients(folder):
+        with (folder / "index.csv").open(newline="", encoding="utf-8") as text:
+            return [row["patient"] for row in csv.DictReader(text)]
+
+    # Train and val number the same patients, except for their last image.
+    here = patients(written)
+    assert here[:99] == here[130:229]
+    assert len(set(here[:129])) == 129
+    assert here[129] == here[229] == ""
+    prepared.write(tmp_path / "set", NAMES, [("train", TRAIN)])
+    assert not set(here[:129]) & set(patients(tmp_path / "set"))
+
+
+@pytest.mark.parametrize("start", [0, 40])
+def test_batches_of_mapped_images_equal_those_of_images_in_memory(written, start):
+    settings = {"num_classes": 2, "batch_size": 8, "samples_per_class": (0,), "seed": 3}
+    iterators = (
+        itertools.islice(pipeline.batches(images, **settings, start=start), 20)
+        for images in (load(written).train, TRAIN)
+    )
+    for batch, expected in zip(*iterators, strict=True):
+        for key in ("image", "label"):
+            np.testing.assert_array_equal(batch[key], expected[key])
+
+
+def test_small_val_gains_a_tenth_of_train(tmp_path):
+    prepared.write(tmp_path / "set", NAMES, [("train", TRAIN), ("val", VAL.take(FEW))])
+    dataset = load(tmp_path / "set")
+    assert dataset.val.ids[:20] == VAL.ids[:20]
+    assert len(dataset.val) > 20
+    assert not set(dataset.val.ids) & set(dataset.train.ids)
+
+
+FEW = np.arange(100) < 20
+GREY = ImageSet(np.zeros((1, 8, 8, 1), np.uint8), np.zeros(1, np.int32), ("a",))
+OTHER = dataclasses.replace(GREY, ids=("b",))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "message"),
+    [
+        ([("test", GREY)], "chunk of 'test' where only train and val may follow"),
+        ([("val", GREY), ("train", OTHER)], "chunk of 'train' where only val may"),
+        ([("train", GREY), ("val", GREY)], "the id 'a' occurs twice"),
+        ([("train", dataclasses.replace(GREY, labels=GREY.labels + 2))], "label 2 is"),
+        ([("train", dataclasses.replace(GREY, labels=GREY.labels - 1))], "label -1 is"),
+        (
+            [
+                ("train", GREY),
+                ("val", dataclasses.replace(OTHER, images=GREY.images[:, :4, :4])),
+            ],
+            "'b': the image has 4 px, but the first one 8 px",
+        ),
+        ([], "there are no images"),
+    ],
+)
+def test_invalid_chunk_is_named_and_nothing_is_left(tmp_path, chunks, message):
+    with pytest.raises(ValueError, match=message):
+        prepared.write(tmp_path / "set", NAMES, chunks)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_folder_that_is_not_empty_is_not_written_to(tmp_path):
+    (tmp_path / "notes.txt").write_text("notes")
+    with pytest.raises(FileExistsError, match="is not empty"):
+        prepared.write(tmp_path, NAMES, [("train", TRAIN)])
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def flip(at):
+    return lambda b: b[:at] + bytes([b[at] ^ 1]) + b[at + 1 :]
+
+
+def edit(**changes):
+    return lambda b: json.dumps({**json.loads(b), **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("images.npy", lambda b: b[:-9], "images.npy: truncated or damaged .*copy the"),
+        ("images.npy", lambda b: b"", "images.npy: truncated or damaged"),
+        ("images.npy", flip(3), "images.npy: truncated or damaged"),
+        ("images.npy", flip(40), "images.npy: truncated or damaged"),
+        ("images.npy", flip(-1), r"image 229, 'val/unknown.png', changed .*copy the"),
+        ("images.npy", flip(128), "image 0, 'train/å.*changed since it was written"),
+        ("index.csv", flip(200), "index.csv: changed since it was written; copy the"),
+        ("index.csv", lambda b: b[:-99], "index.csv: changed since"),
+        ("dataset.json", lambda b: b[:-9], "dataset.json: damaged, or not of a prep"),
+        ("dataset.json", lambda b: b"[]", "dataset.json: damaged.*give folder:"),
+        ("dataset.json", edit(version=2), "has version 2, .* reads version 1"),
+        ("dataset.json", edit(version=2, more=1), "has version 2"),
+        ("dataset.json", edit(classes=["B", "A"]), "classes or identity changed"),
+        ("dataset.json", edit(identity="0"), "classes or identity changed"),
+    ],
+)
+def test_damage_is_named_before_training(folder, name, change, message):
+    path = folder / name
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        load(folder)
+
+
+@pytest.mark.parametrize("name", ["images.npy", "index.csv", "dataset.json"])
+def test_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{name}: no such file"):
+        load(folder)
+
+
+def test_other_resolution_is_rejected(written):
+    with pytest.raises(ValueError, match="have 8 px; give --config.resolution=8, or"):
+        load(written, 16)
+
+
+def test_tfrecord_names_what_replaced_it():
+    with pytest.raises(ValueError, match=r"TFRecord .* prepared sets; write one with"):
+        load("tfrecord:path/to/records")
+
+
+def test_folder_named_as_a_kind_is_read(written, tmp_path, monkeypatch):
+    shutil.copytree(written, tmp_path / "prepared")
+    monkeypatch.chdir(tmp_path)
+    assert load("prepared").identity == load("prepared:prepared").identity
+
+
+# The cache
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """A folder of images whose val is large enough to be mapped from the cache."""
+    rng = np.random.default_rng(0)
+    for split, name in itertools.product(("train", "val"), NAMES):
+        folder = tmp_path / "raw" / split / name
+        folder.mkdir(parents=True)
+        for i in range(60 if split == "train" else 50):
+            pixels = rng.integers(0, 256, (SIDE, SIDE), np.uint8)
+            Image.fromarray(pixels).save(folder / f"å{i}.png")
+    return tmp_path / "raw"
+
+
+@pytest.fixture
+def cached(tmp_path):
+    return lambda spec, resolution=SIDE: load(spec, resolution, tmp_path / "cache")
+
+
+def forbid_decoding(monkeypatch):
+    monkeypatch.setattr("PIL.Image.open", None)
+
+
+def test_raw_folder_cache_and_prepared_set_train_on_the_same_images_in_the_same_order(
+    raw, cached, tmp_path, monkeypatch
+):
+    decoded = cached(raw)
+    chunks = [("train", decoded.train), ("val", decoded.val)]
+    prepared.write(tmp_path / "set", decoded.class_names, chunks)
+    forbid_decoding(monkeypatch)
+    for other in (cached(raw), load(tmp_path / "set")):
+        assert other.identity == decoded.identity
+        assert_equal(other.train, decoded.train)
+        assert_equal(other.val, decoded.val)
+        assert isinstance(other.train.images, np.memmap)
+        assert decoded.train.files[0] == "train/NORMAL/å0.png"
+        iterators = (
+            pipeline.batches(
+                images, num_classes=2, batch_size=8, samples_per_class=(20,), seed=1
+            )
+            for images in (other.train, decoded.train)
+        )
+        for batch, expected in itertools.islice(zip(*iterators, strict=True), 9):
+            np.testing.assert_array_equal(batch["image"], expected["image"])
+
+
+def test_each_resolution_is_decoded_and_cached(cached, tmp_path):
+    assert cached("phantom:40", 32).train.images.shape[1:] == (32, 32, 1)
+    assert cached("phantom:40", 16).train.images.shape[1:] == (16, 16, 1)
+    assert len([*(tmp_path / "cache").iterdir()]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("images.npy", flip(-1)),
+        ("images.npy", lambda b: b[:-9]),
+        ("index.csv", lambda b: b""),
+        ("dataset.json", lambda b: b"text"),
+        ("dataset.json", None),
+    ],
+)
+def test_damaged_cache_is_replaced_with_a_warning(
+    raw, cached, tmp_path, warnings, monkeypatch, name, change
+):
+    expected = cached(raw)
+    (folder,) = (tmp_path / "cache").iterdir()
+    if change is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(change((folder / name).read_bytes()))
+    assert cached(raw).identity == expected.identity
+    assert "decoding the dataset again" in warnings()
+    assert str(folder / name) in warnings()
+    forbid_decoding(monkeypatch)
+    assert cached(raw).identity == expected.identity
+
+
+def test_full_disk_leaves_no_file_and_the_images_are_not_cached(
+    raw, cached, tmp_path, monkeypatch, warnings
+):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prepared, "_rows", fail)
+    assert len(cached(raw).train) == 120
+    assert "cannot be written (No space left on device)" in warnings()
+    assert "the decoded dataset is not cached" in warnings()
+    assert not [*(tmp_path / "cache").iterdir()]
+
+
+def test_set_that_another_process_caches_meanwhile_is_kept(
+    raw, cached, tmp_path, monkeypatch, warnings
+):
+    write = prepared.write
+
+    def write_twice(*arguments):
+        write(*arguments)
+        write(*arguments)
+
+    monkeypatch.setattr(prepared, "write", write_twice)
+    first = cached(raw)
+    assert not warnings()
+    forbid_decoding(monkeypatch)
+    assert cached(raw).identity == first.identity
+
+
+def test_cache_is_in_the_user_s_cache_folder_by_default(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    load("phantom:40", 16, cache_dir=None)
+    assert len([*(tmp_path / "cxr_gan").iterdir()]) == 1
