@@ -202,16 +202,19 @@ def _pixel_reader(
     are copied into one tensor, only the given rows. A graph captures it as an input; as
     a constant it would count towards the 2 GB that a graph may have.
     """
+    shape = [None, *pixels.shape[1:]]
+
+    def read(indices: np.ndarray) -> np.ndarray:
+        return pixels[rows[indices]]
+
     if isinstance(pixels, np.memmap):
-        shape = [None, *pixels.shape[1:]]
+        return lambda indices: tf.ensure_shape(
+            tf.numpy_function(read, [indices], tf.uint8, stateful=False), shape
+        )
 
-        def read(indices: tf.Tensor) -> tf.Tensor:
-            images = tf.numpy_function(
-                lambda i: pixels[rows[i]], [indices], tf.uint8, stateful=False
-            )
-            return tf.ensure_shape(images, shape)
+    @tf.function(autograph=False)
+    def copy() -> tf.Tensor:
+        return tf.numpy_function(read, [np.arange(len(rows))], tf.uint8)
 
-        return read
-    # Unlike tf.constant, this makes at most one copy besides that of the rows.
-    tensor = tf.numpy_function(lambda: pixels[rows], [], tf.uint8)
+    tensor = copy()  # tf.constant would keep two copies
     return lambda indices: tf.gather(tensor, indices)
