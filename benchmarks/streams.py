@@ -1,4 +1,4 @@
-"""Time and memory of batches from TFRecord sets of a thousand to a million phantoms.
+"""Time and memory of batches from prepared sets of a thousand to a million phantoms.
 
 Run by benchmarks.scaling, as python -m benchmarks.streams FOLDER. A thousand phantoms
 are rendered; the others are shifted copies, each with a different shift.
@@ -19,7 +19,8 @@ import tqdm
 
 from benchmarks import fresh, pages
 from cxr_gan import data
-from cxr_gan.data.formats import tfrecord
+from cxr_gan.data.dataset import ImageSet
+from cxr_gan.data.formats import prepared
 from cxr_gan.data.phantom import renderer
 
 COUNTS = (10**3, 10**4, 10**5, 10**6)
@@ -34,15 +35,9 @@ def measure() -> dict[str, Any]:
     sets = {}
     for count in tqdm.tqdm(COUNTS, "sets", disable=None):
         with tempfile.TemporaryDirectory() as folder:
-            num_train, held_out = RENDERED - VAL, np.arange(RENDERED - VAL, RENDERED)
-            clock = fresh.Clock()
-            tfrecord.write(
-                folder,
-                renderer.CLASS_NAMES,
-                shifted(images[:num_train], labels[:num_train], count),
-                ((images[i], int(labels[i]), f"val/{i}") for i in held_out),
-            )
-            write = clock.read()
+            clock, peak = fresh.Clock(), PeakMemory()
+            prepared.write(folder, renderer.CLASS_NAMES, chunks(images, labels, count))
+            write = {**clock.read(), "memory": peak.end() - peak.before}
             size = sum(path.stat().st_size for path in pathlib.Path(folder).iterdir())
             result = fresh.measure("benchmarks.streams", folder)
             sets[str(count)] = {"size": size, "write": write, **result}
@@ -53,21 +48,26 @@ def measure() -> dict[str, Any]:
     }
 
 
-def shifted(
+def chunks(
     images: np.ndarray, labels: np.ndarray, count: int
-) -> Iterator[tfrecord.Example]:
-    """Yields `count` examples, all with different pixels."""
-    for index in range(count):
-        source, shift = index % len(images), index // len(images)
-        image = np.roll(images[source], divmod(shift, SIDE), (0, 1))
-        yield image, int(labels[source]), f"train/{index}"
+) -> Iterator[tuple[str, ImageSet]]:
+    """Yields `count` images of train, all different, then VAL images of val."""
+    num_train = len(images) - VAL
+    for shift in range(-(-count // num_train)):
+        first = shift * num_train
+        n = min(num_train, count - first)
+        shifted = np.roll(images[:n], divmod(shift, SIDE), (1, 2))
+        ids = tuple(f"train/{first + i}" for i in range(n))
+        yield "train", ImageSet(shifted, labels[:n], ids)
+    ids = tuple(f"val/{i}" for i in range(VAL))
+    yield "val", ImageSet(images[num_train:], labels[num_train:], ids)
 
 
 class PeakMemory:
     """Peak anonymous memory of this process since creation, sampled every 20 ms."""
 
     def __init__(self) -> None:
-        self.peak = fresh.own_memory()
+        self.peak = self.before = fresh.own_memory()
         self._done = threading.Event()
         threading.Thread(target=self._sample, daemon=True).start()
 
@@ -85,8 +85,8 @@ def measure_here(folder: str) -> dict[str, Any]:
     """Time and memory of opening a set and of its batches, in this process."""
     from cxr_gan.data import pipeline
 
-    before, clock, peak = fresh.own_memory(), fresh.Clock(), PeakMemory()
-    dataset = data.load(f"tfrecord:{folder}", SIDE, split_seed=0)
+    clock, peak = fresh.Clock(), PeakMemory()
+    dataset = data.load(folder, SIDE, split_seed=0)
     opened = clock.read()
     iterator = pipeline.batches(
         dataset.train,
@@ -100,7 +100,7 @@ def measure_here(folder: str) -> dict[str, Any]:
     for _ in itertools.islice(iterator, BATCHES):
         pass
     batch = {key: seconds / BATCHES for key, seconds in clock.read().items()}
-    memory = {"before": before, "most": peak.end(), "after": fresh.own_memory()}
+    memory = {"before": peak.before, "most": peak.end(), "after": fresh.own_memory()}
     return {"open": opened, "first": first, "batch": batch, "memory": memory}
 
 
@@ -115,6 +115,8 @@ def text(results: dict[str, Any]) -> str:
             [
                 f"{int(count):,}",
                 f"{of_set['size'] / 1e6:,.0f}",
+                f"{of_set['write']['cpu']:.1f}",
+                f"{of_set['write']['memory'] / 1e6:.0f}",
                 f"{of_set['open']['cpu'] + of_set['first']['cpu']:.1f}",
                 f"{1e3 * of_set['batch']['cpu']:.2f}",
                 f"{BATCH / of_set['batch']['cpu']:,.0f}",
@@ -125,7 +127,8 @@ def text(results: dict[str, Any]) -> str:
     about = ", ".join(f"{k} {v}" for k, v in results["about"].items())
     return f"{SIDE} px; cores used: {results['own cores']}; {about}.\n\n" + pages.table(
         [
-            *("images", "size on disk, MB", "CPU s to the first batch"),
+            *("images", "size on disk, MB", "CPU s to write", "memory added, MB"),
+            "CPU s to the first batch",
             *(f"CPU ms per batch of {BATCH}", "images per CPU second"),
             *("memory added, MB", "at its peak, MB"),
         ],
