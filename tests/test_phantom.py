@@ -2,9 +2,6 @@
 agrees with published anatomy."""
 
 import collections
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -51,21 +48,17 @@ def test_render_is_deterministic_and_depends_on_index_and_seed():
     first, second = renderer.render(3, 5, 32), renderer.render(3, 5, 32)
     np.testing.assert_array_equal(first.image, second.image)
     np.testing.assert_array_equal(first.opacity, second.opacity)
+    assert (first.image.shape, first.image.dtype) == ((32, 32, 1), np.uint8)
+    assert (first.opacity.shape, first.opacity.dtype) == ((32, 32), np.float32)
+    assert first.opacity.min() >= 0.0 and first.opacity.max() <= 1.0
+    for mask in (first.lungs, first.heart):
+        assert (mask.shape, mask.dtype) == ((32, 32), bool)
     assert np.any(first.image != renderer.render(3, 7, 32).image)
     assert np.any(first.image != renderer.render(4, 5, 32).image)
 
 
-def test_shapes_and_dtypes_are_as_documented():
-    phantom = renderer.render(0, 1, 32)
-    assert phantom.image.shape == (32, 32, 1) and phantom.image.dtype == np.uint8
-    assert phantom.lungs.shape == (32, 32) and phantom.lungs.dtype == bool
-    assert phantom.heart.shape == (32, 32) and phantom.heart.dtype == bool
-    assert phantom.opacity.shape == (32, 32) and phantom.opacity.dtype == np.float32
-    assert phantom.opacity.min() >= 0.0 and phantom.opacity.max() <= 1.0
-
-
 def test_render_many_equals_render_in_any_order():
-    images, labels = renderer.render_many(0, [9, 2, 4], 32)
+    images, labels = renderer.render_many(0, iter([9, 2, 4]), 32)
     assert images.shape == (3, 32, 32, 1) and labels.dtype == np.int32
     np.testing.assert_array_equal(labels, [1, 0, 0])
     for image, index in zip(images, [9, 2, 4], strict=True):
@@ -145,9 +138,11 @@ def test_border_of_four_pixels_does_not_predict_the_label(images, labels, streng
     assert auc(labels, border.std(axis=1)) < 0.6
 
 
-def test_border_contains_no_lung(phantoms):
+def test_border_contains_no_lung_and_lungs_are_darker_than_the_heart(phantoms):
     for p in phantoms:
         assert p.lungs[4:-4, 4:-4].sum() == p.lungs.sum()
+        if p.label == 0:
+            assert p.image[p.lungs].mean() + 15 < p.image[p.heart].mean()
 
 
 def test_cardiothoracic_ratio_is_in_the_published_range():
@@ -174,22 +169,6 @@ def test_lung_area_is_in_range_and_the_right_lung_is_larger(phantoms):
     assert min(shares) >= 0.45 and max(shares) <= 0.68
 
 
-def test_lungs_are_darker_than_the_heart(phantoms):
-    for p in phantoms[:200:2]:
-        assert p.image[p.lungs].mean() + 15 < p.image[p.heart].mean()
-
-
-def test_phantoms_differ_from_each_other(images):
-    distance = np.abs(images[:-2:2] - images[2::2]).mean(axis=(1, 2))
-    assert distance.min() > 4.0
-
-
-def test_fifty_images_take_under_five_seconds():
-    start = time.perf_counter()
-    renderer.render_many(0, range(50), 64)
-    assert time.perf_counter() - start < 5.0
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [((-1, 0, 64), "seed=-1"), ((0, -2, 64), "index=-2"), ((0, 0, 8), "resolution=8")],
@@ -197,14 +176,6 @@ def test_fifty_images_take_under_five_seconds():
 def test_invalid_arguments_are_rejected(arguments, message):
     with pytest.raises(ValueError, match=message):
         renderer.render(*arguments)
-
-
-def test_renderer_does_not_import_tensorflow():
-    code = (
-        "import sys, cxr_gan.data.phantom.renderer; "
-        "assert 'tensorflow' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_tensorflow_datasets_yields_the_rendered_phantoms(tmp_path):

@@ -154,8 +154,8 @@ OTHER = dataclasses.replace(GREY, ids=("b",))
 @pytest.mark.parametrize(
     ("chunks", "message"),
     [
-        ([("test", GREY)], "chunk of 'test' where only train and val may follow"),
-        ([("val", GREY), ("train", OTHER)], "chunk of 'train' where only val may"),
+        ([("test", GREY)], "chunk of 'test'; give train or val"),
+        ([("val", GREY), ("train", OTHER)], "chunk of 'train'; give val"),
         ([("train", GREY), ("val", GREY)], "the id 'a' occurs twice"),
         ([("train", dataclasses.replace(GREY, labels=GREY.labels + 2))], "label 2 is"),
         ([("train", dataclasses.replace(GREY, labels=GREY.labels - 1))], "label -1 is"),
@@ -164,7 +164,7 @@ OTHER = dataclasses.replace(GREY, ids=("b",))
                 ("train", GREY),
                 ("val", dataclasses.replace(OTHER, images=GREY.images[:, :4, :4])),
             ],
-            "'b': the image has 4 px, but the first one 8 px",
+            "a chunk of val has images of 4 px, earlier ones of 8",
         ),
         ([], "there are no images"),
     ],
@@ -224,7 +224,7 @@ def test_missing_file_is_named(folder, name):
 
 
 def test_other_resolution_is_rejected(written):
-    with pytest.raises(ValueError, match="have 8 px; give --config.resolution=8, or"):
+    with pytest.raises(ValueError, match="the images have 8 px; give --config"):
         load(written, 16)
 
 

@@ -75,12 +75,8 @@ def test_patient_with_images_of_two_classes_stays_together():
 
 def test_held_out_tenth_is_a_function_of_the_seed():
     raw = RawSplits(kermany(200), None, NAMES)
-    assert (
-        splits.split_train_val(raw, 1)[1].ids == splits.split_train_val(raw, 1)[1].ids
-    )
-    assert (
-        splits.split_train_val(raw, 1)[1].ids != splits.split_train_val(raw, 2)[1].ids
-    )
+    first, again, other = (splits.split_train_val(raw, s)[1].ids for s in (1, 1, 2))
+    assert first == again != other
 
 
 def test_ids_without_a_patient_are_held_out_by_image_with_a_warning(caplog):
@@ -156,3 +152,36 @@ def test_hash_order_of_names_is_unchanged_when_a_name_is_added():
     more.remove("another")
     assert more == splits.hash_order(names, 5)
     assert more != names
+
+
+MANY = [
+    f"train/PNEUMONIA/person{patient}_{germ}_{image}.jpeg"
+    for patient in range(500)
+    for germ in ("bacteria", "virus")
+    for image in range(2)
+]
+
+
+def test_all_images_of_a_patient_are_in_one_half_of_about_half_of_the_patients():
+    in_a = splits.patient_halves(MANY)
+    halves: dict = {}
+    for name, half in zip(MANY, in_a, strict=True):
+        halves.setdefault(splits.patient_of(name), set()).add(bool(half))
+    assert len(halves) == 1000
+    assert all(len(half) == 1 for half in halves.values())
+    assert 0.45 < in_a.mean() < 0.55
+    unknown = splits.patient_halves([f"train/NORMAL/chest{i}.png" for i in range(200)])
+    assert 60 < unknown.sum() < 140
+
+
+def test_half_does_not_depend_on_other_images_or_the_folder():
+    expected = splits.patient_halves(MANY)
+    moved = [name.replace("train/PNEUMONIA", "val/SICK") for name in MANY[::-1]]
+    np.testing.assert_array_equal(splits.patient_halves(moved), expected[::-1])
+    assert splits.patient_halves([]).shape == (0,)
+
+
+def test_halves_equal_those_the_bundled_encoder_was_trained_with():
+    names = [f"IM-{patient:04}-0001.jpeg" for patient in range(8)]
+    expected = [False, False, False, False, True, False, False, False]
+    assert splits.patient_halves(names).tolist() == expected

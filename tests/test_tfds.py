@@ -74,16 +74,14 @@ def test_tensorflow_dataset_is_prepared_read_and_cached(load, monkeypatch):
     assert load("tfds:tiny_cxr").identity == dataset.identity
 
 
-def test_unknown_name_is_rejected(load):
-    with pytest.raises(ValueError, match=r"tfds:tiny_cxy: .* no dataset of that name"):
-        load("tfds:tiny_cxy")
-
-
-def test_missing_name_is_rejected(load):
-    with pytest.raises(ValueError, match="needs a name, such as tfds:pneumonia_mnist"):
-        load("tfds:")
-
-
-def test_dataset_without_named_classes_is_rejected(load):
-    with pytest.raises(ValueError, match="has the features image; must have an image"):
-        load("tfds:tiny_unlabelled")
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("tfds:tiny_cxy", r"tfds:tiny_cxy: .* no dataset of that name"),
+        ("tfds:", "needs a name, such as tfds:pneumonia_mnist"),
+        ("tfds:tiny_unlabelled", "has the features image; must have an image"),
+    ],
+)
+def test_invalid_dataset_is_rejected(load, spec, message):
+    with pytest.raises(ValueError, match=message):
+        load(spec)

@@ -26,7 +26,6 @@ from cxr_gan.storage import files
 
 PHANTOM_COUNT = 3_000  # images of "phantom" without a number
 PHANTOM_SEED = 0  # fixed, so that runs on the phantom are comparable
-PHANTOM_CHUNK = 50  # images rendered between two updates of the progress bar
 
 ACCEPTED = (
     "accepted are 'phantom' or 'phantom:N' (N rendered images), a folder "
@@ -184,15 +183,8 @@ def _open_phantom(location: str) -> Source:
         count = int(location)
 
     def read(resolution: int) -> RawSplits:
-        images = np.empty((count, resolution, resolution, 1), np.uint8)
-        labels = np.empty(count, np.int32)
-        starts = range(0, count, PHANTOM_CHUNK)
-        for start in tqdm.tqdm(starts, "Rendering phantoms", disable=None, delay=2):
-            chunk = slice(start, min(start + PHANTOM_CHUNK, count))
-            indices = range(chunk.start, chunk.stop)
-            images[chunk], labels[chunk] = renderer.render_many(
-                PHANTOM_SEED, indices, resolution
-            )
+        bar = tqdm.tqdm(range(count), "Rendering phantoms", disable=None, delay=2)
+        images, labels = renderer.render_many(PHANTOM_SEED, bar, resolution)
         ids = tuple(f"phantom/{PHANTOM_SEED}/{index}" for index in range(count))
         return RawSplits(ImageSet(images, labels, ids), None, renderer.CLASS_NAMES)
 

@@ -103,7 +103,8 @@ def _held_out_mask(
     train: ImageSet, val_patients: set[Patient], num_classes: int, seed: int
 ) -> np.ndarray:
     """Whether each image of train moves to val; bool [n]."""
-    patients = _patient_keys(train)
+    patients = _patient_keys(train.ids)
+    _warn_of_unknown_patients(train.ids)
     counts_of: dict[str, np.ndarray] = {}  # patient -> images of each class
     for patient, label in zip(patients, train.labels, strict=True):
         counts_of.setdefault(patient, np.zeros(num_classes, np.int64))[label] += 1
@@ -123,29 +124,25 @@ def _held_out_mask(
     return np.array([patient in chosen for patient in patients])
 
 
-def _patient_keys(train: ImageSet) -> list[str]:
-    """One key per image: its patient, or its id (with a warning) if that is unknown."""
-    patients = [patient_of(name) for name in train.ids]
-    unknown = [
-        name
-        for name, patient in zip(train.ids, patients, strict=True)
-        if patient is None
-    ]
+def _patient_keys(names: Sequence[str]) -> list[str]:
+    """One key per image: its patient, or its id if that is unknown."""
+    # Held-out splits and halves hash these keys: keep their format.
+    patients = [(name, patient_of(name)) for name in names]
+    return [name if patient is None else str(patient) for name, patient in patients]
+
+
+def _warn_of_unknown_patients(names: Sequence[str]) -> None:
+    unknown = [name for name in names if patient_of(name) is None]
     if unknown:
         logging.warning(
             "%d of %d image ids, such as %r, match no naming scheme for patients: they "
             "are held out image by image, so one patient may be in both train and val. "
             "Known naming schemes: %s",
             len(unknown),
-            len(patients),
+            len(names),
             unknown[0],
             ", ".join(PATIENT_PARSERS),
         )
-    # hash_order hashes these keys: keep their format.
-    return [
-        name if patient is None else str(patient)
-        for name, patient in zip(train.ids, patients, strict=True)
-    ]
 
 
 def patient_halves(ids: Sequence[str]) -> np.ndarray:
@@ -156,14 +153,11 @@ def patient_halves(ids: Sequence[str]) -> np.ndarray:
     the patients are in A. An image whose id matches no naming scheme counts as a
     patient of its own.
     """
-    return np.array([_is_in_half_a(name) for name in ids], bool)
-
-
-def _is_in_half_a(name: str) -> bool:
-    patient = patient_of(name)
-    key = name if patient is None else str(patient)
-    # The bundled encoder was trained on half A: never change this string.
-    return hashlib.sha256(f"half {key}".encode()).digest()[0] < 128
+    # The bundled encoder was trained on half A: never change the hashed string.
+    digests = (
+        hashlib.sha256(f"half {key}".encode()).digest() for key in _patient_keys(ids)
+    )
+    return np.array([digest[0] < 128 for digest in digests], bool)
 
 
 def _kermany(name: str) -> Patient | None:

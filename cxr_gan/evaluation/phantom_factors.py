@@ -102,7 +102,7 @@ FACTORS: dict[str, Callable[[renderer.Factors], float | str]] = {
     "lungs' width": lambda f: f.patient.chest_width * f.patient.scale,
     "inspiration": lambda f: f.patient.inspiration,
     "rotation": lambda f: f.patient.rotation,
-    "shift up or down": lambda f: f.patient.shift[1],
+    "shift up or down": lambda f: f.patient.shift_y,
     "exposure's black": lambda f: f.exposure.black,
     "contrast": lambda f: f.exposure.contrast,
 }

@@ -2,7 +2,6 @@
 
 import dataclasses
 import struct
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm.contrib.concurrent import thread_map
 
 from cxr_gan.data.dataset import ImageSet, RawSplits
+from cxr_gan.storage.checksums import CORRUPT_FILE_ERRORS
 
 # An image counts as grey despite small differences between its channels, which JPEG
 # leaves, and despite a small coloured stamp or side marker.
@@ -54,14 +54,7 @@ def read_file(path: Path, resolution: int) -> DecodedImage:
         ) from error
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: too large: {error}; make it smaller") from error
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        struct.error,
-        zlib.error,
-    ) as error:
+    except (*CORRUPT_FILE_ERRORS, SyntaxError, struct.error) as error:
         raise ValueError(
             f"{path}: truncated or damaged image ({error}); copy it again or delete it"
         ) from error

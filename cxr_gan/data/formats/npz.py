@@ -9,13 +9,13 @@ Source: Yang et al. 2023, "MedMNIST v2", doi:10.1038/s41597-022-01721-8.
 
 import functools
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from cxr_gan.data.dataset import RawSplits, Source
 from cxr_gan.data.formats import decode
+from cxr_gan.storage.checksums import CORRUPT_FILE_ERRORS
 
 MAX_LABEL = 1_000_000  # checked before arrays of that length are allocated
 
@@ -74,7 +74,7 @@ def _read_array(path: Path, key: str) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays[key]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except CORRUPT_FILE_ERRORS as error:
         raise ValueError(
             f"{path}: cannot read {key}: {error}; save it again"
         ) from error

@@ -78,7 +78,7 @@ def write(
 
     Args:
         folder: new, or empty.
-        class_names: index = label.
+        class_names: index = label; all different.
         chunks: (split, images) with any number of images each, all of one size; the
             split is "train" or "val", and all of train comes before val.
         notes: warnings to log at each load.
@@ -90,6 +90,8 @@ def write(
         files.DiskError: the folder cannot be written.
     """
     folder = Path(folder)
+    if len(set(class_names)) < len(class_names):
+        raise ValueError(f"class_names={class_names} must be different")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(f"{folder} is not empty; give a new folder")
     unfinished = folder.with_name(f".unfinished-{uuid.uuid4().hex}")
@@ -105,9 +107,8 @@ def write(
                 index_sha256=_sha256_of_file(unfinished / INDEX),
                 notes=notes,
             )
-            content = dataclasses.asdict(description)
-            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-            (unfinished / DATASET).write_text(text, "utf-8")
+            text = json.dumps(dataclasses.asdict(description), indent=2)
+            (unfinished / DATASET).write_text(f"{text}\n", "utf-8")
             unfinished.replace(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -128,18 +129,15 @@ def _write_images(
         table.writerow(Row._fields)
         for split, images in chunks:
             if split not in allowed:
-                raise ValueError(
-                    f"a chunk of {split!r} where only {' and '.join(allowed)} may "
-                    "follow"
-                )
+                raise ValueError(f"a chunk of {split!r}; give {' or '.join(allowed)}")
             allowed = allowed[allowed.index(split) :]
             if not side:
                 side = images.images.shape[1]
                 _write_header(pixels, 0, side)
             if images.images.shape[1] != side:
                 raise ValueError(
-                    f"{images.ids[0]!r}: the image has {images.images.shape[1]} px, "
-                    f"but the first one {side} px; give images of one size"
+                    f"a chunk of {split} has images of {images.images.shape[1]} px, "
+                    f"earlier ones of {side} px; give images of one size"
                 )
             for row in _rows(split, images, class_names, patient_key):
                 if row.id in seen:
@@ -165,6 +163,7 @@ def _rows(
 ) -> Iterator[Row]:
     halves = np.where(patient_halves(images.ids), "A", "B").tolist()
     paths = images.files or ("",) * len(images)
+    keyed_hash = functools.partial(hashlib.blake2b, key=patient_key, digest_size=16)
     pixels = np.asarray(images.images)  # its items are cheaper than those of a memmap
     for image, label, id_, half, path in zip(
         pixels, images.labels.tolist(), images.ids, halves, paths, strict=True
@@ -174,21 +173,19 @@ def _rows(
                 f"{id_!r}: the label {label} is not one of {len(class_names)} classes"
             )
         patient = patient_of(id_)
-        key = str(patient).encode()
+        hashed = (
+            "" if patient is None else keyed_hash(str(patient).encode()).hexdigest()
+        )
         yield Row(
             id=id_,
             label=str(label),
             class_name=class_names[label],
-            patient="" if patient is None else _keyed_hash(key, patient_key),
+            patient=hashed,
             split=split,
             half=half,
             file=path,
             sha256=hashlib.sha256(image.tobytes()).hexdigest(),
         )
-
-
-def _keyed_hash(content: bytes, key: bytes) -> str:
-    return hashlib.blake2b(content, key=key, digest_size=16).hexdigest()
 
 
 def open_prepared(location: str) -> Source:
@@ -222,7 +219,7 @@ def _read(folder: Path, resolution: int) -> RawSplits:
             f"{resolution} px"
         )
     if _sha256_of_file(folder / INDEX) != expected.index_sha256:
-        raise ValueError(f"{folder / INDEX}: changed since it was written; {RESTORE}")
+        raise _changed(folder / INDEX)
     train, val = _map(folder, resolution)
     # The identity covers pixels, labels, ids and classes; rows name what changed.
     found = identity(train, val, expected.classes)
@@ -230,17 +227,15 @@ def _read(folder: Path, resolution: int) -> RawSplits:
         images = itertools.chain(train.images, val.images)
         for number, (row, image) in enumerate(zip(_index(folder), images, strict=True)):
             if hashlib.sha256(image.tobytes()).hexdigest() != row.sha256:
-                raise ValueError(
-                    f"{folder / IMAGES}: image {number}, {row.id!r}, changed since it "
-                    f"was written; {RESTORE}"
-                )
-        raise ValueError(
-            f"{folder / DATASET}: classes or identity changed since it was written; "
-            f"{RESTORE}"
-        )
+                raise _changed(folder / IMAGES, f"image {number}, {row.id!r}, ")
+        raise _changed(folder / DATASET, "classes or identity ")
     return RawSplits(
         train, val if len(val) else None, expected.classes, expected.notes, found
     )
+
+
+def _changed(path: Path, part: str = "") -> ValueError:
+    return ValueError(f"{path}: {part}changed since it was written; {RESTORE}")
 
 
 def _read_description(path: Path) -> Description:

@@ -7,75 +7,60 @@ Every shape is a function of x and y, so a patient looks the same at any resolut
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
 
-@dataclasses.dataclass(frozen=True)
+def _uniform(low: float, high: float) -> Any:
+    """A field that `draw_patient` draws uniformly from low to high."""
+    return dataclasses.field(metadata={"range": (low, high)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Patient:
     """What varies between patients, healthy or ill; lengths are in chest units.
 
     The patients are children of about 1 to 15 years, as in the paediatric datasets that
-    the phantom stands in for. `cardiothoracic_ratio` is drawn from 0.44 to 0.53: around
+    the phantom stands in for. `cardiothoracic_ratio` lies around
     0.493, the mean of healthy children of this age (Chia et al. 2022, "Radiographic
     assessment of the cardiothoracic ratio in the pediatric age group", Calabar J Health
     Sci 6:65-71), and below 0.55, above which a child's heart is often called enlarged.
     """
 
-    rotation: float  # radians, counter-clockwise
-    shift: tuple[float, float]  # (x, y)
-    scale: float
-    yaw: float  # the patient is turned: shift of heart and spine to one side
-    scoliosis: float  # lateral bend of the spine
-    thickness: float  # cm from front to back
-    fat: float  # thickness of the chest wall outside the ribs
-    chest_width: float  # half the inner width of the rib cage
-    inspiration: float  # 0 poor to 1 deep
-    dome_height: float
-    cardiothoracic_ratio: float  # width of the heart over inner width of the chest
-    heart_tilt: float  # radians
-    heart_aspect: float  # height over width
-    mediastinum: float  # its half-width
-    air: float  # fraction of air in the healthy lung
-    rib_spacing: float
-    rib_phase: float  # vertical offset, in spacings
-    rib_slope: float
-    bone: float  # bone density relative to the mean
-    clavicle_slope: float
-    arm_angle: float  # radians from the trunk
-    stomach: float  # radius of its air bubble; below 0.05 there is no bubble
+    rotation: float = _uniform(-0.06, 0.06)  # radians, counter-clockwise
+    shift_x: float = _uniform(-0.05, 0.05)
+    shift_y: float = _uniform(-0.06, 0.05)
+    scale: float = _uniform(0.97, 1.10)
+    yaw: float = _uniform(-0.04, 0.04)  # shift of heart and spine by a turned patient
+    scoliosis: float = _uniform(-0.05, 0.05)  # lateral bend of the spine
+    thickness: float = _uniform(10.0, 17.0)  # cm from front to back
+    fat: float = _uniform(0.06, 0.15)  # thickness of the chest wall outside the ribs
+    chest_width: float = _uniform(0.61, 0.69)  # half the inner width of the rib cage
+    inspiration: float = _uniform(0.0, 1.0)  # 0 poor to 1 deep
+    dome_height: float = _uniform(0.15, 0.24)
+    cardiothoracic_ratio: float = _uniform(0.44, 0.53)  # width of heart / inner chest
+    heart_tilt: float = _uniform(0.45, 0.85)  # radians
+    heart_aspect: float = _uniform(0.68, 0.82)  # height over width
+    mediastinum: float = _uniform(0.12, 0.17)  # its half-width
+    air: float = _uniform(0.52, 0.85)  # fraction of air in the healthy lung
+    rib_spacing: float = _uniform(0.125, 0.150)
+    rib_phase: float = _uniform(0.0, 1.0)  # vertical offset, in spacings
+    rib_slope: float = _uniform(0.13, 0.20)
+    bone: float = _uniform(0.75, 1.25)  # bone density relative to the mean
+    clavicle_slope: float = _uniform(0.08, 0.24)
+    arm_angle: float = _uniform(0.12, 0.75)  # radians from the trunk
+    stomach: float = _uniform(0.0, 0.13)  # radius of its air bubble; none below 0.05
     vessels: np.ndarray  # [right and left, angle (radians) and bend, 11], float64
 
 
 def draw_patient(rng: np.random.Generator) -> Patient:
     """Draws a patient by a fixed sequence of draws, so factors are independent."""
-    u = rng.uniform
-    angles = np.linspace(-1.45, 1.35, 11) + u(-0.12, 0.12, (2, 11))
-    return Patient(
-        rotation=u(-0.06, 0.06),
-        shift=(u(-0.05, 0.05), u(-0.06, 0.05)),
-        scale=u(0.97, 1.10),
-        yaw=u(-0.04, 0.04),
-        scoliosis=u(-0.05, 0.05),
-        thickness=u(10.0, 17.0),
-        fat=u(0.06, 0.15),
-        chest_width=u(0.61, 0.69),
-        inspiration=u(0.0, 1.0),
-        dome_height=u(0.15, 0.24),
-        cardiothoracic_ratio=u(0.44, 0.53),
-        heart_tilt=u(0.45, 0.85),
-        heart_aspect=u(0.68, 0.82),
-        mediastinum=u(0.12, 0.17),
-        air=u(0.52, 0.85),
-        rib_spacing=u(0.125, 0.150),
-        rib_phase=u(0.0, 1.0),
-        rib_slope=u(0.13, 0.20),
-        bone=u(0.75, 1.25),
-        clavicle_slope=u(0.08, 0.24),
-        arm_angle=u(0.12, 0.75),
-        stomach=u(0.0, 0.13),
-        vessels=np.stack([angles, u(-0.5, 0.5, (2, 11))], axis=1),
-    )
+    angles = np.linspace(-1.45, 1.35, 11) + rng.uniform(-0.12, 0.12, (2, 11))
+    ranges = {f.name: f.metadata["range"] for f in dataclasses.fields(Patient)[:-1]}
+    numbers = {name: rng.uniform(*limits) for name, limits in ranges.items()}
+    bends = rng.uniform(-0.5, 0.5, (2, 11))
+    return Patient(**numbers, vessels=np.stack([angles, bends], axis=1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +91,7 @@ def smoothstep(distance: np.ndarray, width: float) -> np.ndarray:
 def coordinates(patient: Patient, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Chest coordinates (x, y) of the pixels of an n x n image; float32 [n, n] each."""
     p = ((np.arange(n, dtype=np.float32) + 0.5) * (2.0 / n) - 1.0).astype(np.float32)
-    px, py = p[None, :] - patient.shift[0], p[:, None] - patient.shift[1]
+    px, py = p[None, :] - patient.shift_x, p[:, None] - patient.shift_y
     c = math.cos(patient.rotation) / patient.scale
     s = math.sin(patient.rotation) / patient.scale
     return c * px - s * py, s * px + c * py

@@ -115,11 +115,9 @@ def render_many(
     seed: int, indices: Iterable[int], resolution: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [n, s, s, 1] and labels int32 [n], equal to those of `render`."""
-    indices = list(indices)
-    images = np.empty((len(indices), resolution, resolution, 1), np.uint8)
-    for i, index in enumerate(indices):
-        images[i] = render(seed, index, resolution).image
-    return images, np.array([index % 2 for index in indices], np.int32)
+    phantoms = [render(seed, index, resolution) for index in indices]
+    labels = np.array([phantom.label for phantom in phantoms], np.int32)
+    return np.stack([phantom.image for phantom in phantoms]), labels
 
 
 def draw_factors(seed: int, index: int) -> Factors:
