@@ -235,7 +235,8 @@ def test_pillow_limit_against_decompression_bombs_applies(root, load, monkeypatc
         (["a.png", "b.png"], "no images found in class folders: move the loose"),
         (["inner/train/A/0.png"], "no images found; did you mean .*set/inner"),
         (["val/A/0.png", "val/B/0.png"], "set: has val but no train"),
-        (["A/0.png", "B/"], "B: empty class: no .jpeg"),
+        (["train/A/0.png", "train/B/"], "set/train/B: empty class: no .jpeg"),
+        (["A/0.png", "B/"], "set/B: empty class: no .jpeg"),
         (["A/0.png"], "only one class, 'A'.* at least two"),
         (
             ["train/A/0.png", "train/B/0.png", "val/A/0.png"],

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import itertools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from absl import logging
@@ -30,21 +31,32 @@ def open_folder(location: str) -> Source:
     root = Path(location).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"{location}: no such folder; check the path")
-    ignored: list[str] = []
-    folders = _split_folders(root, ignored)
-    splits = {
-        split: _class_files(folder, root, ignored) for split, folder in folders.items()
-    }
+    ignored: list[Path] = []
+    folders = {folder.name: folder for folder in _entries(root, Path.is_dir, ignored)}
+    found = [split for split in SPLITS if split in folders]
+    if not found:
+        splits = {"train": _class_files(folders.values(), ignored)}
+    elif "train" in found:
+        ignored += [folder for name, folder in folders.items() if name not in SPLITS]
+        splits = {
+            split: _class_files(_entries(folders[split], Path.is_dir, ignored), ignored)
+            for split in found
+            if split != "test"
+        }
+    else:
+        raise ValueError(
+            f"{root}: has {', '.join(folders)} but no train; expected {LAYOUT}"
+        )
     if ignored:
         logging.warning(
             "%s: ignored %d entries that are not images in a class folder, such as %s",
             root,
             len(ignored),
-            ", ".join(repr(name) for name in ignored[:5]),
+            ", ".join(repr(path.relative_to(root).as_posix()) for path in ignored[:5]),
         )
     if not any(any(classes.values()) for classes in splits.values()):
         raise ValueError(f"{root}: no images found{_hint(root)}; expected {LAYOUT}")
-    _check_classes(root, folders, splits)
+    _check_classes(root, splits)
     return Source(_fingerprint(root, splits), functools.partial(_read, root, splits))
 
 
@@ -53,45 +65,23 @@ def _is_junk(path: Path) -> bool:
     return path.name.startswith((".", "__MACOSX"))
 
 
-def _subfolders(folder: Path, root: Path, ignored: list[str]) -> list[Path]:
-    """The folders in a folder, sorted; appends the other entries to `ignored`."""
-    folders = []
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS and path.is_file()
+
+
+def _entries(
+    folder: Path, wanted: Callable[[Path], bool], ignored: list[Path]
+) -> list[Path]:
+    """The wanted entries of a folder, sorted; appends the others to `ignored`."""
+    entries: list[Path] = []
     for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not _is_junk(entry):
-            folders.append(entry)
-        else:
-            ignored.append(entry.relative_to(root).as_posix())
-    return folders
+        is_wanted = not _is_junk(entry) and wanted(entry)
+        (entries if is_wanted else ignored).append(entry)
+    return entries
 
 
-def _split_folders(root: Path, ignored: list[str]) -> dict[str, Path]:
-    """Split -> its folder; the root itself is train if it has no folders of splits."""
-    folders = {folder.name: folder for folder in _subfolders(root, root, ignored)}
-    if not any(split in folders for split in SPLITS):
-        return {"train": root} if folders else {}
-    if "train" not in folders:
-        raise ValueError(
-            f"{root}: has {', '.join(folders)} but no train; expected {LAYOUT}"
-        )
-    ignored.extend(name for name in folders if name not in SPLITS)
-    return {split: folders[split] for split in ("train", "val") if split in folders}
-
-
-def _class_files(split: Path, root: Path, ignored: list[str]) -> ClassFiles:
-    """The image files of a split; appends the other entries to `ignored`."""
-    classes: ClassFiles = {}
-    before = len(ignored)
-    for folder in _subfolders(split, root, ignored):
-        images = classes.setdefault(folder.name, [])
-        for entry in sorted(folder.iterdir()):
-            is_image = entry.suffix.lower() in EXTENSIONS and entry.is_file()
-            if is_image and not _is_junk(entry):
-                images.append(entry)
-            else:
-                ignored.append(entry.relative_to(root).as_posix())
-    if split == root:  # _split_folders has added the entries of the root already
-        ignored[before:] = [name for name in ignored[before:] if "/" in name]
-    return classes
+def _class_files(folders: Iterable[Path], ignored: list[Path]) -> ClassFiles:
+    return {folder.name: _entries(folder, _is_image, ignored) for folder in folders}
 
 
 def _hint(root: Path) -> str:
@@ -104,14 +94,13 @@ def _hint(root: Path) -> str:
     return ""
 
 
-def _check_classes(
-    root: Path, folders: dict[str, Path], splits: dict[str, ClassFiles]
-) -> None:
+def _check_classes(root: Path, splits: dict[str, ClassFiles]) -> None:
     for split, classes in splits.items():
+        folder = root / split if (root / split).is_dir() else root
         for name, images in classes.items():
             if not images:
                 raise ValueError(
-                    f"{folders[split] / name}: empty class: no .jpeg, .jpg or .png in "
+                    f"{folder / name}: empty class: no .jpeg, .jpg or .png in "
                     f"it; put images there or remove the folder (expected {LAYOUT})"
                 )
     names = sorted({name for classes in splits.values() for name in classes})
