@@ -124,13 +124,12 @@ def test_mean_and_standard_deviation_do_not_predict_the_label(images, labels):
     assert auc(labels, images.std(axis=(1, 2))) < 0.6
 
 
-@pytest.mark.parametrize("strength", [1e-4, 1e-2])
-def test_border_of_four_pixels_does_not_predict_the_label(images, labels, strength):
+def test_border_of_four_pixels_does_not_predict_the_label(images, labels):
     in_border = np.ones((64, 64), bool)
     in_border[4:-4, 4:-4] = False
     border, half = images[:, in_border], len(images) // 2
     classifier = make_pipeline(
-        StandardScaler(), LogisticRegression(C=strength, max_iter=200)
+        StandardScaler(), LogisticRegression(C=1e-4, max_iter=200)
     )
     classifier.fit(border[:half], labels[:half])
     assert auc(labels[half:], classifier.decision_function(border[half:])) < 0.6

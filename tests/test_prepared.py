@@ -59,6 +59,11 @@ def load(spec, resolution=SIDE, cache_dir="unused"):
     return data.load(str(spec), resolution, split_seed=0, cache_dir=cache_dir)
 
 
+def index_of(folder) -> list[dict[str, str]]:
+    with (folder / "index.csv").open(newline="", encoding="utf-8") as text:
+        return list(csv.DictReader(text))
+
+
 def assert_equal(a: ImageSet, b: ImageSet):
     np.testing.assert_array_equal(a.images, b.images)
     np.testing.assert_array_equal(a.labels, b.labels)
@@ -81,16 +86,15 @@ def test_files_are_as_documented(written):
     ]
     images = np.load(written / "images.npy")
     np.testing.assert_array_equal(images, np.concatenate([TRAIN.images, VAL.images]))
-    with (written / "index.csv").open(newline="", encoding="utf-8") as text:
-        rows = list(csv.DictReader(text))
+    rows = index_of(written)
     assert list(rows[0]) == [
         *("id", "label", "class_name", "patient", "split", "half", "file", "sha256")
     ]
     both = TRAIN.join(VAL)
     in_a = splits.patient_halves(both.ids)
     for i, row in enumerate(rows):
-        patient = row.pop("patient")
         assert row == {
+            "patient": row["patient"],  # see the next test
             "id": both.ids[i],
             "label": str(both.labels[i]),
             "class_name": NAMES[both.labels[i]],
@@ -99,7 +103,6 @@ def test_files_are_as_documented(written):
             "file": both.files[i],
             "sha256": hashlib.sha256(images[i].tobytes()).hexdigest(),
         }
-        row["patient"] = patient
     content = json.loads((written / "dataset.json").read_text("utf-8"))
     index = (written / "index.csv").read_bytes()
     assert content == {
@@ -114,8 +117,7 @@ def test_files_are_as_documented(written):
 
 def test_patients_are_hashed_with_a_key_of_their_set(written, tmp_path):
     def patients(folder):
-        with (folder / "index.csv").open(newline="", encoding="utf-8") as text:
-            return [row["patient"] for row in csv.DictReader(text)]
+        return [row["patient"] for row in index_of(folder)]
 
     # Train and val number the same patients, except for their last image.
     here = patients(written)
@@ -223,14 +225,16 @@ def test_missing_file_is_named(folder, name):
         load(folder)
 
 
-def test_other_resolution_is_rejected(written):
-    with pytest.raises(ValueError, match="the images have 8 px; give --config"):
-        load(written, 16)
-
-
-def test_tfrecord_names_what_replaced_it():
-    with pytest.raises(ValueError, match=r"TFRecord .* prepared sets; write one with"):
-        load("tfrecord:path/to/records")
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("{written}", "the images have 8 px; give --config.resolution=8, or prepare"),
+        ("tfrecord:a", r"TFRecord files by prepared sets; write one with"),
+    ],
+)
+def test_other_resolution_and_tfrecord_are_answered(written, spec, message):
+    with pytest.raises(ValueError, match=message):
+        load(spec.format(written=written), 16)
 
 
 def test_folder_named_as_a_kind_is_read(written, tmp_path, monkeypatch):

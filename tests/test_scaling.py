@@ -75,25 +75,6 @@ def rows(pooled_value, ms_ssim):
     ]
 
 
-def test_metrics_are_pooled_or_else_the_mean_over_classes():
-    metrics = precision.report_metrics(rows(3.0, (0.1, 0.3)))
-    assert metrics["FID, `cxr`"] == 3.0
-    assert metrics["MS-SSIM above real"] == pytest.approx(0.2)
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [
-        ([1.0, 2.0], [2.1, 3.0], "no"),
-        ([2.1, 3.0], [1.0, 2.0], "no"),
-        ([1.0, 2.5], [2.1, 3.0], "yes"),
-        ([1.0, 2.5], [2.1], "too few seeds"),
-    ],
-)
-def test_seeds_overlap_where_their_ranges_do(one, other, expected):
-    assert precision.overlap(one, other) == expected
-
-
 def test_finished_trainings_and_evaluations_are_not_repeated(tmp_path, monkeypatch):
     done = []
 

@@ -115,9 +115,12 @@ def render_many(
     seed: int, indices: Iterable[int], resolution: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [n, s, s, 1] and labels int32 [n], equal to those of `render`."""
-    phantoms = [render(seed, index, resolution) for index in indices]
-    labels = np.array([phantom.label for phantom in phantoms], np.int32)
-    return np.stack([phantom.image for phantom in phantoms]), labels
+    images, labels = [], []
+    for index in indices:
+        phantom = render(seed, index, resolution)
+        images.append(phantom.image)
+        labels.append(phantom.label)
+    return np.stack(images), np.array(labels, np.int32)
 
 
 def draw_factors(seed: int, index: int) -> Factors:
