@@ -214,7 +214,7 @@ def _pixel_reader(
 
     @tf.function(autograph=False)
     def copy() -> tf.Tensor:
-        return tf.numpy_function(read, [np.arange(len(rows))], tf.uint8)
+        return tf.numpy_function(read, [tf.range(len(rows))], tf.uint8)
 
     tensor = copy()  # tf.constant would keep two copies
     return lambda indices: tf.gather(tensor, indices)

@@ -104,7 +104,7 @@ def _read(
     chunks = [("train", raw.train)] + ([("val", raw.val)] if raw.val else [])
     try:
         prepared.write(path, raw.class_names, chunks, raw.notes)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         if not path.is_dir():  # else another process has written it meanwhile
             logging.warning("%s; the decoded dataset is not cached", error)
     return raw
