@@ -1,9 +1,6 @@
-"""Applies a function to a set of images in batches of one fixed size.
+"""Checks sets of images and divides them into batches, which bound memory use."""
 
-A fixed size means one compilation; batches keep memory use constant.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +15,8 @@ def map_batches(
 ) -> np.ndarray:
     """Concatenated results of `function` on batches of images: [n, ...].
 
+    All batches have one size, so `function` compiles once.
+
     Args:
         function: maps uint8 [batch_size, s, s, 1] to an array [batch_size, ...].
         images: uint8 [n, s, s, 1]. May be a memory map: one batch is read at a time.
@@ -29,11 +28,16 @@ def map_batches(
     """
     check_images(images)
     results = []
-    for start in range(0, len(images), batch_size):
-        batch = np.asarray(images[start : start + batch_size])
+    for block in blocks(len(images), batch_size):
+        batch = np.asarray(images[block])
         padded = np.resize(batch, (batch_size, *batch.shape[1:]))
         results.append(np.asarray(function(padded))[: len(batch)])
     return np.concatenate(results)
+
+
+def blocks(n: int, size: int) -> Iterator[slice]:
+    """Slices that divide n rows into blocks of `size`; the last one may be smaller."""
+    return (slice(start, start + size) for start in range(0, n, size))
 
 
 def check_images(images: np.ndarray) -> None:

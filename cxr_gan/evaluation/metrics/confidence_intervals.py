@@ -129,7 +129,7 @@ def subsample(
             have the same proportions of strata. A patient with images in two strata
             counts as two. None for a single stratum.
         share: b / g, more than 0 and less than 1; b is rounded, and at least 1. Must be
-            large enough for the statistic: see `frechet.has_enough_images`.
+            large enough for the statistic: see `frechet.LEAST_PER_FEATURE`.
         draws: number of subsamples, at least 40.
         seed: of the subsampling; the same seed and groups give the same subsamples.
 
