@@ -58,8 +58,11 @@ def bootstrap(
     members = _group_members(groups, draws)
     rng = np.random.default_rng(seed)
     count = len(members)
-    resamples = (rng.integers(count, size=count) for _ in range(draws))
-    values = _evaluate(statistic, members, resamples)
+
+    def draw() -> np.ndarray:
+        return np.concatenate([members[i] for i in rng.integers(count, size=count)])
+
+    values = _evaluate(statistic, (draw() for _ in range(draws)))
     low, high = np.quantile(values, (TAIL, 1 - TAIL))
     return float(low), float(high)
 
@@ -149,24 +152,19 @@ def subsample(
     members_by_stratum = [
         [rows[i] for i in _group_members(groups[rows], draws)] for rows in stratum_rows
     ]
-    members = [rows for stratum in members_by_stratum for rows in stratum]
-    counts = np.array([len(stratum) for stratum in members_by_stratum])
+    counts = np.array([len(members) for members in members_by_stratum])
     sizes = np.clip(np.rint(share * counts).astype(int), 1, counts - 1)
-    starts = np.cumsum(counts) - counts
     rng = np.random.default_rng(seed)
 
     def draw() -> np.ndarray:
-        return np.concatenate(
-            [
-                start + rng.choice(count, size, replace=False)
-                for start, count, size in zip(starts, counts, sizes, strict=True)
-            ]
-        )
+        rows: list[np.ndarray] = []
+        for members, size in zip(members_by_stratum, sizes, strict=True):
+            chosen = rng.choice(len(members), size, replace=False)
+            rows += [members[i] for i in chosen]
+        return np.sort(np.concatenate(rows))
 
-    all_groups = [np.arange(len(members))]
-    (estimate,) = _evaluate(statistic, members, all_groups, ordered=True)
-    subsamples = (draw() for _ in range(draws))
-    values = _evaluate(statistic, members, subsamples, ordered=True)
+    (estimate,) = _evaluate(statistic, [np.arange(len(groups))])
+    values = _evaluate(statistic, (draw() for _ in range(draws)))
     factor = np.sqrt(sizes.sum() / (counts - sizes).sum())
     deviations = np.quantile(values, (1 - TAIL, TAIL)) - values.mean()
     low, high = estimate - factor * deviations
@@ -190,15 +188,9 @@ def _group_members(groups: np.ndarray, draws: int) -> list[np.ndarray]:
     return np.split(order, np.cumsum(sizes)[:-1])
 
 
-def _evaluate(
-    statistic: Statistic,
-    members: list[np.ndarray],
-    samples: Iterable[np.ndarray],
-    ordered: bool = False,
-) -> np.ndarray:
-    """float64 [draws]: the statistic of the images of each sample of groups."""
-    indices = (np.concatenate([members[i] for i in groups]) for groups in samples)
-    values = [statistic(np.sort(rows) if ordered else rows) for rows in indices]
+def _evaluate(statistic: Statistic, samples: Iterable[np.ndarray]) -> np.ndarray:
+    """float64 [draws]: the statistic of each sample of image indices."""
+    values = [statistic(rows) for rows in samples]
     if not np.isfinite(values).all():
         raise ValueError(
             "the statistic is not finite for some draw; it must be finite for any "

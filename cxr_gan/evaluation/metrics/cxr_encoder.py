@@ -12,10 +12,9 @@ card beside them lists the data.
 """
 
 import hashlib
-import importlib.resources
 import json
 from collections.abc import Sequence
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,7 +28,8 @@ from cxr_gan.storage import weights_file
 
 SIZE = 64  # px; the only input size
 DIMENSION = 64
-NAME = "cxr_encoder"  # stem of the .npz and .json files in `shipped()`
+NAME = "cxr_encoder"  # stem of the .npz and .json files
+FOLDER = Path(__file__).with_name("weights")  # of these files, in the package
 
 
 def convolutions(h: jax.Array, widths: Sequence[int]) -> jax.Array:
@@ -82,14 +82,13 @@ def encode(params: Any, images: np.ndarray) -> np.ndarray:
     return map_batches(lambda batch: _encode(params, batch), images)
 
 
-def load(folder: Traversable | None = None) -> Any:
-    """Params of an `Encoder()` from a folder; None for those of the package.
+def load(folder: Path = FOLDER) -> Any:
+    """Params of an `Encoder()` from a folder.
 
     Raises:
         FileNotFoundError: the folder has no weights or no model card.
         ValueError: the weights are damaged, or do not match the model card.
     """
-    folder = shipped() if folder is None else folder
     path = folder / f"{NAME}.npz"
     data = path.read_bytes()
     expected, actual = card(folder)["sha256"], hashlib.sha256(data).hexdigest()
@@ -104,16 +103,10 @@ def load(folder: Traversable | None = None) -> Any:
     return weights_file.unpack(data, shapes, str(path))
 
 
-def card(folder: Traversable | None = None) -> dict[str, Any]:
+def card(folder: Path = FOLDER) -> dict[str, Any]:
     """The model card of the weights: data, licence, patients, scores, checksum."""
-    folder = shipped() if folder is None else folder
     contents: dict[str, Any] = json.loads((folder / f"{NAME}.json").read_text("utf-8"))
     return contents
-
-
-def shipped() -> Traversable:
-    """The package's folder with the weights and their model card."""
-    return importlib.resources.files("cxr_gan.evaluation.metrics") / "weights"
 
 
 @jax.jit

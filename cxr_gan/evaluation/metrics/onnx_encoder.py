@@ -94,54 +94,54 @@ def read_config(path: Path) -> OnnxConfig:
         values = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error}); correct it") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: must be a JSON object with {', '.join(KEYS)}")
-    missing = [key for key in KEYS if key not in values]
-    if missing:
-        raise ValueError(
-            f"{path}: key {missing[0]!r} is missing; required keys are "
-            f"{', '.join(KEYS)}"
-        )
-    unknown = sorted(set(values) - {*KEYS, *OPTIONAL})
-    if unknown:
-        raise ValueError(
-            f"{path}: unknown key {unknown[0]!r}; keys are {', '.join(KEYS)}, and "
-            f"optionally {', '.join(OPTIONAL)}"
-        )
-    _check_values(values, path)
-    mean, std = (np.asarray(values[key], np.float32) for key in ("mean", "std"))
+    if fault := _fault(values):
+        raise ValueError(f"{path}: {fault}")
     return OnnxConfig(
         size=values["size"],
-        mean=mean,
-        std=std,
+        mean=np.asarray(values["mean"], np.float32),
+        std=np.asarray(values["std"], np.float32),
         layout=values["layout"],
         input=values.get("input"),
         output=values.get("output"),
     )
 
 
-def _check_values(values: dict[str, Any], path: Path) -> None:
-    for key in ("size", "channels"):
-        value = values[key]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{path}: {key} is {value!r}; must be an integer >= 1")
-    for key in ("mean", "std"):
-        try:
-            array = np.asarray(values[key], np.float32)
-        except (TypeError, ValueError):
-            array = np.zeros(0, np.float32)
-        if array.shape != (values["channels"],) or not np.isfinite(array).all():
-            raise ValueError(
-                f"{path}: {key} is {values[key]!r}; must be a list of "
-                f"{values['channels']} finite numbers, one per channel, for images in "
-                "[0, 1]"
-            )
-        if key == "std" and array.min() <= 0:
-            raise ValueError(f"{path}: std is {values[key]!r}; must be above 0")
-    if values["layout"] not in LAYOUTS:
-        raise ValueError(
-            f"{path}: layout is {values['layout']!r}; must be {' or '.join(LAYOUTS)}"
+def _fault(values: Any) -> str | None:
+    """What is wrong with the content of a configuration; None if nothing is."""
+    if not isinstance(values, dict):
+        return f"must be a JSON object with {', '.join(KEYS)}"
+    for key in KEYS:
+        if key not in values:
+            return f"key {key!r} is missing; required keys are {', '.join(KEYS)}"
+    for key in sorted(set(values) - {*KEYS, *OPTIONAL}):
+        return (
+            f"unknown key {key!r}; keys are {', '.join(KEYS)}, and optionally "
+            f"{', '.join(OPTIONAL)}"
         )
+    for key in ("size", "channels"):
+        if type(values[key]) is not int or values[key] < 1:
+            return f"{key} is {values[key]!r}; must be an integer >= 1"
+    for key in ("mean", "std"):
+        if not _finite_numbers(values[key], values["channels"]):
+            return (
+                f"{key} is {values[key]!r}; must be a list of {values['channels']} "
+                "finite numbers, one per channel, for images in [0, 1]"
+            )
+    if np.float32(min(values["std"])) <= 0:
+        return f"std is {values['std']!r}; must be above 0"
+    if values["layout"] not in LAYOUTS:
+        return f"layout is {values['layout']!r}; must be {' or '.join(LAYOUTS)}"
+    return None
+
+
+def _finite_numbers(value: Any, n: int) -> bool:
+    """Whether a JSON value is a list of n numbers that are finite as float32."""
+    return (
+        isinstance(value, list)
+        and len(value) == n
+        and all(isinstance(number, int | float) for number in value)
+        and bool(np.isfinite(np.asarray(value, np.float32)).all())
+    )
 
 
 def _open_session(path: Path) -> Any:
