@@ -50,11 +50,9 @@ def as_labels(labels: Labels, class_names: tuple[str, ...]) -> Any:
         values = array.tolist()
         if values and all(isinstance(label, str) for label in values):
             array = np.array([label_index(name, class_names) for name in values])
-        unknown = [
-            y for y in values if isinstance(y, int) and not 0 <= y < len(class_names)
-        ]
-        if unknown:
-            raise ValueError(f"no class has label {unknown[0]}; labels are {known}")
+        for label in values:
+            if isinstance(label, int) and not 0 <= label < len(class_names):
+                raise ValueError(f"no class has label {label}; labels are {known}")
     if len(array) and not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(
             f"labels are {array.dtype}; use integers, or names outside jit: {known}"
