@@ -197,7 +197,7 @@ def test_same_bytes_finds_exact_copies_only():
     [
         (np.zeros((2, 64, 64, 1)), TypeError, "images are float64; use uint8"),
         (np.zeros((2, 64, 64), np.uint8), ValueError, r"must be \[n, s, s, 1\]"),
-        (np.zeros((2, 16, 16, 1), np.uint8), ValueError, "16 px; thumbnails need 32"),
+        (np.zeros((2, 16, 16, 1), np.uint8), ValueError, "16 px; they need 32"),
     ],
 )
 def test_invalid_images_are_refused(images, error, message):

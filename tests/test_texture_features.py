@@ -110,7 +110,7 @@ def test_features_do_not_depend_on_the_other_images(images, features):
 
 
 def test_too_small_images_and_wrong_dtypes_are_refused(images):
-    with pytest.raises(ValueError, match="31 px; texture at 4 scales needs 32"):
+    with pytest.raises(ValueError, match="31 px; they need 32"):
         texture_features.features(np.zeros((1, 31, 31, 1), np.uint8))
     with pytest.raises(TypeError, match="float32; use uint8"):
         texture_features.features(images.astype(np.float32))

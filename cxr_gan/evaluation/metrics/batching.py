@@ -40,12 +40,12 @@ def blocks(n: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, n, size))
 
 
-def check_images(images: np.ndarray) -> None:
-    """Checks that images are uint8 [n, s, s, 1] with n >= 1, as `data` loads them.
+def check_images(images: np.ndarray, min_size: int = 1) -> None:
+    """Checks that images are uint8 [n, s, s, 1], as `data` loads them.
 
     Raises:
         TypeError: images are not uint8.
-        ValueError: the shape is not [n, s, s, 1], or n is 0.
+        ValueError: the shape is not [n, s, s, 1], n is 0, or s is below `min_size`.
     """
     size = images.shape[1] if images.ndim == 4 else 0
     if not size or images.shape != (len(images), size, size, 1):
@@ -59,3 +59,5 @@ def check_images(images: np.ndarray) -> None:
         )
     if not len(images):
         raise ValueError("there are no images (n = 0); give at least one")
+    if size < min_size:
+        raise ValueError(f"images have {size} px; they need {min_size} or more")

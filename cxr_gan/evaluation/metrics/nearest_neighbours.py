@@ -200,10 +200,8 @@ def pixel_vectors(images: np.ndarray) -> np.ndarray:
         TypeError, ValueError: images are not uint8 [n, s, s, 1], n is 0, or s is below
             32.
     """
-    check_images(images)
+    check_images(images, min_size=SIDE)
     size = images.shape[1]
-    if size < SIDE:
-        raise ValueError(f"images have {size} px; thumbnails need {SIDE} or more")
     left, pixel = np.arange(SIDE)[:, None] * size / SIDE, np.arange(size)
     overlap = np.minimum(left + size / SIDE, pixel + 1) - np.maximum(left, pixel)
     weights = np.maximum(overlap, 0) * SIDE / size

@@ -52,14 +52,8 @@ def features(images: np.ndarray) -> np.ndarray:
         TypeError, ValueError: images are not uint8 [n, s, s, 1], n is 0, or s is below
             32.
     """
-    check_images(images)
-    size = images.shape[1]
-    if size < MIN_SIZE:
-        raise ValueError(
-            f"images have {size} px; texture at {SCALES} scales needs {MIN_SIZE} or "
-            "more"
-        )
-    batch_size = max(1, min(BATCH, PIXELS_PER_BATCH // size**2))
+    check_images(images, min_size=MIN_SIZE)
+    batch_size = max(1, min(BATCH, PIXELS_PER_BATCH // images.shape[1] ** 2))
     return map_batches(_features, images, batch_size)
 
 
