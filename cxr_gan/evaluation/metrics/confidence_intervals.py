@@ -39,9 +39,7 @@ def bootstrap(
     """Percentile bootstrap interval: 2.5th and 97.5th percentile over resamples.
 
     Each draw samples as many patients as there are, with replacement, and takes all
-    images of each. Not suitable for FID and similar statistics (see the module
-    docstring), nor for a proportion of 0 or 1, which is equal in all draws (see
-    `share_interval`).
+    images of each. A proportion of 0 or 1 is equal in all draws: see `share_interval`.
 
     Args:
         statistic: maps indices into the images, int64, with repeats, to a value.
@@ -105,19 +103,18 @@ def subsample(
     groups: np.ndarray,
     *,
     strata: np.ndarray | None = None,
-    share: float = 0.5,
     draws: int,
     seed: int,
 ) -> tuple[float, float]:
     """Interval around the value of all images, from subsamples without replacement.
 
-    Each draw takes b of the g patients, each at most once. The variance over draws is
-    that over independent samples of g patients, times g/b because the draws are
-    smaller, times 1 - b/g because they overlap. The deviations from the mean over draws
-    are therefore multiplied by (b / (g - b))^(1/2), which is 1 for b = g/2. With t the
-    value of all images and t_0 the mean over draws, the limits are
-    t - (b / (g - b))^(1/2) (q - t_0), where q is the 97.5th and the 2.5th percentile
-    over draws.
+    Each draw takes b of the g patients, each at most once; b is g / 2, rounded in each
+    stratum. The variance over draws is that over independent samples of g patients,
+    times g/b because the draws are smaller, times 1 - b/g because they overlap. The
+    deviations from the mean over draws are therefore multiplied by (b / (g - b))^(1/2),
+    which is 1 for even g. With t the value of all images and t_0 the mean over draws,
+    the limits are t - (b / (g - b))^(1/2) (q - t_0), where q is the 97.5th and the
+    2.5th percentile over draws.
 
     The factor is exact for variances of means, and a good approximation for smooth
     statistics whose error falls as g^(-1/2). It ignores that the expectation of a
@@ -131,21 +128,16 @@ def subsample(
         strata: [n], the stratum of each image, such as its set and class; all draws
             have the same proportions of strata. A patient with images in two strata
             counts as two. None for a single stratum.
-        share: b / g, more than 0 and less than 1; b is rounded, and at least 1. Must be
-            large enough for the statistic: see `frechet.LEAST_PER_FEATURE`.
         draws: number of subsamples, at least 40.
         seed: of the subsampling; the same seed and groups give the same subsamples.
 
     Raises:
-        ValueError: as `bootstrap`, also where a stratum has fewer than 2 groups; share
-            is not between 0 and 1.
+        ValueError: as `bootstrap`, also where a stratum has fewer than 2 groups.
 
     Source: Politis & Romano 1994, "Large sample confidence regions based on subsamples
     under minimal assumptions"; the factor is that of the delete-d jackknife, d = g - b
     (Shao & Wu 1989, "A general theory for jackknife variance estimation").
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share={share}; must be above 0 and below 1, such as 0.5")
     groups = np.asarray(groups)
     strata = np.zeros(len(groups), np.int64) if strata is None else np.asarray(strata)
     stratum_rows = [np.flatnonzero(strata == one) for one in np.unique(strata)]
@@ -153,7 +145,7 @@ def subsample(
         [rows[i] for i in _group_members(groups[rows], draws)] for rows in stratum_rows
     ]
     counts = np.array([len(members) for members in members_by_stratum])
-    sizes = np.clip(np.rint(share * counts).astype(int), 1, counts - 1)
+    sizes = np.rint(counts / 2).astype(int)
     rng = np.random.default_rng(seed)
 
     def draw() -> np.ndarray:
