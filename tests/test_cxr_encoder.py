@@ -77,20 +77,6 @@ def test_images_of_other_sizes_are_accepted(size):
     assert (by_size < between_images).all()
 
 
-@pytest.mark.parametrize(
-    ("images", "error", "message"),
-    [
-        (np.zeros((2, 64, 64, 1), np.float32), TypeError, "float32; use uint8"),
-        (np.zeros((2, 64, 64), np.uint8), ValueError, r"\[2, 64, 64\]; must be \[n, s"),
-        (np.zeros((2, 64, 32, 1), np.uint8), ValueError, r"must be \[n, s, s, 1\]"),
-        (np.zeros((0, 64, 64, 1), np.uint8), ValueError, "there are no images"),
-    ],
-)
-def test_invalid_images_are_refused(images, error, message):
-    with pytest.raises(error, match=message):
-        cxr_encoder.features(images)
-
-
 def test_all_patients_on_the_model_card_are_in_half_a():
     names = []
     for patient in cxr_encoder.card()["patients"]:

@@ -89,17 +89,9 @@ def test_mean_pairwise_is_the_mean_over_drawn_pairs(pairs):
     assert ms_ssim.mean_pairwise(images, 5, pairs) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    ("images", "error", "message"),
-    [
-        (np.zeros((4, 16, 16, 1), np.float32), TypeError, "use uint8"),
-        (np.zeros((4, 16, 8, 1), np.uint8), ValueError, r"must be \[n, s, s, 1\]"),
-        (np.zeros((1, 16, 16, 1), np.uint8), ValueError, "pairs need at least 2"),
-    ],
-)
-def test_invalid_images_are_refused(images, error, message):
-    with pytest.raises(error, match=message):
-        ms_ssim.mean_pairwise(images, 0, 3)
+def test_pairs_of_a_single_image_are_refused():
+    with pytest.raises(ValueError, match="pairs need at least 2"):
+        ms_ssim.mean_pairwise(np.zeros((1, 16, 16, 1), np.uint8), 0, 3)
 
 
 @pytest.mark.parametrize(

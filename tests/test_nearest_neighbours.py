@@ -159,11 +159,11 @@ def test_audit_agrees_with_hand_calculation():
     train = np.array([[0.0], [1000.0]])
     held_out = np.arange(1, 102)[:, None] / 10
     generated = np.array([[10.2], [1000.0], [0.04], [0.1], [995.0]])
-    result = audit(generated, train, held_out, worst=3)
+    result = audit(generated, train, held_out)
     np.testing.assert_array_equal(result.nearest.point, [0, 1, 0, 0, 1])
     assert result.ratio == pytest.approx(0.1 / 5.1)
     assert (result.below, result.exact, result.near) == (3 / 5, 1, 1)
-    np.testing.assert_array_equal(result.worst, [[1, 1], [2, 0], [3, 0]])
+    np.testing.assert_array_equal(result.worst[:3], [[1, 1], [2, 0], [3, 0]])
 
 
 def test_images_of_the_same_distribution_are_as_far_as_held_out_ones():
@@ -190,19 +190,6 @@ def test_same_bytes_finds_exact_copies_only():
     np.testing.assert_array_equal(same_bytes(images, train), [True, False, True])
     with pytest.raises(ValueError, match="must have the same dtype and size"):
         same_bytes(images.astype(np.int16), train)
-
-
-@pytest.mark.parametrize(
-    ("images", "error", "message"),
-    [
-        (np.zeros((2, 64, 64, 1)), TypeError, "images are float64; use uint8"),
-        (np.zeros((2, 64, 64), np.uint8), ValueError, r"must be \[n, s, s, 1\]"),
-        (np.zeros((2, 16, 16, 1), np.uint8), ValueError, "16 px; they need 32"),
-    ],
-)
-def test_invalid_images_are_refused(images, error, message):
-    with pytest.raises(error, match=message):
-        pixel_vectors(images)
 
 
 @pytest.mark.parametrize(

@@ -84,16 +84,3 @@ def test_profiles_do_not_depend_on_batch_size_or_other_images(monkeypatch):
     expected = power_spectrum.profiles(images)
     monkeypatch.setattr(power_spectrum, "IMAGES_PER_BATCH", 2)
     np.testing.assert_allclose(power_spectrum.profiles(images[::-1])[::-1], expected)
-
-
-@pytest.mark.parametrize(
-    ("images", "error", "message"),
-    [
-        (np.zeros((4, 64, 64), np.uint8), ValueError, r"\[4, 64, 64\]; must be \[n, s"),
-        (np.zeros((0, 64, 64, 1), np.uint8), ValueError, "there are no images"),
-        (np.zeros((4, 64, 64, 1)), TypeError, "images are float64; use uint8"),
-    ],
-)
-def test_invalid_images_are_refused(images, error, message):
-    with pytest.raises(error, match=message):
-        power_spectrum.profiles(images)

@@ -24,6 +24,7 @@ from cxr_gan.evaluation.metrics.precision_recall import (
 ROWS_PER_BLOCK = 1024  # queries and points; peak memory is its square of distances
 SIDE = 32  # px, side of the thumbnails behind `pixel_vectors`
 MAX_SHIFT, SHIFT_STEP = 2, 0.5  # thumbnail px, in both directions
+WORST = 16  # pairs that an audit lists
 MIN_CONTRAST = 0.5  # grey levels of 255, standard deviation: about that of rounding
 MIN_NORM = 0.02  # of the centre of a thumbnail of norm 1; typical is 0.4
 
@@ -141,7 +142,6 @@ def audit(
     *,
     patients: Patients | None = None,
     search: Search = nearest,
-    worst: int = 16,
 ) -> Audit:
     """Compares distances from generated and from held-out images to training images.
 
@@ -161,7 +161,6 @@ def audit(
             is compared with other patients only, so training images can serve as
             held-out ones.
         search: `nearest` or `nearest_shifted`; also used for held-out images.
-        worst: maximum number of pairs to list.
 
     Raises:
         ValueError: as the search; the first percentile is 0, that is, held-out images
@@ -176,7 +175,7 @@ def audit(
             "training: use a split without shared images, or give `patients`"
         )
     distance = matches.distance
-    order = np.argsort(distance, kind="stable")[:worst]
+    order = np.argsort(distance, kind="stable")[:WORST]
     return Audit(
         nearest=matches,
         ratio=float(np.median(distance) / np.median(reference)),
