@@ -1,4 +1,3 @@
-import json
 import re
 import subprocess
 import sys
@@ -6,11 +5,9 @@ import sys
 import numpy as np
 import published
 import pytest
-from absl import flags
 from ml_collections import ConfigDict
 
 import cxr_gan
-from cxr_gan import generate
 from cxr_gan.config import flatten
 from cxr_gan.config import published as published_config
 from cxr_gan.sampling import convert, pretrained, sampler
@@ -209,18 +206,6 @@ def test_conversion_refuses_card_with_missing_key(folder):
 def test_save_refuses_existing_file(folder):
     with pytest.raises(FileExistsError, match=r"tiny.npz exists already"):
         pretrained.save(folder / "tiny.npz", b"", {})
-
-
-def test_generate_accepts_shipped_model(folder, tmp_path):
-    values = flags.FlagValues()
-    generate.define_flags(values)
-    values(["generate", "--model=tiny", "--num=2", f"--out={tmp_path}/out"])
-    assert generate.main(["generate"], values) == 0
-    metadata = json.loads((tmp_path / "out" / "generation.json").read_text())
-    assert metadata["model"] == "tiny"
-    card = pretrained.load_card(folder / "tiny.json")
-    assert metadata["model_hash"] == card["model_hash"]
-    assert metadata["dataset"] == card["dataset"]
 
 
 @pytest.mark.parametrize("name", ["tiny", *pretrained.bundled()])
