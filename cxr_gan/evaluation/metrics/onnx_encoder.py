@@ -33,11 +33,12 @@ class OnnxConfig:
     """Preprocessing of a network's input, and the names of its input and output."""
 
     size: int  # px
-    mean: np.ndarray  # float32 [channels], for values in [0, 1]
-    std: np.ndarray  # float32 [channels]
+    channels: int
+    mean: list[float]  # of each channel, for values in [0, 1]
+    std: list[float]  # of each channel
     layout: str  # one of LAYOUTS
-    input: str | None  # None where the network has only one
-    output: str | None  # None where the network has only one
+    input: str | None = None  # None where the network has only one
+    output: str | None = None  # None where the network has only one
 
 
 def extractor(file: str | os.PathLike[str]) -> Callable[[np.ndarray], np.ndarray]:
@@ -63,9 +64,11 @@ def extractor(file: str | os.PathLike[str]) -> Callable[[np.ndarray], np.ndarray
     declared_batch = network_input.shape[0]
     batch_size = declared_batch if isinstance(declared_batch, int) else BATCH
 
+    mean, std = (np.asarray(x, np.float32) for x in (config.mean, config.std))
+
     @jax.jit
     def preprocess(images: jax.Array) -> jax.Array:
-        x = (resize(to_unit(images), config.size) - config.mean) / config.std
+        x = (resize(to_unit(images), config.size) - mean) / std
         return x.transpose(0, 3, 1, 2) if config.layout == "NCHW" else x
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -96,14 +99,7 @@ def read_config(path: Path) -> OnnxConfig:
         raise ValueError(f"{path}: not valid JSON ({error}); correct it") from error
     if fault := _fault(values):
         raise ValueError(f"{path}: {fault}")
-    return OnnxConfig(
-        size=values["size"],
-        mean=np.asarray(values["mean"], np.float32),
-        std=np.asarray(values["std"], np.float32),
-        layout=values["layout"],
-        input=values.get("input"),
-        output=values.get("output"),
-    )
+    return OnnxConfig(**values)
 
 
 def _fault(values: Any) -> str | None:
@@ -113,7 +109,7 @@ def _fault(values: Any) -> str | None:
     for key in KEYS:
         if key not in values:
             return f"key {key!r} is missing; required keys are {', '.join(KEYS)}"
-    for key in sorted(set(values) - {*KEYS, *OPTIONAL}):
+    for key in sorted(values.keys() - {*KEYS, *OPTIONAL}):
         return (
             f"unknown key {key!r}; keys are {', '.join(KEYS)}, and optionally "
             f"{', '.join(OPTIONAL)}"
@@ -122,7 +118,13 @@ def _fault(values: Any) -> str | None:
         if type(values[key]) is not int or values[key] < 1:
             return f"{key} is {values[key]!r}; must be an integer >= 1"
     for key in ("mean", "std"):
-        if not _finite_numbers(values[key], values["channels"]):
+        numbers = values[key] if isinstance(values[key], list) else []
+        are_numbers = all(isinstance(number, int | float) for number in numbers)
+        if (
+            len(numbers) != values["channels"]
+            or not are_numbers
+            or not np.isfinite(np.asarray(numbers, np.float32)).all()
+        ):
             return (
                 f"{key} is {values[key]!r}; must be a list of {values['channels']} "
                 "finite numbers, one per channel, for images in [0, 1]"
@@ -132,16 +134,6 @@ def _fault(values: Any) -> str | None:
     if values["layout"] not in LAYOUTS:
         return f"layout is {values['layout']!r}; must be {' or '.join(LAYOUTS)}"
     return None
-
-
-def _finite_numbers(value: Any, n: int) -> bool:
-    """Whether a JSON value is a list of n numbers that are finite as float32."""
-    return (
-        isinstance(value, list)
-        and len(value) == n
-        and all(isinstance(number, int | float) for number in value)
-        and bool(np.isfinite(np.asarray(value, np.float32)).all())
-    )
 
 
 def _open_session(path: Path) -> Any:
@@ -172,7 +164,7 @@ def _select(name: str | None, nodes: list[Any], kind: str, path: Path) -> Any:
 
 def _check_input(network_input: Any, config: OnnxConfig, path: Path) -> None:
     """Compares the configuration with the shape that the network declares, if any."""
-    size, channels = config.size, len(config.mean)
+    size, channels = config.size, config.channels
     shape = (size, size, channels)
     if config.layout == "NCHW":
         shape = (channels, size, size)
