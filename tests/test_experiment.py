@@ -291,7 +291,7 @@ def test_read_only_folder_is_refused_before_training_and_left_unchanged(
     with pytest.raises(files.DiskError, match=r"new cannot be written \(Read-only"):
         experiment.claim_workdir(tmp_path / "new", RECORD)
     monkeypatch.undo()
-    monkeypatch.setattr(pathlib.Path, "open", read_only)
+    monkeypatch.setattr(pathlib.Path, "touch", read_only)
     with pytest.raises(files.DiskError, match=r"run.lock cannot be written \(Read-o"):
         experiment.claim_workdir(tmp_path / "old", RECORD)
     monkeypatch.undo()

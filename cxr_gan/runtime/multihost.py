@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -32,6 +32,7 @@ SETUP_HELP = (
 HEARTBEAT_TIMEOUT = 15  # seconds without a heartbeat until a process counts as dead
 EXIT_DELAY = 3  # seconds; see `exit_all_on_error`
 MAX_MESSAGE_BYTES = 2000  # longer error messages are cut before they are exchanged
+Entered = TypeVar("Entered")
 
 
 class PeerError(ValueError):
@@ -122,6 +123,21 @@ def sync_errors() -> Iterator[None]:
             raise PeerError(f"process {process}: {message}")
 
 
+@contextlib.contextmanager
+def on_primary(
+    open_context: Callable[[], contextlib.AbstractContextManager[Entered]],
+) -> Iterator[Entered | None]:
+    """Enters a context in the primary process only; yields None in the others.
+
+    Raises:
+        PeerError: entering it failed in the primary process.
+    """
+    with contextlib.ExitStack() as stack:
+        with sync_errors():
+            entered = stack.enter_context(open_context()) if is_primary() else None
+        yield entered
+
+
 def require_equal(**values: Any) -> None:
     """Raises in every process if a JSON-serialisable value differs between them.
 
@@ -156,18 +172,14 @@ def broadcast_from_primary(tree: Any) -> Any:
     """
     if jax.process_count() == 1:
         return tree
-    leaves, structure = jax.tree.flatten(tree)
-    leaves = [np.asarray(leaf) for leaf in leaves]
-    # As uint32: JAX broadcasts by adding zeros, which would turn -0.0 into 0.0.
-    data = b"".join(leaf.tobytes() for leaf in leaves)
-    padded = np.frombuffer(data.ljust(-len(data) % 4 + len(data), b"\0"), np.uint32)
-    received = multihost_utils.broadcast_one_to_all(padded).tobytes()
-    ends = np.cumsum([leaf.nbytes for leaf in leaves])
-    parts = [
-        np.frombuffer(received[end - leaf.nbytes : end], leaf.dtype).reshape(leaf.shape)
-        for leaf, end in zip(leaves, ends, strict=True)
-    ]
-    return jax.tree.unflatten(structure, parts)
+    # As bytes: JAX broadcasts by adding zeros, which would turn -0.0 into 0.0.
+    raw = jax.tree.map(lambda x: np.frombuffer(np.asarray(x).tobytes(), np.uint8), tree)
+    received = multihost_utils.broadcast_one_to_all(raw)
+    return jax.tree.map(
+        lambda x, data: np.frombuffer(data, np.asarray(x).dtype).reshape(np.shape(x)),
+        tree,
+        received,
+    )
 
 
 def run_on_primary(command: Callable[[], int], multihost: bool) -> int:

@@ -4,7 +4,6 @@ With several processes all run the same loop and stop after the same step; only 
 primary process writes.
 """
 
-import contextlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,9 +48,9 @@ def train(run: Run) -> str:
     """
     start_time = time.monotonic()
     with (
-        exclusive_lock(run),
+        multihost.on_primary(lambda: lock.acquire(run.folder)),
         StopSignals() as signals,
-        open_checkpoints(run) as checkpoints,
+        multihost.on_primary(lambda: Checkpoints(run.folder)) as checkpoints,
     ):
         init_key, _ = restore.make_keys(run.config.seed, 0)
         initial = init_train_state(run, init_key)
@@ -100,7 +99,9 @@ def train_loop(
     config = run.config
     _, key = restore.make_keys(config.seed, restored.rollbacks)
     state, key = data_parallel.replicate((restored.state, key))
-    with open_metric_writer(run, restored.step) as writer:
+    with multihost.on_primary(
+        lambda: metric_writer.MetricWriter(run.folder, restored.step)
+    ) as writer:
         accumulator = MetricAccumulator(run, writer, restored)
         validator = snapshots.Validator(run)
         for step in range(restored.step + 1, run.total_steps + 1):
@@ -140,31 +141,6 @@ def train_loop(
             if last:
                 break
     return step
-
-
-@contextlib.contextmanager
-def exclusive_lock(run: Run) -> Iterator[None]:
-    """Locks the run's folder; the primary process holds the lock for all."""
-    with contextlib.ExitStack() as stack:
-        with multihost.sync_errors():
-            if multihost.is_primary():
-                stack.enter_context(lock.acquire(run.folder))
-        yield
-
-
-def open_checkpoints(run: Run) -> contextlib.AbstractContextManager[Checkpoints | None]:
-    """The run's checkpoints in the primary process; None in the others."""
-    is_primary = multihost.is_primary()
-    return Checkpoints(run.folder) if is_primary else contextlib.nullcontext()
-
-
-def open_metric_writer(
-    run: Run, step: int
-) -> contextlib.AbstractContextManager[metric_writer.MetricWriter | None]:
-    """A metric writer in the primary process; None in the others."""
-    if not multihost.is_primary():
-        return contextlib.nullcontext()
-    return metric_writer.MetricWriter(run.folder, step)
 
 
 def init_train_state(run: Run, key: jax.Array) -> TrainState:
