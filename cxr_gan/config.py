@@ -280,7 +280,7 @@ def _raise_if(wrong: list[str]) -> None:
         raise ValueError("the configuration is wrong:\n  " + "\n  ".join(wrong))
 
 
-def to_json(config: Config) -> dict[str, Any]:
-    """The configuration as JSON reads it back: tuples become lists."""
+def to_json(config: Any) -> dict[str, Any]:
+    """A configuration, or part of one, as JSON reads it back: tuples become lists."""
     content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     return content

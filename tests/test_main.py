@@ -269,7 +269,7 @@ def test_workdir_with_other_files_is_refused_and_left_unchanged(capsys, path, wo
         ),
         (metric_writer.NonFiniteError("x"), "--config.on_nan=rollback"),
         (checkpoint.CheckpointError("every one is damaged"), "every one is damaged"),
-        (lock.InUseError("a is in use by process 7"), "in use by process 7"),
+        (lock.InUseError("a", "process 7"), "in use by process 7"),
         (
             files.DiskError("a cannot be written (b); repair the disk"),
             "repair the disk; the same command resumes from the last checkpoint",

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -75,27 +76,21 @@ def _from_environment() -> dict[str, Any]:
     Raises:
         ValueError: only some variables are set, or one is invalid.
     """
-    variables = {
-        key: os.environ[key] for key in (ADDRESS, COUNT, INDEX) if key in os.environ
-    }
-    if not variables:
+    names = (ADDRESS, COUNT, INDEX)
+    given = {name: os.environ[name] for name in names if name in os.environ}
+    if not given:
         return {}
-    numbers = [variables.get(key, "") for key in (COUNT, INDEX)]
-    host, port = variables.get(ADDRESS, "").rpartition(":")[::2]
-    if not (
-        host
-        and port.isdecimal()
-        and all(number.isdecimal() for number in numbers)
-        and int(numbers[1]) < int(numbers[0])
-    ):
+    values = " ".join(given.get(name, "") for name in names)
+    match = re.fullmatch(r"(.+:\d+) (\d+) (\d+)", values)
+    if not match or int(match[3]) >= int(match[2]):
         raise ValueError(
-            f"--multihost: the environment variables {variables} are incomplete or "
+            f"--multihost: the environment variables {given} are incomplete or "
             f"invalid; {SETUP_HELP}"
         )
     return {
-        "coordinator_address": variables[ADDRESS],
-        "num_processes": int(numbers[0]),
-        "process_id": int(numbers[1]),
+        "coordinator_address": match[1],
+        "num_processes": int(match[2]),
+        "process_id": int(match[3]),
     }
 
 

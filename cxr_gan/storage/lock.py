@@ -22,7 +22,13 @@ LOCK_NAME = "run.lock"
 
 
 class InUseError(ValueError):
-    """Another training uses the folder; names its process."""
+    """Another training uses a folder, local or in a bucket; names its process."""
+
+    def __init__(self, folder: object, holder: str):
+        super().__init__(
+            f"{folder} is in use by {holder}; wait until it ends, stop it, or give "
+            "another --workdir"
+        )
 
 
 @contextlib.contextmanager
@@ -53,10 +59,7 @@ def acquire(folder: pathlib.Path) -> Iterator[None]:
             stack.enter_context(lock)
         except filelock.Timeout as error:
             holder = path.read_text(encoding="utf-8", errors="replace").strip()
-            raise InUseError(
-                f"{folder} is in use by {holder or 'another process'}; wait until it "
-                "ends, stop it, or give another --workdir"
-            ) from error
+            raise InUseError(folder, holder or "another process") from error
         except files.DiskError:
             raise
         except OSError as error:
