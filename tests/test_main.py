@@ -223,21 +223,14 @@ def without_training(monkeypatch):
 
 
 @pytest.mark.usefixtures("without_training")
-def test_default_workdir_is_named_after_the_configuration(capsys):
-    run_main("--config=configs/quick.py")
-    assert "would train runs/quick" in capsys.readouterr().err
-    assert pathlib.Path("runs/quick/run.json").exists()
-
-
-@pytest.mark.usefixtures("without_training")
 def test_run_continues_only_if_no_key_but_its_length_changes(capsys):
-    run_main("--workdir=a")
-    run_main("--workdir=a", "--config.total_kimg=1000", "--config.max_minutes=1")
-    assert capsys.readouterr().err.count("would train a") == 2
-    before = pathlib.Path("a/run.json").read_bytes()
-    text = error_text(capsys, "--workdir=a", "--config.seed=3")
+    run_main("--config=configs/quick.py")
+    run_main("--config=configs/quick.py", "--config.total_kimg=1000")
+    assert capsys.readouterr().err.count("would train runs/quick") == 2
+    before = pathlib.Path("runs/quick/run.json").read_bytes()
+    text = error_text(capsys, "--config=configs/quick.py", "--config.seed=3")
     assert "seed: 0 -> 3" in text and "another --workdir" in text
-    assert pathlib.Path("a/run.json").read_bytes() == before
+    assert pathlib.Path("runs/quick/run.json").read_bytes() == before
 
 
 @pytest.mark.usefixtures("without_training")
@@ -263,11 +256,7 @@ def test_workdir_with_other_files_is_refused_and_left_unchanged(capsys, path, wo
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (
-            metric_writer.NonFiniteError("d/class became non-finite in step 3"),
-            "in step 3; the",
-        ),
-        (metric_writer.NonFiniteError("x"), "--config.on_nan=rollback"),
+        (metric_writer.NonFiniteError("in step 3"), "in step 3; the checkpoints bef"),
         (checkpoint.CheckpointError("every one is damaged"), "every one is damaged"),
         (lock.InUseError("a", "process 7"), "in use by process 7"),
         (
