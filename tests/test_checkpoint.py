@@ -233,23 +233,6 @@ def test_save_refuses_a_step_that_is_not_the_newest(two, step):
     chex.assert_trees_all_equal(state, small_state(20))
 
 
-def test_error_of_the_background_save_is_raised(two, monkeypatch):
-    handler = checkpoint.ocp.JsonCheckpointHandler
-
-    def disk_full(*_, **__):
-        raise OSError("No space left on device")
-
-    with checkpoint.Checkpoints(two) as checkpoints:
-        monkeypatch.setattr(handler, "_save_fn", disk_full)
-        words = r"No space left.*free disk space"
-        with pytest.raises(checkpoint.CheckpointError, match=words):
-            checkpoints.save(30, small_state(30).to_items(), METADATA)
-            checkpoints.wait()
-        monkeypatch.undo()
-    state, _ = restore(two)
-    chex.assert_trees_all_equal(state, small_state(20))
-
-
 def test_full_file_system_keeps_the_previous_checkpoint(tmp_path):
     """Uses a real file system of 4 MB in a mount namespace."""
     script = pathlib.Path(__file__).with_name("full_disk.py")

@@ -106,6 +106,22 @@ def test_start_that_was_killed_while_claiming_can_be_repeated(tmp_path):
     assert json.loads((tmp_path / "run.json").read_text()) == RECORD
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("a/thesis.txt", "a is not empty and holds no run: it has no run.json"),
+        ("a", "a is a file; give another --workdir"),
+    ],
+)
+def test_other_files_are_refused_and_left_unchanged(tmp_path, path, words):
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_text("mine")
+    before = [*tmp_path.rglob("*")]
+    with pytest.raises(ValueError, match=words):
+        experiment.claim_workdir(tmp_path / "a", RECORD)
+    assert [*tmp_path.rglob("*")] == before
+
+
 def test_another_configuration_is_refused_and_every_changed_key_is_named(tmp_path):
     experiment.claim_workdir(tmp_path, RECORD)
     config = {"seed": 1, "total_kimg": 8.0, "loss": {"r1_weight": 2.0}}

@@ -235,25 +235,6 @@ def test_run_continues_only_if_no_key_but_its_length_changes(capsys):
 
 @pytest.mark.usefixtures("without_training")
 @pytest.mark.parametrize(
-    ("path", "words"),
-    [
-        ("a/thesis.txt", "a is not empty and holds no run: it has no run.json"),
-        ("a", "a is a file; give another --workdir"),
-    ],
-)
-def test_workdir_with_other_files_is_refused_and_left_unchanged(capsys, path, words):
-    pathlib.Path(path).parent.mkdir(exist_ok=True)
-    pathlib.Path(path).write_text("mine")
-    assert words in error_text(capsys, "--workdir=a")
-    files = [
-        p for p in [pathlib.Path("a"), *pathlib.Path("a").glob("*")] if p.is_file()
-    ]
-    assert [str(file) for file in files] == [path]
-    assert files[0].read_text() == "mine"
-
-
-@pytest.mark.usefixtures("without_training")
-@pytest.mark.parametrize(
     ("error", "words"),
     [
         (metric_writer.NonFiniteError("in step 3"), "in step 3; the checkpoints bef"),

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
-import numpy as np
 
 from cxr_gan.runtime import multihost, process
 from cxr_gan.runtime.signals import StopSignals
@@ -30,7 +29,6 @@ from cxr_gan.training.train_state import TrainState, create_train_state
 # Stop levels: max_minutes has passed; a signal arrived, which leaves no time to
 # validate.
 TIME_IS_UP, SIGNAL = 1, 2
-Batch = dict[str, np.ndarray]
 
 
 def train(run: Run) -> str:
@@ -85,7 +83,7 @@ def train_loop(
     run: Run,
     restored: restore.RestoredState,
     step_fn: data_parallel.Step,
-    data: Iterator[Batch],
+    data: Iterator[data_parallel.Batch],
     checkpoints: Checkpoints | None,
     signals: StopSignals,
     consensus: data_parallel.StopConsensus,
@@ -168,7 +166,7 @@ def summary_line(run: Run, step: int) -> str:
 
 def compile_step_and_open_data(
     run: Run, state: TrainState, step: int
-) -> tuple[data_parallel.Step, Iterator[Batch]]:
+) -> tuple[data_parallel.Step, Iterator[data_parallel.Batch]]:
     """The compiled step, and the batches after `step` steps.
 
     TensorFlow is imported and the data order computed while XLA compiles.
@@ -181,7 +179,7 @@ def compile_step_and_open_data(
     return step_fn, batches
 
 
-def make_train_iterator(run: Run, step: int) -> Iterator[Batch]:
+def make_train_iterator(run: Run, step: int) -> Iterator[data_parallel.Batch]:
     """Batches of the training split, from the one after `step` steps on."""
     from cxr_gan.data import pipeline
 
@@ -224,7 +222,7 @@ class MetricAccumulator:
                 f"{jax.device_count()} devices, {len(run.dataset.train)} images"
             )
 
-    def next_batch(self, data: Iterator[Batch]) -> Batch:
+    def next_batch(self, data: Iterator[data_parallel.Batch]) -> data_parallel.Batch:
         """The next batch, sharded; the time it takes counts as time/data_wait."""
         start = time.monotonic()
         batch = data_parallel.shard(next(data))
