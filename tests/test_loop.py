@@ -164,34 +164,6 @@ def test_damaged_checkpoint_is_set_aside_and_its_steps_are_repeated(
     assert_same_state(run)
 
 
-def make_non_finite(monkeypatch, metric, first_step):
-    """Makes one metric NaN in a step and in all later ones."""
-    original = loop.MetricAccumulator.add
-
-    def add(accumulator, metrics):
-        accumulator.steps = getattr(accumulator, "steps", 0) + 1
-        if accumulator.steps >= first_step:
-            metrics = {**metrics, metric: metrics[metric] * np.nan}
-        original(accumulator, metrics)
-
-    monkeypatch.setattr(loop.MetricAccumulator, "add", add)
-
-
-@pytest.mark.parametrize(("nan_step", "kept"), [(5, [2, 4]), (1, [])])
-def test_non_finite_metric_stops_the_run_and_spares_earlier_checkpoints(
-    open_run, tmp_path, monkeypatch, nan_step, kept
-):
-    make_non_finite(monkeypatch, "d/class", nan_step)
-    run = open_run(tmp_path / "run", log_kimg=6 * STEP_KIMG)
-    with pytest.raises(metric_writer.NonFiniteError, match=f"d/class .* {nan_step}$"):
-        loop.train(run)
-    assert checkpoint_steps(run) == kept
-    assert [line["step"] for line in metric_lines(run.folder)] == [
-        step for step in (2, 3, 4) if step < nan_step
-    ]
-    assert not (run.folder / "grids" / "00000006.png").exists()
-
-
 def test_run_limited_in_minutes_and_kimg_continues_to_the_same_state(
     open_run, tmp_path, assert_same_state
 ):
