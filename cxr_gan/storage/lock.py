@@ -58,7 +58,9 @@ def acquire(folder: pathlib.Path) -> Iterator[None]:
         try:
             stack.enter_context(lock)
         except filelock.Timeout as error:
-            holder = path.read_text(encoding="utf-8", errors="replace").strip()
+            holder = ""
+            with contextlib.suppress(OSError):  # Windows lets nobody read a locked file
+                holder = path.read_text(encoding="utf-8", errors="replace").strip()
             raise InUseError(folder, holder or "another process") from error
         except files.DiskError:
             raise
