@@ -21,6 +21,7 @@ from cxr_gan.evaluation.image_sets import (
 from cxr_gan.evaluation.memorization import NearestPairs, memorization_metrics
 from cxr_gan.evaluation.metrics import feature_spaces, label_classifier
 from cxr_gan.evaluation.metrics.feature_spaces import FeatureSpace
+from cxr_gan.evaluation.metrics.nearest_neighbours import same_bytes
 from cxr_gan.evaluation.pairwise_metrics import pairwise_distances
 from cxr_gan.evaluation.per_set_metrics import PER_SET_METRICS
 from cxr_gan.evaluation.results import POOLED, Estimates, MetricKey, to_rows
@@ -118,8 +119,7 @@ def check_images(images: np.ndarray, real: ReferenceSplits) -> list[str]:
             "set at the resolution of the images"
         )
     all_real = np.concatenate([real.train.images, real.val.images])
-    real_bytes = {image.tobytes() for image in all_real}
-    count = sum(image.tobytes() in real_bytes for image in images)
+    count = int(same_bytes(images, all_real).sum())
     if count > len(images) / 2:
         raise ValueError(
             f"{count} of {len(images)} images are bit-identical to images of the data "
