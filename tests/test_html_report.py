@@ -10,7 +10,7 @@ from cxr_gan.evaluation.evaluator import EvaluationResult
 from cxr_gan.evaluation.memorization import NearestPairs
 from cxr_gan.evaluation.report import pictures, plots, render, summary, text
 
-NAMES = ["NORMAL", "<b>PNEUMONIA"]
+NAMES = ["NORMAL", '"<b>PNEUMONIA']
 
 
 def row(metric, space="cxr", group="all classes", sets="generated~B", value=0.5):

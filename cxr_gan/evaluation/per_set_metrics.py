@@ -39,13 +39,10 @@ def power_difference(context: EvaluationContext) -> Estimates:
             names = pair.split("~")
             rows = {name: context.select(name, (label,), n) for name in names}
             both = np.concatenate([profiles[name][rows[name]] for name in names])
-            patients = [
-                context.image_groups[name].patients[rows[name]] for name in names
-            ]
-
+            groups = [context.image_groups[name].patients[rows[name]] for name in names]
             interval = functools.partial(
                 confidence_intervals.bootstrap,
-                groups=np.concatenate(patients),
+                groups=np.concatenate(groups),
                 draws=DRAWS,
                 seed=context.seed,
             )
@@ -60,14 +57,13 @@ def power_difference(context: EvaluationContext) -> Estimates:
 
 def _octave_difference(
     profiles: np.ndarray, n: int, size: int, drawn: np.ndarray
-) -> list[float]:
+) -> Sequence[float]:
     """dB in each octave: drawn rows below n minus drawn rows from n on."""
-    first = profiles[drawn[drawn < n]].mean(0)
-    second = profiles[drawn[drawn >= n]].mean(0)
-    difference = power_spectrum.octaves(first, size) - power_spectrum.octaves(
-        second, size
+    first, second = (
+        power_spectrum.octaves(profiles[rows].mean(0), size)
+        for rows in (drawn[drawn < n], drawn[drawn >= n])
     )
-    return [float(band) for band in difference]
+    return [float(band) for band in first - second]
 
 
 def octaves(size: int) -> list[str]:

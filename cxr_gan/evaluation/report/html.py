@@ -21,14 +21,12 @@ from cxr_gan.evaluation.verdict import RULES
 from cxr_gan.storage.image_grid import make_grid
 
 COLUMNS = 10  # of an image grid
-# Metrics of the interval plots: of each feature space, and the others.
-DISTANCES = (
-    *("precision", "recall", "density", "coverage", "spacing", "kid_in_classes"),
-)
-OTHERS = (
+# Metrics of the interval plots: one plot for each feature space, one for the others.
+DISTANCES = {"precision", "recall", "density", "coverage", "spacing", "kid_in_classes"}
+OTHERS = {
     *("label_accuracy", "distance_ratio", "below_first_percentile"),
     *("auroc", "auroc_few"),
-)
+}
 Row = dict[str, Any]
 
 
@@ -75,34 +73,27 @@ def _first_row(images: np.ndarray) -> np.ndarray:
 def render(report: dict[str, Any], grids: dict[str, np.ndarray]) -> str:
     """The HTML page, from the content of report.json and the grids of `pictures`."""
     rows = [row for row in report["metrics"] if row["sets"] not in DETAIL_SETS]
-    figures = {
-        caption: _data_url("image/svg+xml", plots.interval_plot(panel).encode())
-        for caption, panel in _panels(rows, report["pooled"]).items()
-    }
-    spectra = {
-        name: _data_url("image/svg+xml", plots.spectrum_plot(octaves).encode())
+    octaves = {
+        name: [r for r in rows if (r["metric"], r["group"]) == ("power", name)]
         for name in report["class_names"]
-        if (
-            octaves := [r for r in rows if (r["metric"], r["group"]) == ("power", name)]
-        )
     }
+    panels = _panels(rows, report["pooled"])
     metrics = dict.fromkeys(row["metric"] for row in report["metrics"])
     utility = report.get("utility", {"comparisons": []})
-    return (
-        environment()
-        .get_template("report.html.jinja")
-        .render(
-            report=report,
-            headline=headline(report),
-            rows=rows,
-            details=[r for r in report["metrics"] if r["sets"] in DETAIL_SETS],
-            figures=figures,
-            spectra=spectra,
-            grids={caption: _png(grid) for caption, grid in grids.items()},
-            variants=[variant_rows(one) for one in utility["comparisons"]],
-            meanings=[MEANINGS[m] for m in metrics if m in MEANINGS],
-            rules=RULES,
-        )
+    template = environment().get_template("report.html.jinja")
+    return template.render(
+        report=report,
+        headline=headline(report),
+        rows=rows,
+        details=[row for row in report["metrics"] if row["sets"] in DETAIL_SETS],
+        figures={name: _svg(plots.interval_plot(x)) for name, x in panels.items()},
+        spectra={
+            name: _svg(plots.spectrum_plot(x)) for name, x in octaves.items() if x
+        },
+        grids={caption: _png(grid) for caption, grid in grids.items()},
+        variants=[variant_rows(one) for one in utility["comparisons"]],
+        meanings=[MEANINGS[metric] for metric in metrics if metric in MEANINGS],
+        rules=RULES,
     )
 
 
@@ -124,6 +115,10 @@ def _png(picture: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")
     return _data_url("image/png", file.getvalue())
+
+
+def _svg(figure: str) -> str:
+    return _data_url("image/svg+xml", figure.encode())
 
 
 def _data_url(kind: str, content: bytes) -> str:

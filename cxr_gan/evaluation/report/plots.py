@@ -105,13 +105,13 @@ def _columns(rows: list[Row]) -> np.ndarray:
 def _draw(paint: Callable[["Axes"], None], height: float) -> str:
     """SVG of what `paint` draws, with a legend; equal figures give equal text.
 
-    It is 4.6 inches wide and `height` inches high. Without pyplot, no state is shared
-    with other figures of the process.
+    It is 4.6 inches wide and `height` inches high. Settings of the user or of other
+    figures of the process have no influence, and are the same afterwards.
     """
-    import matplotlib  # only evaluation needs it, and its import is slow
+    from matplotlib import style  # only reports need it, and its import is slow
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(SETTINGS):
+    with style.context(SETTINGS, after_reset=True):
         figure = Figure((4.6, height), layout="constrained")
         paint(figure.add_subplot())
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
