@@ -30,11 +30,11 @@ META = {
 
 @pytest.fixture(autouse=True, scope="module")
 def cache(tmp_path_factory):
-    """Caches phantoms in one folder and trains the label classifier for 60 steps."""
+    """Caches phantoms in one folder and trains the label classifier for 20 steps."""
 
     def fit_briefly(train, num_classes):
         return label_classifier.fit(
-            train.images, train.labels, num_classes, 0, steps=60
+            train.images, train.labels, num_classes, 0, steps=20
         )
 
     with pytest.MonkeyPatch.context() as patch:
@@ -72,6 +72,17 @@ def out(npz, tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def model(monkeypatch):
+    """model(**changes): every --model is a tiny generator with these metadata."""
+
+    def patch(**changes):
+        item = tiny_generator.params().params, META | changes
+        monkeypatch.setattr(checkpoint, "load_item", lambda *_: item)
+
+    return patch
+
+
 def report_of(folder):
     return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
@@ -107,10 +118,9 @@ def test_report_describes_images_and_data_set(npz, out):
 
 @pytest.mark.slow
 def test_untrained_model_is_sampled_and_found_far_from_real_images(
-    tmp_path, monkeypatch, capsys
+    tmp_path, model, capsys
 ):
-    weights = tiny_generator.params().params
-    monkeypatch.setattr(checkpoint, "load_item", lambda *_: (weights, META))
+    model()
     arguments = ("--model=runs/tiny", "--num=40", f"--out={tmp_path}/out")
     assert command(*arguments, "--most_copied=0.5") == 0
     report = report_of(tmp_path / "out")
@@ -125,13 +135,11 @@ def test_untrained_model_is_sampled_and_found_far_from_real_images(
 
 @pytest.mark.slow
 def test_utility_of_a_model_with_a_rare_class_includes_added_images(
-    tmp_path, monkeypatch, capsys
+    tmp_path, model, monkeypatch, capsys
 ):
     dataset = data.load(evaluation_data.SPEC, 32, split_seed=0)
     config = META["config"] | {"samples_per_class": [20, 0]}
-    meta = META | {"config": config, "dataset": {"identity": dataset.identity}}
-    weights = tiny_generator.params().params
-    monkeypatch.setattr(checkpoint, "load_item", lambda *_: (weights, meta))
+    model(config=config, dataset={"identity": dataset.identity})
     short = functools.partial(utility.utility, seeds=2, steps=2)
     monkeypatch.setattr(utility, "utility", short)
     arguments = ("--model=runs/tiny", "--num=60", "--utility")
@@ -244,24 +252,15 @@ def test_copy_of_the_data_set_is_refused(tmp_path, capsys):
     assert "bit-identical to images of the data set" in refused(capsys, *arguments)
 
 
-def test_model_with_other_classes_is_refused(tmp_path, capsys, monkeypatch):
-    weights = tiny_generator.params().params
-    generator = {**META["generator"], "class_names": ["A", "B"]}
-    monkeypatch.setattr(
-        checkpoint, "load_item", lambda *_: (weights, META | {"generator": generator})
-    )
-    arguments = ("--model=runs/tiny", "--num=20", f"--out={tmp_path}/out")
-    assert "the model generates A, B; the data set has NORMAL" in refused(
-        capsys, *arguments
-    )
+def test_model_with_other_classes_is_refused(tmp_path, capsys, model):
+    model(generator={**META["generator"], "class_names": ["A", "B"]})
+    words = refused(capsys, "--model=runs/a", "--num=20", f"--out={tmp_path}/out")
+    assert "the model generates A, B; the data set has NORMAL" in words
 
 
-def test_utility_of_a_model_trained_on_other_images_is_refused(
-    tmp_path, capsys, monkeypatch
-):
-    weights = tiny_generator.params().params
-    monkeypatch.setattr(checkpoint, "load_item", lambda *_: (weights, META))
-    arguments = ("--model=runs/tiny", "--num=20", "--utility", f"--out={tmp_path}/out")
+def test_utility_of_a_model_trained_on_other_images_is_refused(tmp_path, capsys, model):
+    model()
+    arguments = ("--model=runs/a", "--num=20", "--utility", f"--out={tmp_path}/out")
     assert "the model was trained on other images" in refused(capsys, *arguments)
     assert not (tmp_path / "out").exists()
 
@@ -280,10 +279,7 @@ def test_positional_argument_is_refused(capsys):
     evaluate.define_flags(values)
     values(["evaluate", "--dataset=phantom", "--out=a"])
     assert evaluate.main(["evaluate", "phantom"], values) == 1
-    assert (
-        "unexpected argument 'phantom'; flags are written --dataset="
-        in capsys.readouterr().err
-    )
+    assert "unexpected argument 'phantom'; flags are" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--num=0", "--seed=-1", "--most_copied=2"])
