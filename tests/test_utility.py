@@ -110,10 +110,6 @@ def test_too_few_seeds_or_patients_are_refused():
         auroc.draw_bootstrap(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 2]), 2, 0)
 
 
-def test_detectable_difference_is_two_point_eight_standard_errors():
-    assert auroc.detectable_difference(0.01) == pytest.approx(0.0280159, abs=1e-7)
-
-
 @pytest.mark.parametrize(
     ("interval", "words"),
     [
