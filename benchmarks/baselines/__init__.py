@@ -15,6 +15,7 @@ class Entry:
     only_resolution: int = 0  # the one supported number of pixels per side; 0: any
     multicore_only: bool = False  # of interest only if several cores are given
     cores: int | None = None  # number of the given cores it uses; None: all
+    checkout: str = ""  # absolute path of another checkout of cxr_gan, to run its code
 
     def supports(self, resolution: int, cores: int) -> bool:
         """Whether to run it with images of `resolution` pixels per side, on `cores`."""
