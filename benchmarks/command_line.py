@@ -57,7 +57,7 @@ def main(
         if out:
             write_json(out, {"about": circumstances(), **results})
             print(f"wrote {out}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
