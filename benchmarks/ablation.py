@@ -27,7 +27,7 @@ import jax
 import numpy as np
 import tqdm
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from benchmarks import command_line
 from benchmarks.ablation_variants import DEFAULT, VARIANTS, apply_variant, register
@@ -37,7 +37,7 @@ from cxr_gan.evaluation import image_sets
 from cxr_gan.evaluation.metrics import feature_spaces
 from cxr_gan.evaluation.pairwise_metrics import DISTANCES
 from cxr_gan.models import pixel_range
-from cxr_gan.runtime import config_files, cpu, process
+from cxr_gan.runtime import cpu, process
 from cxr_gan.sampling import sampler
 from cxr_gan.storage import lock
 from cxr_gan.training import experiment, loop, metric_writer
@@ -223,8 +223,7 @@ def measure(values: flags.FlagValues) -> tuple[command_line.Results, str]:
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags."""
     own: dict[str, Any] = {"flag_values": values}
-    default = str(config_files.shipped("acgan.py"))
-    config_flags.DEFINE_config_file("config", default, lock_config=True, **own)
+    command_line.define_config(values)
     flags.DEFINE_string("workdir", "runs/ablation", "Folder of the runs.", **own)
     flags.DEFINE_list("only", [], "Variants, separated by commas. Default: all.", **own)
     flags.DEFINE_integer("seeds", 2, "Runs of each variant.", 2, **own)

@@ -11,7 +11,9 @@ from importlib import metadata
 from typing import Any
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
+from cxr_gan.runtime import config_files
 from cxr_gan.storage import files
 
 Results = dict[str, Any]
@@ -36,6 +38,17 @@ def define(
     """Defines the flags of a benchmark and --out."""
     define_flags(values)
     flags.DEFINE_string("out", None, "JSON file to write.", flag_values=values)
+
+
+def define_config(values: flags.FlagValues) -> None:
+    """Defines --config and the flags of its keys, as for `cxr_gan.main`."""
+    config_flags.DEFINE_config_file(
+        "config",
+        str(config_files.shipped("acgan.py")),
+        "File with get_config(); --config.KEY=VALUE changes a key.",
+        flag_values=values,
+        lock_config=True,
+    )
 
 
 def main(

@@ -7,11 +7,8 @@ import numpy as np
 import pytest
 import test_html_report
 import test_label_classifier
-from absl import flags
 from sklearn import metrics
 
-from benchmarks import utility as benchmark
-from cxr_gan import data
 from cxr_gan.data import Dataset, ImageSet, pipeline
 from cxr_gan.data.dataset import identity
 from cxr_gan.evaluation import results, utility
@@ -353,76 +350,6 @@ def test_variants_for_few_images_are_compared_with_the_best_without_generator():
     rows = results.to_rows(result.estimates())
     (row,) = [row for row in rows if row["metric"] == "auroc_few"]
     assert row["reference"]["value"] == pytest.approx(max(without), rel=1e-5)
-
-
-# The benchmark
-
-
-def report_for(dataset, samples):
-    comparison = {
-        "arms": [],
-        "question": "added",
-        "view": "whole image",
-        "against": "plain",
-    }
-    return {
-        "images": {
-            "dataset": {"identity": dataset.identity},
-            "samples_per_class": samples,
-            "seed": 0,
-        },
-        "dataset": {"split_seed": 0},
-        "resolution": 32,
-        "utility": {"method": "M", "comparisons": [comparison]},
-    }
-
-
-@pytest.fixture
-def bench(tmp_path, monkeypatch):
-    """bench(samples): runs it; its model has `samples` as samples_per_class."""
-    commands, dataset = [], small_dataset()
-    monkeypatch.setattr(data, "load", lambda *_, **__: dataset)
-
-    def command(samples, *training):
-        def run(*words):
-            commands.append(words)
-            if words[0] == "cxr_gan.evaluate":
-                folder = tmp_path / "out" / "few-4" / "evaluation"
-                folder.mkdir(parents=True)
-                text = json.dumps(report_for(dataset, samples))
-                (folder / "report.json").write_text(text)
-
-        monkeypatch.setattr(benchmark, "run", run)
-        values = flags.FlagValues()
-        benchmark.define_flags(values)
-        arguments = ["--dataset=set", f"--out={tmp_path}/out", "--sizes=4", "--"]
-        argv = values(["utility", *arguments, *training])
-        return benchmark.main(argv, values), commands
-
-    return command
-
-
-def test_benchmark_trains_evaluates_and_skips_finished_work(bench, tmp_path):
-    code, commands = bench([4, 0], "--config.total_kimg=1")
-    assert code == 0
-    train, evaluate = commands
-    assert "--config.samples_per_class=4,0" in train
-    assert "--config.total_kimg=1" in train
-    assert "--utility" in evaluate
-    assert "# 4 of NORMAL" in (tmp_path / "out" / "utility.md").read_text()
-    assert bench([4, 0]) == (0, commands[:2])  # nothing left to do
-
-
-def test_benchmark_refuses_a_model_trained_on_other_images(bench, capsys):
-    code, _ = bench([0])
-    assert code == 1
-    assert "samples_per_class=(0,), not (4, 0)" in capsys.readouterr().err
-
-
-def test_unknown_rare_class_is_refused():
-    assert benchmark.samples_of(9, "PNEUMONIA", NAMES) == (0, 9)
-    with pytest.raises(ValueError, match="such class; give one of NORMAL, PNEUMONIA"):
-        benchmark.samples_of(9, "COVID", NAMES)
 
 
 @pytest.mark.slow
