@@ -7,10 +7,11 @@ FOLDER/DTYPE-SEED. Existing results are not computed again.
 import json
 import pathlib
 import statistics
+import subprocess
+import sys
 from typing import Any
 
 from benchmarks import pages
-from benchmarks.utility import run
 from cxr_gan.config import COMPUTE_DTYPES
 from cxr_gan.evaluation.results import HEADLINE, POOLED
 
@@ -47,6 +48,14 @@ def measure(folder: pathlib.Path, seeds: int) -> dict[str, Any]:
         for dtype in COMPUTE_DTYPES
     }
     return {"about": pages.circumstances(["jax"]), "kimg": KIMG, "found": found}
+
+
+def run(*arguments: str) -> None:
+    """Runs a module of cxr_gan as a command; raises ChildProcessError if it fails."""
+    if code := subprocess.run(
+        [sys.executable, "-m", *arguments], check=False
+    ).returncode:
+        raise ChildProcessError(f"{' '.join(arguments)} ended with exit code {code}")
 
 
 def train_and_evaluate(place: pathlib.Path, dtype: str, seed: int) -> None:
