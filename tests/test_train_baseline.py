@@ -194,42 +194,20 @@ def recipe(torch):
     return recipe.Recipe(num_classes=2, seed=0)
 
 
-@pytest.fixture
-def image():
-    return np.random.default_rng(0).integers(0, 256, (32, 64, 64, 1), np.uint8)
-
-
-def copy_weights(network):
-    return [p.detach().clone() for p in network.parameters()]
-
-
-def differences(before, network):
-    return [a - b for a, b in zip(before, network.parameters(), strict=True)]
-
-
-def test_step_updates_both_networks_and_the_ema(torch, recipe, image):
+def test_step_updates_both_networks_and_the_ema(torch, recipe):
     networks = (recipe.g, recipe.d, recipe.ema)
-    g_before, d_before, ema_before = map(copy_weights, networks)
+    before = [[p.detach().clone() for p in net.parameters()] for net in networks]
+    image = np.random.default_rng(0).integers(0, 256, (32, 64, 64, 1), np.uint8)
     recipe.train_step(image, LABEL)
-    assert all(map(torch.any, differences(g_before, recipe.g)))
-    assert any(map(torch.any, differences(d_before, recipe.d)))
-    for before, new, after in zip(
-        ema_before, recipe.g.parameters(), recipe.ema.parameters(), strict=True
-    ):
-        torch.testing.assert_close(after, before + 0.002 * (new - before))
+    after = [[*net.parameters()] for net in networks]
+    for old, new in zip(before[:2], after[:2], strict=True):
+        assert any((a != b).any() for a, b in zip(old, new, strict=True))
+    for old, weight, mean in zip(before[2], after[0], after[2], strict=True):
+        torch.testing.assert_close(mean, old + 0.002 * (weight - old))
     assert all(p.requires_grad for p in recipe.d.parameters())
-    grads = [p.grad for net in (recipe.g, recipe.d) for p in net.parameters()]
-    assert all(grad is None for grad in grads)
-
-
-def test_images_depend_on_seed_and_class_and_are_uint8(recipe):
-    images = recipe.generate(np.array([0, 1]), seed=0)
-    assert images.shape == (2, 64, 64) and images.dtype == np.uint8
-    np.testing.assert_array_equal(images, recipe.generate(np.array([0, 1]), seed=0))
-    other_class = recipe.generate(np.array([1, 1]), seed=0)
-    assert (images[0] != other_class[0]).any()
-    assert (images[1] == other_class[1]).all()
-    assert (images != recipe.generate(np.array([0, 1]), seed=1)).any()
+    assert all(p.grad is None for p in (*after[0], *after[1]))
+    images = recipe.generate(LABEL, seed=0)
+    assert images.shape == (32, 64, 64) and images.dtype == np.uint8
 
 
 def test_weights_of_d_have_spectral_norm_1(torch, recipe):
@@ -240,9 +218,3 @@ def test_weights_of_d_have_spectral_norm_1(torch, recipe):
     for layer in (*recipe.d.convs, recipe.d.realness, recipe.d.pathology):
         norm = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
         assert norm.item() == pytest.approx(1, abs=0.05)
-
-
-def test_nan_loss_ends_the_training(torch, recipe, image):
-    recipe.g.stem.weight.data.fill_(torch.nan)
-    with pytest.raises(FloatingPointError, match="not finite"):
-        recipe.train_step(image, LABEL)
