@@ -2,7 +2,7 @@
 
     pip install -e ".[bench]"
     python -m benchmarks.speed --out=speed.json
-    python -m benchmarks.speed --against=../before --rounds=21 --starts=3
+    python -m benchmarks.speed --against=../before --repeats=20 --starts=3
 
 The second command compares with another checkout of cxr_gan, such as a git worktree.
 
@@ -47,7 +47,7 @@ class Comparison:
     programs: dict[str, Entry]
     settings: Settings
     cores: tuple[int, ...]  # numbers of the cores
-    rounds: int  # interleaved runs of each program
+    repeats: int  # interleaved runs of each program
     starts: int  # cold starts of each program
     sampling: bool  # whether sampling is timed too
 
@@ -55,9 +55,10 @@ class Comparison:
         """Runs all programs; `report` receives the name of each part before it starts.
 
         Returns:
-            "cold" and "warm" starts, "train", and "sample N" for each N of `SAMPLES`;
-            each is `Runs`. Cold starts have an empty compilation cache, warm ones that
-            of a cold start. Interleaved runs are timed in the warm process.
+            "images" of a training run, and "runs": "cold" and "warm" starts, "train",
+            and "sample N" for each N of `SAMPLES`, each of them `Runs`. Cold starts
+            have an empty compilation cache, warm ones that of a cold start. Interleaved
+            runs are timed in the warm process.
         """
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -100,7 +101,7 @@ class Comparison:
 
     def _interleave(self, workers: list[Worker], **command: int) -> Runs:
         runs = self._runs()
-        for worker, timing in interleave(workers, self.rounds, **command):
+        for worker, timing in interleave(workers, self.repeats, **command):
             runs[worker.name].append(timing)
         return runs
 
@@ -164,7 +165,7 @@ def comparisons(values: flags.FlagValues) -> dict[str, Comparison]:
             programs=usable,
             settings=settings,
             cores=tuple(cpus[:cores]),
-            rounds=3 if values.quick else values.rounds,
+            repeats=3 if values.quick else values.repeats,
             starts=1 if values.quick else values.starts,
             sampling=batch == default.batch_size and not values.quick,
         )
@@ -250,7 +251,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_integer(
         "cores", [1, 2], "Cores each program is pinned to; may be repeated.", 1, **own
     )
-    flags.DEFINE_integer("rounds", 5, "Interleaved runs of each program.", 5, **own)
+    flags.DEFINE_integer("repeats", 5, "Interleaved runs of each program.", 5, **own)
     flags.DEFINE_integer("starts", 1, "Cold starts of each program.", 1, **own)
     flags.DEFINE_bool("quick", False, "Run one short comparison.", **own)
 

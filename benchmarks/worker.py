@@ -58,7 +58,7 @@ class Worker:
         self._process = subprocess.Popen(
             [sys.executable, "-P", __file__, json.dumps(arguments)],
             cwd=checkout,
-            env={**environment(cache), "PYTHONPATH": checkout},
+            env=environment(checkout, cache),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -96,10 +96,12 @@ class Worker:
         return timing
 
 
-def environment(cache: pathlib.Path) -> dict[str, str]:
-    """Environment: CPU only, few log messages, compilation caches in this folder."""
+def environment(checkout: str, cache: pathlib.Path) -> dict[str, str]:
+    """Environment: CPU only, few log messages, code and compilation caches as given."""
+    path = os.pathsep.join(filter(None, (checkout, os.environ.get("PYTHONPATH"))))
     return {
         **os.environ,
+        "PYTHONPATH": path,
         "CUDA_VISIBLE_DEVICES": "",
         "JAX_COMPILATION_CACHE_DIR": str(cache / "xla"),
         "JAX_PLATFORMS": "cpu",
@@ -112,10 +114,10 @@ def environment(cache: pathlib.Path) -> dict[str, str]:
 
 
 def interleave(
-    workers: Sequence[Worker], rounds: int, **command: int
+    workers: Sequence[Worker], repeats: int, **command: int
 ) -> Iterator[tuple[Worker, Timing]]:
     """Yields the timings of all workers, in the order A B C A B C."""
-    for _ in range(rounds):
+    for _ in range(repeats):
         for worker in workers:
             yield worker, worker.do(**command)
 

@@ -74,7 +74,7 @@ def test_each_cold_start_has_an_empty_cache_that_no_other_program_shares(
     monkeypatch.setattr(speed, "Worker", CacheRecorder)
     programs = {name: BASELINES[name] for name in (OURS, "PyTorch, compiled")}
     comparison = speed.Comparison(
-        programs, settings, (0,), rounds=1, starts=2, sampling=False
+        programs, settings, (0,), repeats=1, starts=2, sampling=False
     )
     runs = comparison.run(lambda part: None)["runs"]
     assert [len(runs["cold"][name]) for name in programs] == [2, 2]
