@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from benchmarks import film
+from benchmarks import command_line, film
 
 
 @pytest.fixture
@@ -23,9 +23,9 @@ def run(tmp_path):
 
 def command(*arguments):
     values = flags.FlagValues()
-    film.define_flags(values)
+    command_line.define(film.define_flags, values)
     values(["film", *arguments])
-    return film.main(["film"], values)
+    return command_line.main(film.measure, [""], values)
 
 
 def test_frames_are_the_grids_in_order_with_their_kimg(run):
@@ -39,7 +39,7 @@ def test_frames_are_the_grids_in_order_with_their_kimg(run):
 
 
 def test_film_loops_and_shows_the_last_frame_longer(run, capsys):
-    assert command(f"--run={run}", f"--out={run}/film.webp") == 0
+    assert command(f"--run={run}", f"--film={run}/film.webp") == 0
     assert "3 frames" in capsys.readouterr().out
     with Image.open(run / "film.webp") as image:
         assert (image.format, image.n_frames, image.size) == ("WEBP", 3, (120, 64))
@@ -79,6 +79,6 @@ def test_damaged_grid_is_named(run):
 )
 def test_invalid_flags_are_refused(run, run_name, out, message, capsys):
     (run / "taken.webp").write_text("mine")
-    assert command(f"--run={run / run_name}", f"--out={run / out}") == 1
+    assert command(f"--run={run / run_name}", f"--film={run / out}") == 1
     assert message in capsys.readouterr().err
     assert (run / "taken.webp").read_text() == "mine"
