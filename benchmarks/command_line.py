@@ -28,6 +28,9 @@ def run(
     `benchmark(flags)` returns its results, which JSON can hold, and Markdown of them.
     """
     define(define_flags, flags.FLAGS)
+    for name in ("out", "config"):
+        if name in flags.FLAGS:  # so that --help lists it with those of the benchmark
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     logging.set_verbosity(logging.WARNING)
     app.run(lambda argv: main(benchmark, argv, flags.FLAGS))
 
