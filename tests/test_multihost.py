@@ -17,6 +17,7 @@ import tiny_generator
 from absl import flags
 from orbax import checkpoint as ocp
 from PIL import Image
+from tiny_runs import metric_lines
 
 from cxr_gan import data, evaluate
 from cxr_gan.evaluation import image_sets, label_classifier_cache
@@ -39,6 +40,7 @@ FLAGS = [
     "--config.discriminator.max_features=8",
     *("--config.log_kimg=0.016", "--config.checkpoint_kimg=1000"),
 ]
+VARIABLES = (multihost.ADDRESS, multihost.COUNT, multihost.INDEX)
 STEPS = 100_000  # with metrics logged at each; no test trains all of them
 
 
@@ -55,11 +57,10 @@ class Peers:
             multihost.COUNT: str(len(arguments)),
             "JAX_NUM_CPU_DEVICES": str(devices),
         }
-        self._outputs = [folder / f"{i}.txt" for i in range(len(arguments))]
-        self.processes = []
-        for i, (own, output) in enumerate(zip(arguments, self._outputs, strict=True)):
-            flags = ["--multihost"] if len(arguments) > 1 else []
-            with output.open("w") as file:
+        self.folder, self.processes = folder, []
+        flags = ["--multihost"] if len(arguments) > 1 else []
+        for i, own in enumerate(arguments):
+            with (folder / f"{i}.txt").open("w") as file:
                 process = subprocess.Popen(
                     [sys.executable, *own, *flags],
                     cwd=folder,
@@ -70,7 +71,7 @@ class Peers:
             self.processes.append(process)
 
     def output(self, index):
-        return self._outputs[index].read_text()
+        return (self.folder / f"{index}.txt").read_text()
 
     def codes(self):
         """Waits for all processes; their exit codes."""
@@ -132,11 +133,6 @@ def train(start):
     return train
 
 
-def lines(workdir):
-    text = (workdir / "metrics.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
-
-
 def wait_until(workdir, step, peers):
     """Waits until the metrics of that step or a later one are logged."""
     path = workdir / "metrics.jsonl"
@@ -175,7 +171,7 @@ def test_run_resumes_with_other_numbers_of_processes_and_devices(train, tmp_path
     wait_until(run, 9, peers)
     peers.processes[1].send_signal(signal.SIGTERM)
     peers.assert_success()
-    stopped = lines(run)[-1]["step"]
+    stopped = metric_lines(run)[-1]["step"]
     assert 9 <= stopped < STEPS
     assert checkpoint_steps(run) == [7, stopped]
     assert f"step 8 of {STEPS}, 4 devices" in peers.output(0)
@@ -186,12 +182,12 @@ def test_run_resumes_with_other_numbers_of_processes_and_devices(train, tmp_path
     save = f"--config.checkpoint_kimg={stopped * 0.016}"
     for peers in [train(path, save, processes=1, steps=end) for path in (alone, run)]:
         peers.assert_success()
-    assert [line["step"] for line in lines(run)] == [*range(1, end + 1)]
+    assert [line["step"] for line in metric_lines(run)] == [*range(1, end + 1)]
     # From here on only the losses are compared, which are continuous. A ReLU that
     # changes sign turns a difference of 1e-8 in a weight into one of 1e-5 in its
     # gradient, and the differences add up over the steps.
     for step, tolerance in ((7, 1e-5), (8, 1e-5), (end, 1e-3)):
-        actual, expected = (lines(path)[step - 1] for path in (run, alone))
+        actual, expected = (metric_lines(path)[step - 1] for path in (run, alone))
         for key in ("d/adversarial", "d/class", "g/adversarial", "g/class"):
             limits = {"rel": tolerance, "abs": tolerance}
             assert actual[key] == pytest.approx(expected[key], **limits), key
@@ -311,38 +307,37 @@ def test_evaluate_with_two_processes_equals_one_process(start, fake_images, tmp_
 
 @pytest.fixture
 def environment(monkeypatch):
-    """environment(NAME=value, ...): sets these variables and unsets the others."""
+    """environment(*values): sets VARIABLES to these values; None unsets."""
 
-    def environment(**variables):
-        for name in (multihost.ADDRESS, multihost.COUNT, multihost.INDEX):
+    def environment(*values):
+        for name, value in zip(VARIABLES, values, strict=True):
             monkeypatch.delenv(name, raising=False)
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
+            if value is not None:
+                monkeypatch.setenv(name, value)
 
     return environment
 
 
 @pytest.mark.parametrize(
-    "variables",
+    "values",
     [
-        {multihost.ADDRESS: "a:1"},
-        {multihost.COUNT: "2", multihost.INDEX: "0"},
-        {multihost.ADDRESS: "a", multihost.COUNT: "2", multihost.INDEX: "0"},
-        {multihost.ADDRESS: "a:1", multihost.COUNT: "2", multihost.INDEX: "2"},
-        {multihost.ADDRESS: "a:1", multihost.COUNT: "two", multihost.INDEX: "0"},
-        {multihost.ADDRESS: "a:1", multihost.COUNT: "2", multihost.INDEX: "-1"},
+        ("a:1", None, None),
+        (None, "2", "0"),
+        ("a", "2", "0"),
+        ("a:1", "2", "2"),
+        ("a:1", "two", "0"),
+        ("a:1", "2", "-1"),
     ],
 )
-def test_incomplete_or_invalid_environment_is_refused(environment, variables):
-    environment(**variables)
+def test_incomplete_or_invalid_environment_is_refused(environment, values):
+    environment(*values)
     with pytest.raises(ValueError, match="are incomplete or invalid; set") as caught:
         multihost.initialize()
-    for name in (multihost.ADDRESS, multihost.COUNT, multihost.INDEX):
-        assert name in str(caught.value)
+    assert all(name in str(caught.value) for name in VARIABLES)
 
 
 def test_missing_environment_error_names_the_variables(environment, tmp_path):
-    environment()
+    environment(None, None, None)
     done = subprocess.run(
         [sys.executable, "-m", "cxr_gan.main", "--multihost"],
         cwd=tmp_path,
@@ -388,28 +383,19 @@ def two(monkeypatch):
     return two
 
 
-def test_sync_errors_passes_if_all_processes_succeed(two):
+def test_error_in_one_process_is_raised_in_all(two):
     sent = two("")
     with multihost.sync_errors():
         pass
-    assert sent == [""]
-
-
-def test_error_in_one_process_is_raised_in_all(two):
-    sent = two("no such file")
+    two("no such file")
     refused = pytest.raises(multihost.PeerError, match="process 1: no such file")
     with refused, multihost.sync_errors():
         pass
     with pytest.raises(ValueError, match="mine"), multihost.sync_errors():
         raise ValueError("mine")
-    assert sent == ["", "mine"]
-
-
-def test_unexpected_error_type_is_not_synchronised(two):
-    sent = two("")
     with pytest.raises(TypeError), multihost.sync_errors():
-        raise TypeError
-    assert sent == []
+        raise TypeError  # unexpected: the process ends and the others with it
+    assert sent == ["", "", "mine"]
 
 
 def test_different_configuration_in_one_process_is_refused_in_all(two):
@@ -459,34 +445,32 @@ def test_failing_process_reports_its_error_and_exits_at_once(
 
 @pytest.mark.usefixtures("connected")
 def test_successful_process_exits_normally():
-    with pytest.raises(SystemExit) as exited, multihost.exit_all_on_error():
+    with pytest.raises(SystemExit), multihost.exit_all_on_error():
         raise SystemExit(0)
-    assert exited.value.code == 0
 
 
-def test_errors_of_a_single_process_are_unchanged():
-    for error in (SystemExit("error: mine"), KeyboardInterrupt(), TypeError("a bug")):
-        with pytest.raises(type(error)), multihost.exit_all_on_error():
-            raise error
+@pytest.mark.parametrize(
+    "error", [SystemExit("error: mine"), KeyboardInterrupt(), TypeError("a bug")]
+)
+def test_errors_of_a_single_process_are_unchanged(error):
+    with pytest.raises(type(error)), multihost.exit_all_on_error():
+        raise error
 
 
 @pytest.mark.parametrize("primary", [True, False])
 def test_run_on_primary_returns_its_exit_code_in_all_processes(monkeypatch, primary):
     calls = []
-    monkeypatch.setattr(multihost, "initialize", lambda: None)
-    monkeypatch.setattr(multihost, "is_primary", lambda: primary)
-    monkeypatch.setattr(
-        multihost, "broadcast_from_primary", lambda code: code if primary else 3
-    )
 
     def command():
         calls.append(1)
         return 3
 
-    assert multihost.run_on_primary(command, multihost=True) == 3
-    assert len(calls) == primary
-
-
-def test_run_on_primary_without_multihost_calls_the_command(monkeypatch):
     monkeypatch.setattr(multihost, "initialize", None)
-    assert multihost.run_on_primary(lambda: 3, multihost=False) == 3
+    assert multihost.run_on_primary(command, multihost=False) == 3
+    monkeypatch.setattr(multihost, "initialize", lambda: None)
+    monkeypatch.setattr(multihost, "is_primary", lambda: primary)
+    monkeypatch.setattr(
+        multihost, "broadcast_from_primary", lambda code: code if primary else 3
+    )
+    assert multihost.run_on_primary(command, multihost=True) == 3
+    assert len(calls) == 1 + primary
