@@ -285,6 +285,7 @@ def test_error_of_the_background_save_is_raised(two, monkeypatch):
     chex.assert_trees_all_equal(state, small_state(20))
 
 
+@pytest.mark.system
 def test_full_file_system_keeps_the_previous_checkpoint(tmp_path):
     """Uses a real file system of 4 MB in a mount namespace."""
     script = pathlib.Path(__file__).with_name("full_disk.py")
