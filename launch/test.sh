@@ -2,6 +2,7 @@
 # Installs into .venv, then runs all checks and tests. Arguments are passed to pytest:
 #   bash launch/test.sh                      style, types and the fast tests
 #   bash launch/test.sh -m slow              the slow tests instead of the fast ones
+#   bash launch/test.sh -m system            those that need Debian packages or root
 #   bash launch/test.sh -m quality           trains ten minutes and evaluates the images
 #   bash launch/test.sh tests/test_losses.py one file
 set -euo pipefail

@@ -1,4 +1,6 @@
 import dataclasses
+import os
+import pathlib
 
 import jax
 import pytest
@@ -13,9 +15,22 @@ from cxr_gan.training import loop
 from cxr_gan.training.experiment import Run
 from cxr_gan.training.train_state import TrainState
 
+ROOT = pathlib.Path(__file__).parents[1]
+
 cpu.set_xla_cpu_flags()  # as `cxr_gan.main` does
 jax.config.update("jax_num_cpu_devices", 8)  # no import above may use a device
 jax.config.update("jax_disable_most_optimizations", True)  # compile time dominates
+
+# A program is compiled once for all processes and sessions of pytest. A maximum size
+# makes JAX lock the folder. Tests that kill processes give them another folder.
+CACHE = {
+    "jax_compilation_cache_dir": str(ROOT / ".pytest_cache" / "xla"),
+    "jax_compilation_cache_max_size": 2**30,
+    "jax_persistent_cache_min_compile_time_secs": 0.5,
+}
+for name, value in CACHE.items():
+    os.environ.setdefault(name.upper(), str(value))
+    jax.config.update(name, value)
 
 
 @pytest.fixture(scope="session")

@@ -233,6 +233,7 @@ def test_save_refuses_a_step_that_is_not_the_newest(two, step):
     chex.assert_trees_all_equal(state, small_state(20))
 
 
+@pytest.mark.system
 def test_full_file_system_keeps_the_previous_checkpoint(tmp_path):
     """Uses a real file system of 4 MB in a mount namespace."""
     script = pathlib.Path(__file__).with_name("full_disk.py")

@@ -6,6 +6,8 @@ The order is that of docs/reliability.md.
 import errno
 import pathlib
 import re
+import shutil
+from unittest import mock
 
 import chex
 import jax
@@ -14,14 +16,18 @@ import pytest
 from tiny_runs import STEP_KIMG, checkpoint_steps, metric_lines, without_times
 
 from cxr_gan.storage import checkpoint, files, lock
-from cxr_gan.training import data_parallel, diagnostics, loop, metric_writer, restore
+from cxr_gan.training import data_parallel, diagnostics, loop, restore
+from cxr_gan.training.metric_writer import NonFiniteError
 
 FULL = pathlib.Path("/dev/full")  # every write to it fails with ENOSPC
 on_linux = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full of Linux")
 
 
 def state_corrupter(patch, training):
-    """The function of the fixture `corrupt_state`, for a patch of any scope."""
+    """corrupt_state(at_step, change, rollbacks): changes the state before that step.
+
+    Only after one of these numbers of rollbacks, which the noise key identifies.
+    """
     original = training.step(jax.local_device_count())
 
     def install(at_step, change, rollbacks=range(10)):
@@ -43,10 +49,6 @@ def state_corrupter(patch, training):
 
 @pytest.fixture
 def corrupt_state(monkeypatch, training):
-    """corrupt_state(at_step, change, rollbacks): changes the state before that step.
-
-    Only after one of these numbers of rollbacks, which the noise key identifies.
-    """
     return state_corrupter(monkeypatch, training)
 
 
@@ -64,16 +66,11 @@ def overflow_optimizer(state):
     return state.replace(discriminator=network)
 
 
-def record_data_starts(monkeypatch):
-    """A list that collects the step after which each train iterator starts."""
-    original, starts = loop.make_train_iterator, []
-
-    def make_train_iterator(run, step):
-        starts.append(step)
-        return original(run, step)
-
-    monkeypatch.setattr(loop, "make_train_iterator", make_train_iterator)
-    return starts
+def spy_on_data(monkeypatch):
+    """A mock that records calls of (run, step after which the iterator starts)."""
+    spy = mock.Mock(wraps=loop.make_train_iterator)
+    monkeypatch.setattr(loop, "make_train_iterator", spy)
+    return spy
 
 
 def assert_same_run(final_checkpoint, run, other):
@@ -93,6 +90,20 @@ def uninterrupted(open_run, tmp_path_factory):
     return run
 
 
+@pytest.fixture
+def half_trained(open_run, tmp_path, half_trained_folder):
+    """A run with checkpoints of steps 2 and 4 of 6."""
+    shutil.copytree(half_trained_folder, tmp_path / "run")
+    return open_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def half_trained_folder(open_run, tmp_path_factory):
+    run = open_run(tmp_path_factory.mktemp("half") / "run", total_kimg=4 * STEP_KIMG)
+    loop.train(run)
+    return run.folder
+
+
 # Non-finite values
 
 
@@ -108,7 +119,7 @@ def test_invalid_label_ends_the_run_and_the_error_names_the_step(
 
     monkeypatch.setattr(loop, "make_train_iterator", make_train_iterator)
     run = open_run(tmp_path / "run", log_kimg=6 * STEP_KIMG)
-    with pytest.raises(metric_writer.NonFiniteError, match=r"g/adversarial.* step 5$"):
+    with pytest.raises(NonFiniteError, match=r"g/adversarial.* step 5$"):
         loop.train(run)
     assert checkpoint_steps(run) == [2, 4]
 
@@ -118,9 +129,7 @@ def test_exploding_weights_end_the_run_within_the_log_interval(
 ):
     corrupt_state(3, explode_weights)
     run = open_run(tmp_path / "run", checkpoint_kimg=1.0, sample_kimg=1.0)
-    with pytest.raises(
-        metric_writer.NonFiniteError, match=r"became non-finite in step 3$"
-    ):
+    with pytest.raises(NonFiniteError, match=r"became non-finite in step 3$"):
         loop.train(run)
     assert [line["step"] for line in metric_lines(run.folder)] == [2]
     assert checkpoint_steps(run) == []
@@ -129,9 +138,7 @@ def test_exploding_weights_end_the_run_within_the_log_interval(
 def test_overflowed_optimizer_state_is_not_saved(open_run, tmp_path, corrupt_state):
     corrupt_state(3, overflow_optimizer)
     run = open_run(tmp_path / "run")
-    with pytest.raises(
-        metric_writer.NonFiniteError, match=r"state is non-finite at step 4$"
-    ):
+    with pytest.raises(NonFiniteError, match=r"state is non-finite at step 4$"):
         loop.train(run)
     assert checkpoint_steps(run) == [2]
 
@@ -191,13 +198,11 @@ def test_persistent_fault_ends_the_run_when_all_rollbacks_are_used_up(
     open_run, tmp_path, corrupt_state, monkeypatch, capsys
 ):
     corrupt_state(5, explode_weights)
-    starts = record_data_starts(monkeypatch)
+    spy = spy_on_data(monkeypatch)
     run = open_run(tmp_path / "run", on_nan="rollback", max_rollbacks=2)
-    with pytest.raises(
-        metric_writer.NonFiniteError, match=r"in step 5, after 2 rollbacks$"
-    ):
+    with pytest.raises(NonFiniteError, match=r"in step 5, after 2 rollbacks$"):
         loop.train(run)
-    assert starts == [0, 4, 4]
+    assert [call.args[1] for call in spy.mock_calls] == [0, 4, 4]
     assert checkpoint_steps(run) == [2, 4]
     stderr = capsys.readouterr().err
     for count in (1, 2):
@@ -209,10 +214,10 @@ def test_run_without_a_checkpoint_is_rolled_back_to_its_beginning(
     open_run, tmp_path, corrupt_state, monkeypatch, final_checkpoint
 ):
     corrupt_state(1, explode_weights, rollbacks=[0, 1])
-    starts = record_data_starts(monkeypatch)
+    spy = spy_on_data(monkeypatch)
     run = open_run(tmp_path / "run", on_nan="rollback", total_kimg=2 * STEP_KIMG)
     loop.train(run)
-    assert starts == [0, 0, 0]
+    assert [call.args[1] for call in spy.mock_calls] == [0, 0, 0]
     assert final_checkpoint(run)[1]["rollbacks"] == 2
 
 
@@ -260,10 +265,9 @@ def fill_disk(monkeypatch):
 @on_linux
 @pytest.mark.parametrize("name", ["metrics.jsonl", "events.out"])
 def test_full_disk_for_metrics_ends_the_run_and_resume_is_bit_for_bit(
-    open_run, tmp_path, fill_disk, monkeypatch, uninterrupted, final_checkpoint, name
+    half_trained, fill_disk, monkeypatch, uninterrupted, final_checkpoint, name
 ):
-    loop.train(open_run(tmp_path / "run", total_kimg=4 * STEP_KIMG))
-    run = open_run(tmp_path / "run")
+    run = half_trained
     fill_disk(name)
     words = rf"{name}.* cannot be written \(No space left on device\); free disk"
     with pytest.raises(files.DiskError, match=words):
@@ -277,10 +281,9 @@ def test_full_disk_for_metrics_ends_the_run_and_resume_is_bit_for_bit(
 @on_linux
 @pytest.mark.parametrize("name", ["metrics", "grids/00000006"])
 def test_full_disk_during_an_atomic_write_keeps_the_previous_file(
-    open_run, tmp_path, uninterrupted, final_checkpoint, name
+    half_trained, uninterrupted, final_checkpoint, name
 ):
-    loop.train(open_run(tmp_path / "run", total_kimg=4 * STEP_KIMG))
-    run = open_run(tmp_path / "run")
+    run = half_trained
     before = metric_lines(run.folder)
     (run.folder / name).with_suffix(".unfinished").symlink_to(FULL)
     with pytest.raises(files.DiskError, match=rf"{name}\S* cannot be written \(No sp"):
@@ -292,16 +295,12 @@ def test_full_disk_during_an_atomic_write_keeps_the_previous_file(
 
 
 def test_full_disk_for_a_checkpoint_keeps_the_previous_checkpoints(
-    open_run, tmp_path, monkeypatch, uninterrupted, final_checkpoint
+    half_trained, monkeypatch, uninterrupted, final_checkpoint
 ):
-    loop.train(open_run(tmp_path / "run", total_kimg=4 * STEP_KIMG))
-    run = open_run(tmp_path / "run")
-
-    def fail(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+    run = half_trained
+    full = mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.ocp.JsonCheckpointHandler, "_save_fn", fail)
+        patch.setattr(checkpoint.ocp.JsonCheckpointHandler, "_save_fn", full)
         with pytest.raises(checkpoint.CheckpointError, match=r"No space.*free disk"):
             loop.train(run)
     assert checkpoint_steps(run) == [2, 4]

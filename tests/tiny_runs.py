@@ -37,15 +37,16 @@ def without_times(lines: list[dict]) -> list[dict]:
     ]
 
 
+def restore(folder: pathlib.Path, step: int) -> dict:
+    """The items of a checkpoint that hold arrays: {"state": ..., "ema": ...}."""
+    item = checkpoint.ocp.args.StandardRestore()
+    items = checkpoint.ocp.args.Composite(state=item, ema=item)
+    with checkpoint.ocp.CheckpointManager(folder / "checkpoints") as manager:
+        return dict(manager.restore(step, args=items))
+
+
 def assert_same_result(folder: pathlib.Path, other: pathlib.Path, last: int) -> None:
     """Checks that checkpoint `last` and all metrics of two runs agree bit for bit."""
-    results = []
-    for workdir in (folder, other):
-        restore = checkpoint.ocp.args.StandardRestore()
-        items = checkpoint.ocp.args.Composite(state=restore, ema=restore)
-        with checkpoint.ocp.CheckpointManager(workdir / "checkpoints") as manager:
-            results.append(manager.restore(last, args=items))
-    for item in ("state", "ema"):
-        chex.assert_trees_all_equal(results[0][item], results[1][item])
+    chex.assert_trees_all_equal(restore(folder, last), restore(other, last))
     lines, other_lines = (without_times(metric_lines(w)) for w in (folder, other))
     assert lines == other_lines
