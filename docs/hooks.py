@@ -1,6 +1,8 @@
 """MkDocs hook: fills in the tables that are generated from the source code.
 
-A page names a table by a comment of its own line, such as `<!-- configuration -->`.
+A page names a table by a comment on its own line, such as `<!-- configuration -->`.
+The names of tests in the tables of faults are for developers: the site leaves out that
+column.
 """
 
 import ast
@@ -14,7 +16,7 @@ from cxr_gan.evaluation.report.text import MEANINGS
 from cxr_gan.evaluation.verdict import RULES
 from cxr_gan.runtime import config_files
 
-# Which of the accepted values a key has no rule for are: by the type of its default.
+# Accepted values of a key without a rule, by the type of its default.
 TYPES = {bool: "True or False", float: "a number", int: "a whole number", str: "a text"}
 
 
@@ -24,7 +26,16 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         mark = f"<!-- {name} -->\n"
         if mark in markdown:
             markdown = markdown.replace(mark, make())
-    return markdown
+    return without_tests(markdown)
+
+
+def without_tests(markdown: str) -> str:
+    """The tables of faults without their last column."""
+    head = "| what is kept |"
+    markdown = markdown.replace(
+        f"{head} tests |\n|---|---|---|---|", f"{head}\n|---|---|---|"
+    )
+    return re.sub(r" `test_[^|]*\|$", "", markdown, flags=re.MULTILINE)
 
 
 def configuration() -> str:
@@ -36,11 +47,10 @@ def configuration() -> str:
             [
                 f"`{key}`{{ #{key} }}",
                 f"`{defaults[key]!r}`",
-                comments[key] or comments.get(key.replace("_g.", "_d."), ""),
+                comment,
                 accepted(key, defaults[key]),
             ]
-            for key in defaults
-            if key in comments
+            for key, comment in comments.items()
         ]
         parts.append(f"## {title}\n\n{intro}\n\n")
         parts.append(table(["key", "default", "meaning", "accepted values"], rows))
@@ -73,8 +83,8 @@ def sections(file: Path) -> list[tuple[str, str, dict[str, str]]]:
         above = _block(comments, lines, first - 1, -1)
         if above and not lines[first - 2 - len(above)].strip():
             intro = " ".join(above)
-            title = re.match(r"[^.:(,;]*", intro)[0].strip()  # type: ignore[index]
-            found.append((title, intro.removeprefix(title).lstrip(". "), {}))
+            title = re.split(r"[.:(,;]", intro)[0].strip()
+            found.append((title, intro.removeprefix(f"{title}.").strip(), {}))
         target = ast.unparse(node.targets[0]).removeprefix("config.")
         inside = [comments[i] for i in range(first, last + 1) if i in comments]
         text = " ".join(inside + _block(comments, lines, last + 1, 1))
@@ -83,7 +93,19 @@ def sections(file: Path) -> list[tuple[str, str, dict[str, str]]]:
                 found[-1][2][key] = text
             elif key.startswith(f"{target}."):  # a copy of another group
                 found[-1][2].setdefault(key, "")
-    return [section for section in found if section[2]]
+    return [
+        (title, "" if intro == title else intro, _inherit(keys))
+        for title, intro, keys in found
+        if keys
+    ]
+
+
+def _inherit(keys: dict[str, str]) -> dict[str, str]:
+    """A key without a comment has that of the first key of the same last name."""
+    by_name: dict[str, str] = {}
+    for key, comment in keys.items():
+        by_name.setdefault(key.split(".")[-1], comment)
+    return {key: text or by_name[key.split(".")[-1]] for key, text in keys.items()}
 
 
 def _block(
@@ -113,9 +135,7 @@ def verdicts() -> str:
         name = MEANINGS[rule.metric].name
         space = f", `{rule.space}`" if rule.space else ""
         rows.setdefault(rule.words, []).append(f"{name}{space}: {rule.reason}")
-    return table(
-        ["fault", "found if"], [[k, "<br>".join(v)] for k, v in rows.items()]
-    )
+    return table(["fault", "found if"], [[k, "<br>".join(v)] for k, v in rows.items()])
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -171,12 +171,12 @@ def test_copy_commands_of_the_bucket_error_run(user):
     assert (user.bucket / "runs/a/metrics.jsonl").read_text() == "line"
 
 
-def test_tpu_vm_commands_of_readme_and_guide_run(user, monkeypatch):
-    """The training command is only logged here; test_readme runs it."""
+def test_tpu_vm_commands_of_readme_and_manual_run(user, monkeypatch):
+    """The training command is only logged here; test_manual runs it."""
     text = section("README.md", "Train on your data")
     install = re.findall("`(pip install [^`]+)`", text)[0]
     _, train = commands(text)
-    export = commands(section("docs/guide.md", "Several hosts"))
+    export = commands(section("docs/cloud.md", "Several hosts"))
     for command in (install, train, *export):
         user.type(command)
     installed, trained = user.logged()
