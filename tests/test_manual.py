@@ -17,17 +17,16 @@ import re
 import shlex
 import subprocess
 import sys
-import textwrap
 
 import numpy as np
 import pytest
 from absl import flags
+from fenced import ROOT, blocks, commands, console, read, title, typed
 from PIL import Image
 from test_onnx_encoder import write_network
 
 from cxr_gan import config as configs
 
-ROOT = pathlib.Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md"]
 PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 LANGUAGES = ("bash", "console", "json", "python", "text")
@@ -36,7 +35,6 @@ ELSEWHERE = {
     r"pip install|source \.venv|bash launch/(local|test)\.sh|bash \.ci/run": ".ci/run",
     r"mkdocs |pre-commit ": "the steps of .ci/run, which runs the same programs",
     r"sky |export (CXR|JAX)_|bash launch/tpu\.sh": "tests/test_cloud_pages.py",
-    r"python3 -m venv /tmp/sky|CXR_SKYPILOT_PYTHON": "tests/test_cloud.py, if set up",
     r"tensorboard |git worktree ": "nothing: programs of others",
     r"python -m benchmarks\.": "test_flags_of_benchmark_commands_exist",
 }
@@ -56,42 +54,6 @@ SHORT = [
     "--config.eval_kimg=0",
 ]
 NAMED_TEST = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
-
-
-def blocks(page: str) -> list[tuple[str, str]]:
-    """(language, text) of every fenced block of a page, in order."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    found = re.findall(r"^( *)```(.*?)\n(.*?)^\1```$", text, re.DOTALL | re.MULTILINE)
-    return [(language, textwrap.dedent(body)) for _, language, body in found]
-
-
-def title(language: str) -> str | None:
-    """x.py of a block that begins with ```python title="x.py"."""
-    found = re.search(r'title="(.*)"', language)
-    return found[1] if found else None
-
-
-def commands(text: str) -> list[str]:
-    """The commands of a bash block, each on one line."""
-    text = re.sub(r"&&\n\s*", "&& ", re.sub(r"\\\n\s*", "", text))
-    return [line for line in text.splitlines() if line.split("#")[0].strip()]
-
-
-def console(text: str) -> list[tuple[str, str]]:
-    """(command, output) of a block in which commands follow a prompt."""
-    parts = re.split(r"^\$ ", re.sub(r"\\\n\s*", "", text), flags=re.MULTILINE)[1:]
-    return [tuple(part.split("\n", 1)) for part in parts]
-
-
-def typed(page: str) -> list[str]:
-    """All commands of a page."""
-    found = []
-    for language, text in blocks(page):
-        if language == "bash":
-            found += commands(text)
-        elif language == "console":
-            found += [command for command, _ in console(text)]
-    return found
 
 
 def is_run_elsewhere(command: str) -> bool:
@@ -192,16 +154,17 @@ def reader(tmp_path_factory):
     (folder / "path/to/empty/train/NORMAL").symlink_to(images)
     network = folder / "path/to/dinov2.onnx"
     write_network(network, ("n", 3, 224, 224))
-    (json_block,) = [
-        text for language, text in blocks("docs/encoders.md") if '"size": 518' in text
-    ]
-    network.with_suffix(".json").write_text(json_block.replace("518", "224"))
+    network.with_suffix(".json").write_text(
+        dict(blocks(read("docs/encoders.md")))["json"]
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path]))
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.chdir(folder)
         reader = Reader(folder)
-        for command in typed("docs/quickstart.md"):  # other pages use these two runs
+        for command in typed(
+            read("docs/quickstart.md")
+        ):  # other pages use these two runs
             if "-m cxr_gan.main" in command:
                 reader.type(command)
         yield reader
@@ -211,7 +174,7 @@ def reader(tmp_path_factory):
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_and_code_of_the_page_run_and_print_what_it_shows(page, reader):
     printed = ""  # by the code directly above
-    for language, text in blocks(page):
+    for language, text in blocks(read(page)):
         file = title(language)
         if language == "text" and printed:
             assert_shown(text, printed)
@@ -232,14 +195,14 @@ def test_commands_and_code_of_the_page_run_and_print_what_it_shows(page, reader)
 
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_are_valid_and_of_a_known_language(page):
-    for language, text in blocks(page):
+    for language, text in blocks(read(page)):
         language = language.split(" ")[0]
         assert language in LANGUAGES
         if language == "json":
             json.loads(text)
         elif language == "python":
             ast.parse(text)
-    for command in typed(page):
+    for command in typed(read(page)):
         known = re.match(r"python -(m cxr_gan\.\w+|c) ", command)
         assert known or is_run_elsewhere(command), command
 
@@ -249,8 +212,8 @@ def test_flags_of_benchmark_commands_exist():
     used = collections.defaultdict(set)
     keys = {f"config.{key}" for key in configs.flatten(configs.published())}
     for page in PAGES:
-        text = (ROOT / page).read_text(encoding="utf-8")
-        for command in typed(page) + re.findall(r"`(python -m [^`]+)`", text):
+        text = read(page)
+        for command in typed(text) + re.findall(r"`(python -m [^`]+)`", text):
             if "-m benchmarks." in command:
                 words = shlex.split(command, comments=True)
                 names = {w[2:].partition("=")[0] for w in words if w.startswith("--")}
@@ -272,8 +235,7 @@ def test_flags_of_benchmark_commands_exist():
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_of_files_outside_the_site_lead_to_existing_headings(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for file, anchor in re.findall(r"\]\((?!https?:)([^)#]+)#?([^)]*)\)", text):
+    for file, anchor in re.findall(r"\]\((?!https?:)([^)#]+)#?([^)]*)\)", read(page)):
         assert (ROOT / file).exists(), file
         if anchor:
             target = (ROOT / file).read_text(encoding="utf-8")
@@ -296,7 +258,7 @@ def test_configuration_page_has_every_key_with_its_meaning_and_default():
 
 
 def test_every_fault_names_existing_tests():
-    text = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    text = read("docs/troubleshooting.md")
     tables = re.findall(r"^\| fault .*?(?=^$)", text, re.DOTALL | re.MULTILINE)
     rows = [row.strip("|").split(" | ") for t in tables for row in t.splitlines()[2:]]
     assert len(tables) == 6 and len(rows) > 25
