@@ -131,7 +131,8 @@ class Reader:
         return code, output.getvalue()
 
     def execute(self, code: str) -> str:
-        """Runs Python code; its output."""
+        """Runs Python code; its output. Data sets have 32 px, as TINY."""
+        code = code.replace('"path/to/chest_xray", 64', '"path/to/chest_xray", 32')
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
             exec(compile(code, "<manual>", "exec"), {"__name__": "__main__"})
