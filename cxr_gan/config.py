@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from cxr_gan.losses import ADVERSARIAL, CLASS_LOSSES
@@ -202,16 +203,9 @@ def published() -> ConfigDict:
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
-    """{"loss.r1_weight": 1.0, ...}: dotted keys, in order."""
-    return dict(_leaves(config, ""))
-
-
-def _leaves(config: ConfigDict, prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+    """{"loss.r1_weight": 1.0, ...}: dotted keys, in alphabetical order."""
+    flat: dict[str, Any] = traverse_util.flatten_dict(config.to_dict(), sep=".")
+    return flat
 
 
 def suggest(word: str, words: Sequence[str]) -> str:
@@ -254,8 +248,7 @@ def check_keys(config: ConfigDict) -> None:
         for k in known
         if k not in given and k not in renamed
     ]
-    if wrong:
-        raise ValueError("the configuration is wrong:\n  " + "\n  ".join(wrong))
+    _raise_if(wrong)
 
 
 def check(config: ConfigDict) -> None:
@@ -263,32 +256,31 @@ def check(config: ConfigDict) -> None:
     check_keys(config)
     known, wrong = flatten(published()), []
     for key, value in flatten(config).items():
-        if not _same_type(value, known[key]):
+        kind = type(known[key])
+        passes, advice = RULES.get(key, (lambda _: True, ""))
+        if type(value) is not kind and (type(value), kind) != (int, float):
             wrong.append(
                 f"{key}={value!r} is of type {type(value).__name__}; give "
-                f"{type(known[key]).__name__}, as {known[key]!r}"
+                f"{kind.__name__}, as {known[key]!r}"
             )
         elif type(value) is float and not math.isfinite(value):
             wrong.append(f"{key}={value!r}: give a finite number, as {known[key]}")
-        elif key in RULES and not RULES[key][0](value):
-            wrong.append(f"{key}={value!r}: {RULES[key][1]}")
+        elif not passes(value):
+            wrong.append(f"{key}={value!r}: {advice}")
     if not wrong and config.balance.low >= config.balance.high:
         wrong.append(
             f"balance.low={config.balance.low} is not below "
             f"balance.high={config.balance.high}; give a range, as 0.05 and 0.7"
         )
+    _raise_if(wrong)
+
+
+def _raise_if(wrong: list[str]) -> None:
     if wrong:
         raise ValueError("the configuration is wrong:\n  " + "\n  ".join(wrong))
 
 
-def to_json(config: Config) -> dict[str, Any]:
-    """The configuration as JSON reads it back: tuples become lists."""
+def to_json(config: Any) -> dict[str, Any]:
+    """A configuration, or part of one, as JSON reads it back: tuples become lists."""
     content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     return content
-
-
-def _same_type(value: Any, published_value: Any) -> bool:
-    """An int passes for a float; a bool only for a bool."""
-    if type(published_value) is float:
-        return type(value) in (int, float)
-    return type(value) is type(published_value)

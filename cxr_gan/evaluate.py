@@ -11,6 +11,7 @@ images, which takes minutes. Exit codes: 0 success, 1 invalid input, 3 images ar
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import sys
@@ -61,40 +62,10 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
                 "--dataset=path/to/chest_xray; see --help"
             )
         out = new_output_folder(values.out)
-        spaces = open_spaces(values.spaces)
-        source = open_input(
-            values.model, values.images, values.dataset, values.num, values.seed
-        )
-        size = source.images.shape[1]
-        dataset = data.load(values.dataset, size, split_seed=source.split_seed)
-        labels = labels_of(source, dataset)
-        train = None
-        if values.utility:
-            train = utility.training_set(dataset, source.provenance)
-        real = image_sets.split_reference(dataset)
-        classifier = label_classifier_cache.load_or_fit(
-            real.train, len(real.class_names)
-        )
-        result = evaluator.evaluate(
-            source.images,
-            labels,
-            real,
-            spaces=spaces,
-            classifier=classifier,
-            seed=values.seed,
-        )
-        utility_result = None
-        if train is not None:
-            utility_result = evaluate_utility(source, labels, train, real, values.seed)
-            estimates = result.estimates | utility_result.estimates()
-            result = dataclasses.replace(result, estimates=estimates)
-        report = make_report(source, labels, dataset, real, result, values)
-        if utility_result is not None:
-            report["utility"] = utility_result.report(real.class_names)
+        report, html, copied = evaluate(values)
         out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (out / "report.json").write_text(text, encoding="utf-8")
-        html = render(report, pictures(source.images, labels, real, result))
         (out / "report.html").write_text(html, encoding="utf-8")
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -102,12 +73,55 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
     print(summary(report))
     print(f"wrote report.json and report.html to {out}")
     print(report["verdict"])
-    most_copied = values.most_copied
-    if most_copied is not None and evaluator.exceeds_copy_limit(
-        result.estimates, most_copied
-    ):
-        return EXIT_COPIED
-    return 0
+    return EXIT_COPIED if copied else 0
+
+
+def evaluate(values: flags.FlagValues) -> tuple[dict[str, Any], str, bool]:
+    """Content of report.json, report.html, and whether --most_copied is exceeded.
+
+    Raises:
+        OSError, ValueError, ImportError: the images, the data set or a feature space
+            cannot be used, or do not fit each other.
+    """
+    spaces = open_spaces(values.spaces)
+    source = open_input(
+        values.model, values.images, values.dataset, values.num, values.seed
+    )
+    size = source.images.shape[1]
+    dataset = data.load(values.dataset, size, split_seed=source.split_seed)
+    labels = labels_of(source, dataset)
+    train = None
+    if values.utility:
+        train = utility.training_set(dataset, source.provenance)
+    real = image_sets.split_reference(dataset)
+    classifier = label_classifier_cache.load_or_fit(real.train, len(real.class_names))
+    result = evaluator.evaluate(
+        source.images,
+        labels,
+        real,
+        spaces=spaces,
+        classifier=classifier,
+        seed=values.seed,
+    )
+    added = {}
+    if train is not None:
+        # If a class is rare, generated images are also added to its few images.
+        rare = utility.has_rare_class(source.provenance, train)
+        utility_result = utility.utility(
+            ImageGroup.from_generated(source.images, labels),
+            train,
+            ImageGroup.from_image_set(real.val),
+            draw=source.draw if rare else None,
+            seed=values.seed,
+        )
+        estimates = result.estimates | utility_result.estimates()
+        result = dataclasses.replace(result, estimates=estimates)
+        added["utility"] = utility_result.report(real.class_names)
+    report = make_report(source, labels, dataset, real, result, values) | added
+    html = render(report, pictures(source.images, labels, real, result))
+    limit = values.most_copied
+    copied = limit is not None and evaluator.exceeds_copy_limit(result.estimates, limit)
+    return report, html, copied
 
 
 def open_spaces(spec: str) -> list[feature_spaces.FeatureSpace]:
@@ -121,28 +135,6 @@ def open_spaces(spec: str) -> list[feature_spaces.FeatureSpace]:
     if len(set(names)) < len(names):
         raise ValueError(f"--spaces={spec}: a name occurs twice; give each space once")
     return [feature_spaces.open_space(name) for name in names]
-
-
-def evaluate_utility(
-    source: EvaluationInput,
-    labels: np.ndarray,
-    train: ImageGroup,
-    real: image_sets.ReferenceSplits,
-    seed: int,
-) -> utility.Utility:
-    """Runs the utility test.
-
-    If the generator was trained on few images of a class, the test also adds generated
-    images to these.
-    """
-    add_images = utility.has_rare_class(source.provenance, train)
-    return utility.utility(
-        ImageGroup.from_generated(source.images, labels),
-        train,
-        ImageGroup.from_image_set(real.val),
-        draw=source.draw if add_images else None,
-        seed=seed,
-    )
 
 
 def make_report(
@@ -211,48 +203,32 @@ def make_report(
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines the flags; not at import, because other commands share flag names."""
     own: dict[str, Any] = {"flag_values": values}
-    flags.DEFINE_string(
+    text = functools.partial(flags.DEFINE_string, **own)
+    text(
         "model",
         None,
         "Model to sample images from: workdir of a training run, or a published model.",
-        **own,
     )
-    flags.DEFINE_string(
-        "images", None, f"Images to evaluate: {image_input.LAYOUTS}.", **own
-    )
-    flags.DEFINE_string(
-        "dataset", None, "Real images, as in config.dataset of a training run.", **own
-    )
-    flags.DEFINE_string("out", None, "New or empty folder to write to.", **own)
-    flags.DEFINE_string(
+    text("images", None, f"Images to evaluate: {image_input.LAYOUTS}.")
+    text("dataset", None, "Real images, as in config.dataset of a training run.")
+    text("out", None, "New or empty folder to write to.")
+    text(
         "spaces",
         "cxr,texture",
         "Feature spaces of the distances, comma-separated: cxr, texture, onnx:FILE.",
-        **own,
     )
-    flags.DEFINE_float(
-        "most_copied",
-        None,
+    most_copied = (
         "Exit with code 3 if the share of images nearer to a training image than 99 % "
-        "of held-out images exceeds this, or if there is an exact or near copy.",
-        0.0,
-        1.0,
-        **own,
+        "of held-out images exceeds this, or if there is an exact or near copy."
     )
-    flags.DEFINE_boolean(
-        "utility",
-        False,
+    flags.DEFINE_float("most_copied", None, most_copied, 0.0, 1.0, **own)
+    utility_help = (
         "Also train classifiers on the images and on real images, and compare them on "
-        "val.",
-        **own,
+        "val."
     )
-    flags.DEFINE_integer(
-        "num",
-        2000,
-        "Number of images to sample from a model, equally many of each class.",
-        1,
-        **own,
-    )
+    flags.DEFINE_boolean("utility", False, utility_help, **own)
+    num = "Number of images to sample from a model, equally many of each class."
+    flags.DEFINE_integer("num", 2000, num, 1, **own)
     flags.DEFINE_integer("seed", 0, "Seed of all random choices.", 0, 2**32 - 1, **own)
     flags.DEFINE_boolean("multihost", False, multihost.FLAG_HELP, **own)
     flags.mark_flags_as_required(["dataset", "out"], **own)

@@ -6,7 +6,6 @@ images; quick.py is a first test of a minute or two.
 """
 
 import contextlib
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -20,12 +19,13 @@ from cxr_gan.storage import files
 
 _WORKDIR = flags.DEFINE_string(
     "workdir",
-    None,
+    "",
     "Folder of the run: checkpoints, metrics.jsonl, tensorboard, grids; may be in a "
     "bucket, as gs://my-bucket/runs/a. Default: runs/ and the name of the "
     "configuration file.",
 )
 _MULTIHOST = flags.DEFINE_boolean("multihost", False, multihost.FLAG_HELP)
+_CONFIG_HELP = "File with get_config(); configs/NAME.py may be one of the package."
 
 
 def main(argv: Sequence[str]) -> None:
@@ -33,8 +33,6 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         fail(f"unexpected argument {argv[1]!r}; flags are written --workdir=runs/acgan")
     logging.set_verbosity(logging.WARNING)  # Orbax logs every thread at INFO
-    name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    workdir = _WORKDIR.value or f"runs/{name}"
     with contextlib.ExitStack() as stack:
         try:
             from cxr_gan.runtime import cpu, process
@@ -46,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
                 multihost.initialize()
             process.enable_compilation_cache()
             process.tune_malloc()
-            folder = stack.enter_context(open_workdir(workdir))
+            folder = stack.enter_context(open_workdir(_WORKDIR.value))
             run = experiment.open_run(flags.FLAGS.config, folder)
         except (ValueError, OSError) as error:
             fail(str(error))
@@ -80,38 +78,35 @@ def fail(message: str) -> NoReturn:
 def parse(argv: Sequence[str]) -> list[str]:
     """Parses flags as absl does, after checks for what absl answers with a traceback.
 
-    The flag --config is defined here, not on import: ml_collections looks for the keys
-    that follow it as soon as it is defined.
+    The flag --config is defined here, not on import: its default is the configuration
+    that the command line names, and the keys that follow become flags of their own.
     """
     try:
         arguments = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
-        argv = move_config_first(arguments)
-        config = read_config(argv[1])
+        value, argv = take_config_flag(arguments)
+        path, words = config_files.locate(value)
+        config = config_files.read(path, *words)
         configs.check_keys(config)
-        check_keys(argv[2:], [*configs.flatten(config)])
+        check_keys(argv[1:], [*configs.flatten(config)])
     except (ValueError, OSError, flags.Error) as error:
         fail(str(error))
-    config_flags.DEFINE_config_file(
-        "config",
-        str(config_files.shipped("acgan.py")),
-        "File with get_config(); configs/NAME.py also finds the files of the package.",
-        lock_config=True,
-        sys_argv=argv,
-    )
+    flags.set_default(_WORKDIR, f"runs/{path.stem}")
+    config_flags.DEFINE_config_dict("config", config, _CONFIG_HELP, sys_argv=argv)
+    flags.FLAGS["config"].default_as_str = f"'{path}'"  # instead of the whole content
     try:
         return flags.FLAGS(argv)
     except (flags.Error, ValueError) as error:  # --nomultihost=1 is a ValueError
         fail(f"{error}{example(str(error), config)}; --help lists the flags")
 
 
-def move_config_first(argv: Sequence[str]) -> list[str]:
-    """The same arguments with --config=FILE first; its keys are parsed only after it.
+def take_config_flag(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """The value of --config, by default the package's acgan.py, and what else is given.
 
     Raises:
         ValueError: --config is given twice, or without a file.
     """
     given, rest = [], []
-    arguments = iter(argv[1:])
+    arguments = iter(argv)
     for argument in arguments:
         flag, equals, value = argument.partition("=")
         if argument == "--":
@@ -124,24 +119,7 @@ def move_config_first(argv: Sequence[str]) -> list[str]:
         raise ValueError(
             f"--config is given as {given}; give one file, as --config=configs/acgan.py"
         )
-    file = resolve(given[0]) if given else str(config_files.shipped("acgan.py"))
-    return [*argv[:1], f"--config={file}", *rest]
-
-
-def resolve(value: str) -> str:
-    """configs/x.py is the file of the package if the current folder has none."""
-    file, colon, argument = value.partition(":")
-    path = pathlib.Path(file)
-    shipped = path.parent.name in ("", "configs") and config_files.shipped(path.name)
-    if path.exists() or not shipped or not shipped.exists():
-        return value
-    return f"{shipped}{colon}{argument}"
-
-
-def read_config(argument: str) -> ConfigDict:
-    """The configuration that --config=FILE or --config=FILE:ARGUMENT names."""
-    file, colon, word = argument.removeprefix("--config=").partition(":")
-    return config_files.read(pathlib.Path(file), *([word] if colon else []))
+    return given[0] if given else str(config_files.shipped("acgan.py")), rest
 
 
 def check_keys(arguments: Sequence[str], known: Sequence[str]) -> None:
@@ -164,6 +142,9 @@ def example(message: str, config: ConfigDict) -> str:
 
 def cli() -> None:
     """The command cxr-gan."""
+    # absl prints the docstring of __main__ and the flags of the module argv[0].
+    if __name__ != "__main__":
+        sys.modules["__main__"].__doc__, sys.argv[0] = __doc__, __name__
     with multihost.exit_all_on_error():
         try:
             app.run(main, flags_parser=parse)

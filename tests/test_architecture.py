@@ -34,6 +34,8 @@ ONLY_IN = {
     "tensorflow": "cxr_gan.data.",
     "tensorflow_datasets": "cxr_gan.data.",
     "orbax": "cxr_gan.storage.checkpoint",
+    "matplotlib": "cxr_gan.evaluation.report.plots",
+    "jinja2": "cxr_gan.evaluation.report.templates",
     "pmap": "cxr_gan.training.data_parallel",
 }
 UNSAFE = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
@@ -118,7 +120,8 @@ def run(code: str) -> str:
         ("cxr_gan.sampling.sampler", {"tensorflow"}),
         ("cxr_gan.data", {"tensorflow"}),
         ("cxr_gan.storage", {"orbax", "tensorstore"}),
-        ("cxr_gan.evaluation", {"scipy", "optax"}),
+        ("cxr_gan.evaluation", {"scipy", "optax", "jinja2", "matplotlib"}),
+        ("cxr_gan.evaluate", {"matplotlib"}),
     ],
 )
 def test_imports_leave_out_what_is_used_later(imported, absent):

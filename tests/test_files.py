@@ -63,8 +63,3 @@ def test_nested_translation_names_only_the_inner_path(tmp_path):
         raise OSError("no strerror")
     assert str(caught.value).count("cannot be written") == 1
     assert "inner cannot be written (no strerror)" in str(caught.value)
-
-
-def test_other_errors_pass_unchanged(tmp_path):
-    with pytest.raises(ValueError, match="mine"), files.translate_os_errors(tmp_path):
-        raise ValueError("mine")

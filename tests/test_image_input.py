@@ -99,7 +99,7 @@ def test_invalid_npz_is_refused(tmp_path, arrays, words):
 
 def test_labels_out_of_range_are_refused(tmp_path):
     file = npz(tmp_path / "a.npz", images=noise(), labels=[0, 1, 2, 0])
-    with pytest.raises(ValueError, match="from 0 to 2; the data set has labels from 0"):
+    with pytest.raises(ValueError, match="no class has label 2; labels are 0 = 'NORM"):
         image_input.read(file).labels(NAMES)
 
 

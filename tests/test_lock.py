@@ -79,7 +79,7 @@ def test_read_only_folder_is_refused(tmp_path, monkeypatch):
     def read_only(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(pathlib.Path, "open", read_only)
+    monkeypatch.setattr(pathlib.Path, "touch", read_only)
     words = r"run.lock cannot be written \(Read-only file system\)"
     with pytest.raises(files.DiskError, match=words), lock.acquire(tmp_path):
         pass

@@ -41,28 +41,24 @@ def assert_same_state(uninterrupted, final_checkpoint):
     )
 
 
-def test_reports_grids_and_checkpoints_are_written_when_due_and_at_the_end(
-    uninterrupted,
+def test_finished_run_has_written_what_was_due_and_gives_the_next_command(
+    uninterrupted, final_checkpoint
 ):
-    run, _ = uninterrupted
-    assert [line["step"] for line in metric_lines(run.folder)] == [2, 3, 4, 6]
+    run, message = uninterrupted
+    lines = metric_lines(run.folder)
+    assert [line["step"] for line in lines] == [2, 3, 4, 6]
+    for line in lines:
+        assert line["kimg"] == pytest.approx(line["step"] * STEP_KIMG, abs=1e-3)
+        assert all(np.isfinite(value) for value in line.values())
+        assert {"d/adversarial", "g/adversarial", "d/score_gap/NORMAL"} <= line.keys()
     assert checkpoint_steps(run) == [4, 6]
+    _, metadata = final_checkpoint(run)
+    assert metadata == {**run.metadata(6, 0, {}), "step": 6, "score": None}
     grids = sorted(path.name for path in (run.folder / "grids").iterdir())
     assert grids == ["00000003.png", "00000006.png"]
     assert [*(run.folder / "tensorboard").iterdir()]
-
-
-def test_reports_hold_finite_metrics_of_both_networks_and_each_class(uninterrupted):
-    run, _ = uninterrupted
-    for line in metric_lines(run.folder):
-        assert all(np.isfinite(value) for value in line.values())
-        assert {
-            "d/adversarial",
-            "g/adversarial",
-            "time/images_per_second",
-        } <= line.keys()
-        assert {"d/score_gap/NORMAL", "d/score_gap/PNEUMONIA"} <= line.keys()
-        assert line["kimg"] == pytest.approx(line["step"] * STEP_KIMG, abs=1e-3)
+    command = f"python -m cxr_gan.generate --model={run.folder} --out=DIR"
+    assert message.endswith(f"finished; {command}")
 
 
 def test_grid_shows_two_rows_of_each_class_from_the_averaged_generator(uninterrupted):
@@ -78,18 +74,6 @@ def test_grid_shows_two_rows_of_each_class_from_the_averaged_generator(uninterru
     first = np.round(np.asarray(samples[0, ..., 0]) * 255)
     column = pixels.shape[1] - 8 * tile
     np.testing.assert_array_equal(pixels[2:66:4, column : column + 64 : 4], first)
-
-
-def test_summary_of_a_finished_run_gives_the_generate_command(uninterrupted):
-    run, message = uninterrupted
-    assert "finished" in message
-    assert f"python -m cxr_gan.generate --model={run.folder}" in message
-
-
-def test_checkpoint_metadata_describes_the_run(uninterrupted, final_checkpoint):
-    run, _ = uninterrupted
-    _, metadata = final_checkpoint(run)
-    assert metadata == {**run.metadata(6, 0, {}), "step": 6, "score": None}
 
 
 def test_validated_run_keeps_the_checkpoint_of_lowest_kid(
@@ -139,25 +123,6 @@ def test_finished_run_says_so_and_changes_no_file(uninterrupted):
     assert modification_times() == before
 
 
-def test_last_step_is_saved_even_between_checkpoint_intervals(open_run, tmp_path):
-    run = open_run(tmp_path / "run", total_kimg=3 * STEP_KIMG)
-    loop.train(run)
-    assert checkpoint_steps(run) == [2, 3]
-
-
-def test_extended_run_reproduces_uninterrupted_run_bit_for_bit(
-    open_run, tmp_path, uninterrupted, assert_same_state
-):
-    loop.train(open_run(tmp_path / "run", total_kimg=4 * STEP_KIMG))
-    run = open_run(tmp_path / "run")
-    loop.train(run)
-    assert_same_state(run)
-    lines, expected = (
-        without_times(metric_lines(r.folder)) for r in (run, uninterrupted[0])
-    )
-    assert lines == expected
-
-
 def test_resume_after_a_crash_reproduces_uninterrupted_run_bit_for_bit(
     open_run, tmp_path, assert_same_state, on_batch, monkeypatch
 ):
@@ -166,7 +131,7 @@ def test_resume_after_a_crash_reproduces_uninterrupted_run_bit_for_bit(
             raise KeyboardInterrupt
 
     on_batch(crash)
-    run = open_run(tmp_path / "run", log_kimg=STEP_KIMG)
+    run = open_run(tmp_path / "run", log_kimg=STEP_KIMG, sample_kimg=STEP_KIMG)
     with pytest.raises(KeyboardInterrupt):
         loop.train(run)
     assert checkpoint_steps(run) == [2, 4]
@@ -182,16 +147,8 @@ def test_resume_after_a_crash_reproduces_uninterrupted_run_bit_for_bit(
     loop.train(run)
     assert restored_steps == [4]
     assert [line["step"] for line in metric_lines(run.folder)] == [1, 2, 3, 4, 5, 6]
-    assert_same_state(run)
-
-
-def test_sampling_and_logging_do_not_change_training(
-    open_run, tmp_path, assert_same_state
-):
-    run = open_run(tmp_path / "run", sample_kimg=STEP_KIMG, log_kimg=6 * STEP_KIMG)
-    loop.train(run)
     assert len([*(run.folder / "grids").iterdir()]) == 6
-    assert_same_state(run)
+    assert_same_state(run)  # which reports and samples less often
 
 
 def test_damaged_checkpoint_is_set_aside_and_its_steps_are_repeated(
@@ -207,56 +164,25 @@ def test_damaged_checkpoint_is_set_aside_and_its_steps_are_repeated(
     assert_same_state(run)
 
 
-def make_non_finite(monkeypatch, metric, first_step):
-    """Makes one metric NaN in a step and in all later ones."""
-    original = loop.MetricAccumulator.add
-
-    def add(accumulator, metrics):
-        accumulator.steps = getattr(accumulator, "steps", 0) + 1
-        if accumulator.steps >= first_step:
-            metrics = {**metrics, metric: metrics[metric] * np.nan}
-        original(accumulator, metrics)
-
-    monkeypatch.setattr(loop.MetricAccumulator, "add", add)
-
-
-@pytest.mark.parametrize(("nan_step", "kept"), [(5, [2, 4]), (4, [2]), (1, [])])
-def test_non_finite_metric_stops_the_run_and_spares_earlier_checkpoints(
-    open_run, tmp_path, monkeypatch, nan_step, kept
-):
-    make_non_finite(monkeypatch, "d/class", nan_step)
-    run = open_run(tmp_path / "run", log_kimg=6 * STEP_KIMG)
-    with pytest.raises(metric_writer.NonFiniteError, match=f"d/class .* {nan_step}$"):
-        loop.train(run)
-    assert checkpoint_steps(run) == kept
-    assert [line["step"] for line in metric_lines(run.folder)] == [
-        step for step in (2, 3, 4) if step < nan_step
-    ]
-    assert not (run.folder / "grids" / "00000006.png").exists()
-
-
-def test_max_minutes_limits_each_call_and_the_run_can_be_resumed(
+def test_run_limited_in_minutes_and_kimg_continues_to_the_same_state(
     open_run, tmp_path, assert_same_state
 ):
     run = open_run(tmp_path / "run", max_minutes=1e-6)
     message = loop.train(run)
-    assert message.endswith("; the same command continues")
-    assert "at 0.1 of 0.384 kimg" in message
+    assert message.endswith("at 0.1 of 0.384 kimg; the same command continues")
     assert checkpoint_steps(run) == [1]
     assert (run.folder / "grids" / "00000001.png").exists()
     loop.train(run)
     assert checkpoint_steps(run) == [1, 2]
-    run = open_run(tmp_path / "run", max_minutes=0.0)
-    loop.train(run)
+    loop.train(open_run(tmp_path / "run", total_kimg=3 * STEP_KIMG))
+    assert checkpoint_steps(run) == [2, 3]
+    loop.train(open_run(tmp_path / "run"))
     assert_same_state(run)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_saves_and_stops_after_the_current_step(
-    open_run, tmp_path, on_batch, number
-):
+def test_signal_saves_and_stops_after_the_current_step(open_run, tmp_path, on_batch):
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
-    on_batch(lambda step: step == 3 and os.kill(os.getpid(), number))
+    on_batch(lambda step: step == 3 and os.kill(os.getpid(), signal.SIGTERM))
     run = open_run(tmp_path / "run")
     message = loop.train(run)
     assert message.endswith("; the same command continues")
@@ -305,18 +231,6 @@ def test_data_wait_is_the_fraction_of_time_spent_waiting_for_batches(
     for line, steps in zip(metric_lines(run.folder), (2, 1, 1), strict=True):
         seconds = 64 * steps / line["time/images_per_second"]
         assert 0.05 * steps <= line["time/data_wait"] * seconds < seconds
-
-
-def test_failed_save_ends_the_run_and_the_error_gives_the_reason(
-    open_run, tmp_path, monkeypatch
-):
-    def full(*_, **__):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(checkpoint.ocp.JsonCheckpointHandler, "_save_fn", full)
-    run = open_run(tmp_path / "run")
-    with pytest.raises(checkpoint.CheckpointError, match="No space left on device"):
-        loop.train(run)
 
 
 # The command as a user types it: in its own process, with real flags and no mocks.
@@ -401,7 +315,7 @@ def wait_for_report(workdir, step, process):
 
 
 @pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 7))]
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))]
 )
 def test_resume_after_sigkill_reproduces_uninterrupted_run_bit_for_bit(
     start_training, reference, tmp_path, seed
@@ -438,20 +352,3 @@ def test_run_stopped_by_sigint_and_sigterm_resumes_with_the_same_metrics(
     full = [line for before, line in pairs if line["step"] - before["step"] == 2]
     equal = [line for line in full if line == expected[line["step"]]]
     assert len(equal) == len(full) > 10
-
-
-@pytest.mark.slow
-def test_run_stopped_many_times_ends_with_the_same_parameters(
-    start_training, reference, tmp_path
-):
-    workdir = tmp_path / "run"
-    for step in range(10, STEPS, 10):
-        process = start_training(workdir)
-        wait_for_report(workdir, step, process)
-        process.send_signal(signal.SIGTERM)
-        wait(process)
-    wait(start_training(workdir))
-    params, expected = (
-        checkpoint.load_item(folder, "ema")[0] for folder in (workdir, reference)
-    )
-    chex.assert_trees_all_equal(params, expected)

@@ -29,12 +29,6 @@ def test_adversarial_losses_equal_hand_computed_values(name):
     np.testing.assert_allclose(pair.generator(real, fake), g, rtol=1e-5)
 
 
-def test_adversarial_losses_are_per_example(pair):
-    real, fake = jnp.linspace(-1, 1, 5), jnp.zeros(5)
-    assert pair.discriminator(real, fake).shape == (5,)
-    assert pair.generator(real, fake).shape == (5,)
-
-
 def test_adversarial_losses_and_gradients_are_finite_for_extreme_scores(pair):
     for real in (-1e4, 0.0, 1e4):
         for fake in (-1e4, 0.0, 1e4):
@@ -43,18 +37,12 @@ def test_adversarial_losses_and_gradients_are_finite_for_extreme_scores(pair):
             chex.assert_tree_all_finite((d, g))
 
 
-def test_discriminator_loss_is_lower_for_correct_scores(pair):
+def test_adversarial_losses_are_lower_for_the_scores_that_are_wanted(pair):
     threshold = pair.decision_threshold or 0.0
     high, low = threshold + 0.25, threshold - 0.25
     right, wrong = pair.discriminator(high, low), pair.discriminator(low, high)
     assert right < pair.discriminator(threshold, threshold) < wrong
-
-
-def test_generator_loss_is_lower_where_d_scores_images_as_real(pair):
-    threshold = pair.decision_threshold or 0.0
-    assert pair.generator(threshold, threshold + 0.25) < pair.generator(
-        threshold, threshold - 0.25
-    )
+    assert pair.generator(threshold, high) < pair.generator(threshold, low)
 
 
 def test_real_and_fake_gradients_are_equal_and_opposite_at_the_threshold(pair):
@@ -92,12 +80,6 @@ def test_feature_matching_is_zero_for_other_examples_with_the_same_class_means()
     fake = jnp.array([[2.0], [12.0], [2.0], [0.0]])
     distance = losses.feature_matching(real, fake, jnp.array([0, 1, 0, 1]), 2)
     np.testing.assert_allclose(distance, [0])
-
-
-def test_feature_matching_detects_swapped_classes():
-    real, swapped = jnp.array([[0.0], [1.0]]), jnp.array([[1.0], [0.0]])
-    distance = losses.feature_matching(real, swapped, jnp.array([0, 1]), 2)
-    np.testing.assert_allclose(distance, [1])
 
 
 def test_gradient_penalty_of_a_linear_function_is_half_its_squared_weights():
@@ -155,10 +137,3 @@ def test_class_losses_equal_hand_computed_values(name):
     d, g = CLASSES_BY_HAND[name]
     found = pair.discriminator(LOGITS, LOGITS, label), pair.generator(LOGITS, label)
     np.testing.assert_allclose(found, [[d], [g]], rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", losses.CLASS_LOSSES)
-def test_generator_class_loss_is_lower_where_d_sees_the_asked_class(name):
-    pair, label = losses.CLASS_LOSSES[name], jnp.array([1])
-    surer = LOGITS + jnp.array([[0.0, 1]])
-    assert pair.generator(surer, label) < pair.generator(LOGITS, label)

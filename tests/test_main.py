@@ -55,10 +55,10 @@ def error_text(capsys, *arguments):
     return text
 
 
-def run_command(*arguments, cwd):
+def run_command(*arguments, cwd, command=(sys.executable, "-m", "cxr_gan.main")):
     """Runs the command in its own process, as a user does; exit code and output."""
     done = subprocess.run(
-        [sys.executable, "-m", "cxr_gan.main", *arguments],
+        [*command, *arguments],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -85,18 +85,24 @@ def test_bucket_as_dataset_is_refused_and_no_folder_created(capsys, tmp_path):
     assert not [*tmp_path.glob("gs*")] and not [*tmp_path.glob("runs")]
 
 
-def test_help_lists_the_flags(tmp_path):
-    code, text = run_command("--help", cwd=tmp_path)
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-m", "cxr_gan.main"],
+        [sys.executable, "-c", "from cxr_gan import main; main.cli()"],  # as cxr-gan
+    ],
+)
+def test_help_shows_the_docstring_and_the_flags(tmp_path, command):
+    code, text = run_command("--help", cwd=tmp_path, command=command)
     assert code in (0, 1)
-    assert "--config" in text
-    assert "--workdir" in text
+    for words in ("The same command resumes", "--config:", "--workdir:"):
+        assert words in text
+    assert "(default: 'runs/acgan')" in text
 
 
-def test_packaged_configuration_is_found_from_any_folder(tmp_path):
-    arguments = ("--config", "configs/quick.py", "--config.dataset", "path/to/nothing")
-    code, text = run_command(*arguments, cwd=tmp_path)
-    assert code == 1
-    assert "error: dataset 'path/to/nothing'" in text
+def test_packaged_configuration_is_found_from_any_folder():
+    _, config = parse("--config", "configs/quick.py", "--config.dataset", "my/data")
+    assert (config.dataset, config.resolution) == ("my/data", 32)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +170,6 @@ def test_flags_can_be_read_from_a_file(tmp_path):
     [
         (["--config.batchsize=8"], ["--config.batchsize", "did you mean batch_size?"]),
         (["--config.batchsize", "8"], ["did you mean batch_size?"]),
-        (["--config=configs/quick.py", "--config.sed=1"], ["did you mean seed?"]),
         (["--config", "configs/quick.py", "--config.sed=1"], ["did you mean seed?"]),
         (["--config.r1_weight=2"], ["did you mean loss.r1_weight?"]),
         (["--noconfig.balance.enabeld"], ["did you mean balance.enabled?"]),
@@ -172,7 +177,6 @@ def test_flags_can_be_read_from_a_file(tmp_path):
         (["--config.loss=1"], ["--config.loss: no such key"]),
         (["--config.seed.x=1"], ["--config.seed.x: no such key"]),
         (["--config.batch_size=abc"], ["batch_size=abc", "; give int, as "]),
-        (["--config.batch_size=1.5"], ["batch_size=1.5", "; give int, as "]),
         (["--config.balance.enabled=maybe"], ["enabled=maybe", "; give bool, as "]),
         (["--config.total_kimg=many"], ["total_kimg=many", "; give float, as "]),
         (["--config.samples_per_class=all"], ["samples_per_class"]),
@@ -181,8 +185,7 @@ def test_flags_can_be_read_from_a_file(tmp_path):
         (["--workdri=x"], ["workdri", "workdir"]),
         (["train"], ["unexpected argument 'train'", "--workdir=runs/acgan"]),
         (["--config=nope.py"], ["nope.py: no such", "configs/acgan.py"]),
-        (["--config", "nope.py"], ["nope.py: no such", "configs/quick.py"]),
-        (["--config=nope.py", "--config.seed=1"], ["nope.py: no such"]),
+        (["--config", "nope.py", "--config.seed=1"], ["nope.py: no such", "quick.py"]),
         (["--config"], ["--config", "give one file"]),
         (["--config="], ["--config", "give one file"]),
         (["--config=a.py", "--config=b.py"], ["['a.py', 'b.py']; give one file"]),
@@ -193,8 +196,6 @@ def test_flags_can_be_read_from_a_file(tmp_path):
         (["--config.precision=float32"], ["renamed it compute_dtype"]),
         (["--config.loss.class_loss=discriminating"], ["0.2 removed discriminating"]),
         (["--config.batch_size=-8"], ["batch_size=-8: give a number above 0"]),
-        (["--config.resolution=48"], ["resolution=48: give one of 32, 64"]),
-        (["--config.total_kimg=inf"], ["total_kimg=inf: give a finite number"]),
         (["--config.dataset=path/to/nothing"], ["path/to/nothing", "phantom:N"]),
         (["--config.dataset="], ["dataset=''", "phantom"]),
         (
@@ -222,57 +223,23 @@ def without_training(monkeypatch):
 
 
 @pytest.mark.usefixtures("without_training")
-def test_default_workdir_is_named_after_the_configuration(capsys):
+def test_run_continues_only_if_no_key_but_its_length_changes(capsys):
     run_main("--config=configs/quick.py")
-    assert "would train runs/quick" in capsys.readouterr().err
-    assert pathlib.Path("runs/quick/run.json").exists()
-
-
-@pytest.mark.usefixtures("without_training")
-def test_workdir_of_another_configuration_is_refused_and_changed_keys_named(capsys):
-    run_main("--workdir=a")
-    before = pathlib.Path("a/run.json").read_bytes()
-    text = error_text(capsys, "--workdir=a", "--config.seed=3")
-    assert "seed: 0 -> 3" in text
-    assert "another --workdir" in text
-    assert pathlib.Path("a/run.json").read_bytes() == before
-
-
-@pytest.mark.usefixtures("without_training")
-def test_run_continues_if_only_its_length_changes(capsys):
-    run_main("--workdir=a")
-    run_main("--workdir=a", "--config.total_kimg=1000", "--config.max_minutes=1")
-    assert capsys.readouterr().err.count("would train a") == 2
-
-
-@pytest.mark.usefixtures("without_training")
-def test_folder_with_other_files_is_refused_and_left_unchanged(capsys):
-    pathlib.Path("a").mkdir()
-    pathlib.Path("a/thesis.txt").write_text("mine")
-    text = error_text(capsys, "--workdir=a")
-    assert "a is not empty and holds no run: it has no run.json" in text
-    assert [*pathlib.Path("a").iterdir()] == [pathlib.Path("a/thesis.txt")]
-
-
-@pytest.mark.usefixtures("without_training")
-def test_workdir_that_is_a_file_is_refused_and_left_unchanged(capsys):
-    pathlib.Path("a").write_text("mine")
-    text = error_text(capsys, "--workdir=a")
-    assert "a is a file; give another --workdir" in text
-    assert pathlib.Path("a").read_text() == "mine"
+    run_main("--config=configs/quick.py", "--config.total_kimg=1000")
+    assert capsys.readouterr().err.count("would train runs/quick") == 2
+    before = pathlib.Path("runs/quick/run.json").read_bytes()
+    text = error_text(capsys, "--config=configs/quick.py", "--config.seed=3")
+    assert "seed: 0 -> 3" in text and "another --workdir" in text
+    assert pathlib.Path("runs/quick/run.json").read_bytes() == before
 
 
 @pytest.mark.usefixtures("without_training")
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (
-            metric_writer.NonFiniteError("d/class became non-finite in step 3"),
-            "in step 3; the",
-        ),
-        (metric_writer.NonFiniteError("x"), "--config.on_nan=rollback"),
+        (metric_writer.NonFiniteError("in step 3"), "in step 3; the checkpoints bef"),
         (checkpoint.CheckpointError("every one is damaged"), "every one is damaged"),
-        (lock.InUseError("a is in use by process 7"), "in use by process 7"),
+        (lock.InUseError("a", "process 7"), "in use by process 7"),
         (
             files.DiskError("a cannot be written (b); repair the disk"),
             "repair the disk; the same command resumes from the last checkpoint",

@@ -44,18 +44,16 @@ def write(folder, first, *steps):
             writer.write(step, step / 10, {"d/adversarial": step + first / 100})
 
 
-def test_mean_metrics_averages_over_steps():
-    metrics = metric_writer.mean_metrics([step_metrics(1), step_metrics(2)], 2, NAMES)
-    assert metrics["d/adversarial"] == 1.5
-    assert all(type(value) is float for value in metrics.values())
-
-
-def test_vector_becomes_one_metric_for_each_class():
-    steps = [step_metrics(1, (1, 2)), step_metrics(1, (3, 6))]
+def test_mean_metrics_averages_over_steps_and_splits_vectors_by_class():
+    steps = [step_metrics(1, (1, 2)), step_metrics(2, (3, 6))]
     metrics = metric_writer.mean_metrics(steps, 2, NAMES)
-    assert metrics["d/score_gap/NORMAL"] == 2
-    assert metrics["d/score_gap/PNEUMONIA"] == 4
-    assert not [key for key in metrics if "by_class" in key]
+    assert metrics == {
+        "d/adversarial": 1.5,
+        "d/score_gap/NORMAL": 2,
+        "d/score_gap/PNEUMONIA": 4,
+        "state/non_finite": 0,
+    }
+    assert all(type(value) is float for value in metrics.values())
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -70,34 +68,27 @@ def test_first_non_finite_metric_is_named_with_its_step(bad, index, step):
         metric_writer.mean_metrics(steps, 10, NAMES)
 
 
-def test_non_finite_metric_of_one_class_is_named_with_the_class():
-    steps = [step_metrics(1, (0, math.nan))]
-    with pytest.raises(
-        metric_writer.NonFiniteError, match=r"^d/score_gap/PNEUMONIA became"
-    ):
-        metric_writer.mean_metrics(steps, 10, NAMES)
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (step_metrics(1, (0, math.nan)), r"^d/score_gap/PNEUMONIA became"),
+        (step_metrics(1, non_finite=3), r"a parameter .* step 10"),
+    ],
+)
+def test_class_or_parameter_that_is_non_finite_is_named(step, words):
+    with pytest.raises(metric_writer.NonFiniteError, match=words):
+        metric_writer.mean_metrics([step_metrics(1), step], 10, NAMES)
 
 
-def test_non_finite_parameter_raises_although_all_metrics_are_finite():
-    steps = [step_metrics(1), step_metrics(1, non_finite=3)]
-    with pytest.raises(metric_writer.NonFiniteError, match=r"a parameter .* step 10"):
-        metric_writer.mean_metrics(steps, 10, NAMES)
-
-
-def test_reports_are_written_to_both_files(tmp_path):
-    write(tmp_path, 0, 5, 10)
-    assert lines(tmp_path) == [
-        {"step": 5, "kimg": 0.5, "d/adversarial": 5.0},
-        {"step": 10, "kimg": 1.0, "d/adversarial": 10.0},
-    ]
-    assert scalars(tmp_path) == [(5, 5.0), (10, 10.0)]
-
-
-def test_report_can_be_read_while_the_writer_is_open(tmp_path):
+def test_reports_are_in_both_files_while_the_writer_is_open(tmp_path):
     with metric_writer.MetricWriter(tmp_path, 0) as writer:
         writer.write(5, 0.5, {"d/adversarial": 5.0})
-        assert len(lines(tmp_path)) == 1
-        assert scalars(tmp_path) == [(5, 5.0)]
+        writer.write(10, 1.0, {"d/adversarial": 10.0})
+        assert lines(tmp_path) == [
+            {"step": 5, "kimg": 0.5, "d/adversarial": 5.0},
+            {"step": 10, "kimg": 1.0, "d/adversarial": 10.0},
+        ]
+        assert scalars(tmp_path) == [(5, 5.0), (10, 10.0)]
 
 
 def test_resume_replaces_later_steps_in_both_files(tmp_path):
@@ -108,13 +99,6 @@ def test_resume_replaces_later_steps_in_both_files(tmp_path):
     events = scalars(tmp_path)
     assert [step for step, _ in events] == [5, 10, 15, 20]
     assert events[2][1] == pytest.approx(15.1)
-
-
-def test_start_from_the_beginning_discards_all_earlier_reports(tmp_path):
-    write(tmp_path, 0, 5, 10)
-    write(tmp_path, 0, 5)
-    assert [line["step"] for line in lines(tmp_path)] == [5]
-    assert scalars(tmp_path) == [(5, 5.0)]
 
 
 def test_kill_within_an_event_loses_only_that_event(tmp_path):
@@ -148,22 +132,25 @@ def test_truncating_a_missing_file_creates_nothing(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-def test_progress_line_shows_kimg_speed_time_left_and_losses(capsys):
-    metric_writer.ProgressLine().update(
-        2.0, 10, report(**{"time/images_per_second": 40.0})
-    )
+@pytest.mark.parametrize(
+    ("kimg", "speed", "words"),
+    [
+        (2.0, 40.0, ("2.0/10 kimg", "40 img/s", "ETA 03:20", "D 0.500", "G 0.500")),
+        (
+            10.016,
+            0.01,
+            ("10.0/10 kimg", "ETA 00:00"),
+        ),  # the last step exceeds the total
+    ],
+)
+def test_progress_line_shows_kimg_speed_time_left_and_losses(
+    capsys, kimg, speed, words
+):
+    metrics = report(**{"time/images_per_second": speed})
+    metric_writer.ProgressLine().update(kimg, 10, metrics)
     (line,) = capsys.readouterr().err.splitlines()
-    for words in ("2.0/10 kimg", "40 img/s", "ETA 0:03:20", "D 0.500", "G 0.500"):
-        assert words in line
-
-
-def test_time_left_is_zero_if_the_last_step_exceeds_the_total(capsys):
-    metric_writer.ProgressLine().update(
-        10.016, 10, report(**{"time/images_per_second": 0.01})
-    )
-    line = capsys.readouterr().err
-    assert "10.0/10 kimg" in line
-    assert "ETA 0:00:00" in line
+    for word in words:
+        assert word in line
 
 
 def test_progress_line_is_rewritten_in_place_on_a_terminal(capsys, monkeypatch):
@@ -176,11 +163,3 @@ def test_progress_line_is_rewritten_in_place_on_a_terminal(capsys, monkeypatch):
     assert stderr.count("\n") == 1
     assert stderr.endswith("saved\n")
     assert stderr.count("\r") == 3
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0:00:00"), (59, "0:00:59"), (3725, "1:02:05"), (360_000, "100:00:00")],
-)
-def test_duration_is_formatted_as_hours_minutes_and_seconds(seconds, text):
-    assert metric_writer.format_duration(seconds) == text

@@ -102,10 +102,3 @@ def test_existing_files_are_not_overwritten(tmp_path, capsys, name):
 def test_other_suffixes_are_refused(tmp_path, capsys):
     assert command(tmp_path / "panel.jpg") == 1
     assert "ends in .png" in capsys.readouterr().err
-
-
-def test_help_warns_of_real_patients():
-    values = flags.FlagValues()
-    reader_study.define_flags(values)
-    assert "real patients" in values["out"].help
-    assert "REAL PATIENTS" in reader_study.__doc__

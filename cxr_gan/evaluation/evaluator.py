@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from cxr_gan.data import ImageSet
 from cxr_gan.evaluation import phantom_factors, verdict
 from cxr_gan.evaluation.image_sets import (
     EvaluationContext,
@@ -21,6 +20,7 @@ from cxr_gan.evaluation.image_sets import (
 from cxr_gan.evaluation.memorization import NearestPairs, memorization_metrics
 from cxr_gan.evaluation.metrics import feature_spaces, label_classifier
 from cxr_gan.evaluation.metrics.feature_spaces import FeatureSpace
+from cxr_gan.evaluation.metrics.nearest_neighbours import same_bytes
 from cxr_gan.evaluation.pairwise_metrics import pairwise_distances
 from cxr_gan.evaluation.per_set_metrics import PER_SET_METRICS
 from cxr_gan.evaluation.results import POOLED, Estimates, MetricKey, to_rows
@@ -80,23 +80,21 @@ def evaluate(
         image_groups, real.class_names, seed, opened, classifier
     )
     notes = [*check_images(images, real), *context.check()]
-    jobs: dict[str, Callable[[], Estimates]] = {
-        f"distances in {name}": functools.partial(pairwise_distances, context, name)
+    jobs: dict[str, Callable[[EvaluationContext], Estimates]] = {
+        f"distances in {name}": functools.partial(pairwise_distances, space=name)
         for name in requested
     }
-    jobs |= {
-        name: functools.partial(job, context) for name, job in PER_SET_METRICS.items()
-    }
-    half_b = real.train.take(~real.in_a)
-    if is_phantom(half_b):
+    jobs |= PER_SET_METRICS
+    half_b = real.train.take(~real.in_a).ids
+    if all(name.startswith("phantom/") for name in half_b):
         jobs["factors"] = functools.partial(
-            phantom_factors.factor_distances, context, half_b.ids
+            phantom_factors.factor_distances, ids=half_b
         )
     estimates: Estimates = {}
     bar = tqdm.tqdm(jobs.items(), "Evaluating", disable=None, delay=2)
     for name, job in bar:
         bar.set_postfix_str(name)
-        estimates |= job()
+        estimates |= job(context)
     copy_estimates, nearest_pairs = memorization_metrics(context)
     estimates |= copy_estimates
     faults = verdict.find_faults(estimates, real.class_names)
@@ -118,8 +116,7 @@ def check_images(images: np.ndarray, real: ReferenceSplits) -> list[str]:
             "set at the resolution of the images"
         )
     all_real = np.concatenate([real.train.images, real.val.images])
-    real_bytes = {image.tobytes() for image in all_real}
-    count = sum(image.tobytes() in real_bytes for image in images)
+    count = int(same_bytes(images, all_real).sum())
     if count > len(images) / 2:
         raise ValueError(
             f"{count} of {len(images)} images are bit-identical to images of the data "
@@ -162,21 +159,9 @@ def exceeds_copy_limit(estimates: Estimates, max_share: float) -> bool:
     True if any view has an exact or a near copy, or if in any view the share of images
     that are nearer to a training image than 99 % of val exceeds `max_share`.
     """
-    largest = {
-        metric: max(
-            estimate.value
-            for key, estimate in estimates.items()
-            if key.metric == metric and key.sets == "generated~train"
-        )
-        for metric in ("exact_copies", "near_copies", "below_first_percentile")
-    }
-    return bool(
-        largest["exact_copies"]
-        or largest["near_copies"]
-        or largest["below_first_percentile"] > max_share
+    limits = {"exact_copies": 0, "near_copies": 0, "below_first_percentile": max_share}
+    return any(
+        estimate.value > limits[key.metric]
+        for key, estimate in estimates.items()
+        if key.metric in limits and key.sets == "generated~train"
     )
-
-
-def is_phantom(images: ImageSet) -> bool:
-    """Whether all images are rendered phantoms, according to their ids."""
-    return all(name.startswith("phantom/") for name in images.ids)

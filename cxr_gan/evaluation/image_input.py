@@ -40,25 +40,13 @@ class LabelledImages:
         Raises:
             ValueError: a class is not in `class_names`; suggests the closest name.
         """
-        known = ", ".join(class_names)
-        if isinstance(self.classes, np.ndarray):
-            low, high = self.classes.min(), self.classes.max()
-            if low < 0 or high >= len(class_names):
-                raise ValueError(
-                    f"{self.source}: labels are from {low} to {high}; the data set has "
-                    f"labels from 0 to {len(class_names) - 1}: {known}"
-                )
-            return self.classes.astype(np.int32)
         try:
-            index = {
-                name: arguments.label_index(name, class_names)
-                for name in set(self.classes)
-            }
+            labels: np.ndarray = arguments.as_labels(self.classes, class_names)
         except ValueError as error:
             raise ValueError(
                 f"{self.source} does not fit the data set: {error}"
             ) from error
-        return np.array([index[name] for name in self.classes], np.int32)
+        return labels
 
 
 def read(location: str) -> LabelledImages:

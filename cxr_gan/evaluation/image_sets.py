@@ -87,18 +87,25 @@ def split_reference(dataset: Dataset) -> ReferenceSplits:
     Of equal images the first is kept; images of train come before those of val.
     """
     joined = dataset.train.join(dataset.val)
-    first: dict[bytes, int] = {}
-    for index, image in enumerate(joined.images):
-        first.setdefault(image.tobytes(), index)
-    kept = np.zeros(len(joined), bool)
-    kept[list(first.values())] = True
-    is_train = np.arange(len(joined)) < len(dataset.train)
+    index = np.arange(len(joined))
+    kept, is_train = first_equal(joined.images) == index, index < len(dataset.train)
     train, val = joined.take(kept & is_train), joined.take(kept & ~is_train)
     in_a = patient_halves(train.ids)
-    train = train.take(in_a).join(train.take(~in_a))
-    dropped = int(np.sum(~kept))
     return ReferenceSplits(
-        train, val, np.sort(in_a)[::-1], dataset.class_names, dropped
+        train=train.take(in_a).join(train.take(~in_a)),
+        val=val,
+        in_a=np.sort(in_a)[::-1],
+        class_names=dataset.class_names,
+        dropped=int(np.sum(~kept)),
+    )
+
+
+def first_equal(images: np.ndarray) -> np.ndarray:
+    """Index of the first image that is bit-identical to each image; int64 [n]."""
+    first: dict[bytes, int] = {}
+    return np.array(
+        [first.setdefault(image.tobytes(), at) for at, image in enumerate(images)],
+        np.int64,
     )
 
 

@@ -1,7 +1,6 @@
 """The images to evaluate: sampled from a model, or read from files."""
 
 import dataclasses
-import functools
 import pathlib
 from typing import Any
 
@@ -52,10 +51,8 @@ def open_input(
         raise ValueError("give either --model=RUN or --images=FOLDER_OR_NPZ, not both")
     images_path = pathlib.Path(folder).expanduser().resolve()
     dataset_path = pathlib.Path(dataset.removeprefix("folder:")).expanduser().resolve()
-    if (
-        images_path == dataset_path
-        or dataset_path in images_path.parents
-        or images_path in dataset_path.parents
+    if images_path.is_relative_to(dataset_path) or dataset_path.is_relative_to(
+        images_path
     ):
         raise ValueError(
             f"--images={folder} and --dataset={dataset} are the same folder, or one is "
@@ -75,8 +72,11 @@ def _sample_model(workdir: str, num: int, seed: int) -> EvaluationInput:
             f"--model={workdir} generates images of {size} px; at least "
             f"{image_input.MIN_SIZE} px are required"
         )
+
+    def draw(labels: np.ndarray, seed: int) -> np.ndarray:
+        return pixel_range.to_uint8(sampler.sample(params, labels, seed))
+
     labels = np.arange(num, dtype=np.int32) % len(params.class_names)
-    draw = functools.partial(_draw, params)
     config = meta["config"]
     samples = tuple(config["samples_per_class"])
     provenance = ModelProvenance(meta["dataset"]["identity"], samples, config["seed"])
@@ -94,11 +94,6 @@ def _sample_model(workdir: str, num: int, seed: int) -> EvaluationInput:
     return EvaluationInput(
         draw(labels, seed), labels, config["split_seed"], metadata, provenance, draw
     )
-
-
-def _draw(params: sampler.GeneratorParams, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Samples one image for each label: int32 [n] -> uint8 [n, s, s, 1]."""
-    return pixel_range.to_uint8(sampler.sample(params, labels, seed))
 
 
 def labels_of(source: EvaluationInput, dataset: data.Dataset) -> np.ndarray:

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 from scipy import stats
 
-from cxr_gan.evaluation.image_sets import EvaluationContext
+from cxr_gan.evaluation.image_sets import EvaluationContext, first_equal
 from cxr_gan.evaluation.metrics import confidence_intervals, nearest_neighbours
 from cxr_gan.evaluation.per_set_metrics import DRAWS, share_estimate
 from cxr_gan.evaluation.results import POOLED, Estimate, Estimates, MetricKey
@@ -44,13 +44,18 @@ def memorization_metrics(
     """
     estimates: Estimates = {}
     nearest_pairs = {}
-    duplicates = duplicate_groups(context.image_groups["generated"].images)
+    groups = context.image_groups
+    train_patients = np.concatenate([groups["A"].patients, groups["B"].patients])
+    # An image that was generated ten times is no more evidence of copying than one
+    # that was generated once: equal images are resampled together, as a patient is.
+    duplicates = first_equal(groups["generated"].images)
     for view, search in VIEWS.items():
+        vectors = _vectors(context, view)
         audit = nearest_neighbours.audit(
-            vectors(context, view, "generated"),
-            train_vectors(context, view),
-            vectors(context, view, "val"),
-            patients=(context.image_groups["val"].patients, train_patients(context)),
+            vectors["generated"],
+            np.concatenate([vectors["A"], vectors["B"]]),
+            vectors["val"],
+            patients=(groups["val"].patients, train_patients),
             search=search,
         )
         for metric, pair in audit_estimates(audit, context, duplicates).items():
@@ -60,25 +65,12 @@ def memorization_metrics(
         nearest_pairs[view] = NearestPairs(
             worst, audit.worst[:, 1], audit.nearest.distance[worst]
         )
-    train = np.concatenate([context.image_groups[name].images for name in ("A", "B")])
+    train = np.concatenate([groups["A"].images, groups["B"].images])
     for name, sets in (("generated", SETS), ("val", REFERENCE_SETS)):
-        group = context.image_groups[name]
-        hits = nearest_neighbours.same_bytes(group.images, train)
-        estimate = count_estimate(hits, group.patients, context.seed)
+        hits = nearest_neighbours.same_bytes(groups[name].images, train)
+        estimate = count_estimate(hits, groups[name].patients, context.seed)
         estimates[MetricKey("exact_copies", "bytes", POOLED, sets)] = estimate
     return estimates, nearest_pairs
-
-
-def duplicate_groups(images: np.ndarray) -> np.ndarray:
-    """Index of the first image that is bit-identical to each image; int64 [n].
-
-    The groups are resampled as patients are, because an image that was generated ten
-    times is no more evidence of copying than an image that was generated once.
-    """
-    first: dict[bytes, int] = {}
-    return np.array(
-        [first.setdefault(image.tobytes(), at) for at, image in enumerate(images)]
-    )
 
 
 def audit_estimates(
@@ -86,7 +78,7 @@ def audit_estimates(
 ) -> dict[str, tuple[Estimate, Estimate]]:
     """Metric -> its estimate and its real-data reference.
 
-    `duplicates` is the result of `duplicate_groups` for the generated images.
+    `duplicates` is the result of `first_equal` for the generated images.
     """
     generated, seed = context.image_groups["generated"], context.seed
     distance = audit.nearest.distance
@@ -133,18 +125,11 @@ def count_estimate(hits: np.ndarray, patients: np.ndarray, seed: int) -> Estimat
     return Estimate(float(hits.sum()), n * share.low, n * share.high, n, seed)
 
 
-def vectors(context: EvaluationContext, view: str, name: str) -> np.ndarray:
-    """Vectors of the named set in one view; float [n, d]."""
-    if view == "pixels":
-        return nearest_neighbours.pixel_vectors(context.image_groups[name].images)
-    return context.features(view)[name]
-
-
-def train_vectors(context: EvaluationContext, view: str) -> np.ndarray:
-    """Vectors of half A followed by half B; float [n, d]."""
-    return np.concatenate([vectors(context, view, name) for name in ("A", "B")])
-
-
-def train_patients(context: EvaluationContext) -> np.ndarray:
-    """Patients of half A followed by half B; str [n]."""
-    return np.concatenate([context.image_groups[name].patients for name in ("A", "B")])
+def _vectors(context: EvaluationContext, view: str) -> dict[str, np.ndarray]:
+    """Vectors of each set in one view; float [n, d]."""
+    if view != "pixels":
+        return context.features(view)
+    return {
+        name: nearest_neighbours.pixel_vectors(group.images)
+        for name, group in context.image_groups.items()
+    }

@@ -2,11 +2,11 @@
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from cxr_gan.evaluation.image_sets import EvaluationContext
+from cxr_gan.evaluation.image_sets import EvaluationContext, first_equal
 from cxr_gan.evaluation.metrics import (
     confidence_intervals,
     label_classifier,
@@ -39,13 +39,10 @@ def power_difference(context: EvaluationContext) -> Estimates:
             names = pair.split("~")
             rows = {name: context.select(name, (label,), n) for name in names}
             both = np.concatenate([profiles[name][rows[name]] for name in names])
-            patients = [
-                context.image_groups[name].patients[rows[name]] for name in names
-            ]
-
+            groups = [context.image_groups[name].patients[rows[name]] for name in names]
             interval = functools.partial(
                 confidence_intervals.bootstrap,
-                groups=np.concatenate(patients),
+                groups=np.concatenate(groups),
                 draws=DRAWS,
                 seed=context.seed,
             )
@@ -60,14 +57,13 @@ def power_difference(context: EvaluationContext) -> Estimates:
 
 def _octave_difference(
     profiles: np.ndarray, n: int, size: int, drawn: np.ndarray
-) -> list[float]:
+) -> Sequence[float]:
     """dB in each octave: drawn rows below n minus drawn rows from n on."""
-    first = profiles[drawn[drawn < n]].mean(0)
-    second = profiles[drawn[drawn >= n]].mean(0)
-    difference = power_spectrum.octaves(first, size) - power_spectrum.octaves(
-        second, size
+    first, second = (
+        power_spectrum.octaves(profiles[rows].mean(0), size)
+        for rows in (drawn[drawn < n], drawn[drawn >= n])
     )
-    return [float(band) for band in difference]
+    return [float(band) for band in first - second]
 
 
 def octaves(size: int) -> list[str]:
@@ -115,14 +111,10 @@ def ms_ssim_difference(context: EvaluationContext) -> Estimates:
     """
     estimates: Estimates = {}
     for label, class_name in enumerate(context.class_names):
-        similarities = {}
-        for name, members in (
-            ("generated", ("generated",)),
-            ("A+B", ("A", "B")),
-            ("A", ("A",)),
-            ("B", ("B",)),
-        ):
-            similarities[name] = _pair_similarities(context, members, label)
+        similarities = {
+            names: _pair_similarities(context, names.split("+"), label)
+            for names in ("generated", "A+B", "A", "B")
+        }
         for pair in ("generated~A+B", "A~B"):
             first, second = (similarities[name] for name in pair.split("~"))
             estimate = _mean_difference(first, second, context.seed)
@@ -135,7 +127,7 @@ PairSimilarities = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _pair_similarities(
-    context: EvaluationContext, names: tuple[str, ...], label: int
+    context: EvaluationContext, names: Sequence[str], label: int
 ) -> PairSimilarities:
     """MS-SSIM of random pairs of images of one class, from the union of the sets."""
     image_groups = [context.image_groups[name] for name in names]
@@ -197,11 +189,7 @@ def repeated(context: EvaluationContext) -> Estimates:
     estimates: Estimates = {}
     for name in ("generated", "val"):
         group = context.image_groups[name]
-        seen: set[bytes] = set()
-        hits = np.zeros(len(group), bool)
-        for index, image in enumerate(group.images):
-            hits[index] = image.tobytes() in seen
-            seen.add(image.tobytes())
+        hits = first_equal(group.images) != np.arange(len(group))
         key = MetricKey("repeated", "bytes", POOLED, name)
         estimates[key] = share_estimate(hits, group.patients, context.seed)
     return estimates

@@ -60,17 +60,20 @@ def with_reference(estimates: Estimates) -> list[tuple[MetricKey, Estimate, Esti
 def to_rows(estimates: Estimates) -> list[dict[str, Any]]:
     """One JSON row for each estimate that has a real-data reference."""
     return [
-        {**key._asdict(), **_numbers(estimate)}
-        | {"reference": {"sets": REFERENCES[key.sets], **_numbers(reference)}}
+        {**key._asdict(), **_fields(estimate)}
+        | {"reference": {"sets": REFERENCES[key.sets], **_fields(reference)}}
         for key, estimate, reference in with_reference(estimates)
     ]
 
 
-def _numbers(estimate: Estimate) -> dict[str, Any]:
+def _fields(estimate: Estimate) -> dict[str, Any]:
     """Rounded fields, and `error`: the standard error from the interval's width."""
-    numbers = estimate._asdict() | {
-        "error": (estimate.high - estimate.low) / (2 * 1.96)
-    }
+    error = (estimate.high - estimate.low) / (2 * 1.96)
+    return rounded({**estimate._asdict(), "error": error})
+
+
+def rounded(numbers: dict[str, Any]) -> dict[str, Any]:
+    """The same numbers; floats with `DIGITS` significant digits."""
     return {
         name: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
         for name, value in numbers.items()

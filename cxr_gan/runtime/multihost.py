@@ -9,11 +9,12 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -32,6 +33,7 @@ SETUP_HELP = (
 HEARTBEAT_TIMEOUT = 15  # seconds without a heartbeat until a process counts as dead
 EXIT_DELAY = 3  # seconds; see `exit_all_on_error`
 MAX_MESSAGE_BYTES = 2000  # longer error messages are cut before they are exchanged
+Entered = TypeVar("Entered")
 
 
 class PeerError(ValueError):
@@ -74,27 +76,21 @@ def _from_environment() -> dict[str, Any]:
     Raises:
         ValueError: only some variables are set, or one is invalid.
     """
-    variables = {
-        key: os.environ[key] for key in (ADDRESS, COUNT, INDEX) if key in os.environ
-    }
-    if not variables:
+    names = (ADDRESS, COUNT, INDEX)
+    given = {name: os.environ[name] for name in names if name in os.environ}
+    if not given:
         return {}
-    numbers = [variables.get(key, "") for key in (COUNT, INDEX)]
-    host, port = variables.get(ADDRESS, "").rpartition(":")[::2]
-    if not (
-        host
-        and port.isdecimal()
-        and all(number.isdecimal() for number in numbers)
-        and int(numbers[1]) < int(numbers[0])
-    ):
+    values = " ".join(given.get(name, "") for name in names)
+    match = re.fullmatch(r"(.+:\d+) (\d+) (\d+)", values)
+    if not match or int(match[3]) >= int(match[2]):
         raise ValueError(
-            f"--multihost: the environment variables {variables} are incomplete or "
+            f"--multihost: the environment variables {given} are incomplete or "
             f"invalid; {SETUP_HELP}"
         )
     return {
-        "coordinator_address": variables[ADDRESS],
-        "num_processes": int(numbers[0]),
-        "process_id": int(numbers[1]),
+        "coordinator_address": match[1],
+        "num_processes": int(match[2]),
+        "process_id": int(match[3]),
     }
 
 
@@ -120,6 +116,21 @@ def sync_errors() -> Iterator[None]:
     for process, message in enumerate(_gather_text("")):
         if message:
             raise PeerError(f"process {process}: {message}")
+
+
+@contextlib.contextmanager
+def on_primary(
+    open_context: Callable[[], contextlib.AbstractContextManager[Entered]],
+) -> Iterator[Entered | None]:
+    """Enters a context in the primary process only; yields None in the others.
+
+    Raises:
+        PeerError: entering it failed in the primary process.
+    """
+    with contextlib.ExitStack() as stack:
+        with sync_errors():
+            entered = stack.enter_context(open_context()) if is_primary() else None
+        yield entered
 
 
 def require_equal(**values: Any) -> None:
@@ -156,18 +167,14 @@ def broadcast_from_primary(tree: Any) -> Any:
     """
     if jax.process_count() == 1:
         return tree
-    leaves, structure = jax.tree.flatten(tree)
-    leaves = [np.asarray(leaf) for leaf in leaves]
-    # As uint32: JAX broadcasts by adding zeros, which would turn -0.0 into 0.0.
-    data = b"".join(leaf.tobytes() for leaf in leaves)
-    padded = np.frombuffer(data.ljust(-len(data) % 4 + len(data), b"\0"), np.uint32)
-    received = multihost_utils.broadcast_one_to_all(padded).tobytes()
-    ends = np.cumsum([leaf.nbytes for leaf in leaves])
-    parts = [
-        np.frombuffer(received[end - leaf.nbytes : end], leaf.dtype).reshape(leaf.shape)
-        for leaf, end in zip(leaves, ends, strict=True)
-    ]
-    return jax.tree.unflatten(structure, parts)
+    # As bytes: JAX broadcasts by adding zeros, which would turn -0.0 into 0.0.
+    raw = jax.tree.map(lambda x: np.frombuffer(np.asarray(x).tobytes(), np.uint8), tree)
+    received = multihost_utils.broadcast_one_to_all(raw)
+    return jax.tree.map(
+        lambda x, data: np.frombuffer(data, np.asarray(x).dtype).reshape(np.shape(x)),
+        tree,
+        received,
+    )
 
 
 def run_on_primary(command: Callable[[], int], multihost: bool) -> int:

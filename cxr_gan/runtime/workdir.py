@@ -29,10 +29,7 @@ def open_workdir(workdir: str) -> Iterator[pathlib.Path]:
         yield files.require_local_path(workdir, "--workdir")
         return
     folder = local_folder(workdir)
-    with contextlib.ExitStack() as stack:
-        with multihost.sync_errors():
-            if multihost.is_primary():
-                stack.enter_context(Mirror(f"{workdir.rstrip('/')}/", folder))
+    with multihost.on_primary(lambda: Mirror(f"{workdir.rstrip('/')}/", folder)):
         yield folder
 
 

@@ -9,7 +9,7 @@ be restored on any number of devices.
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -25,6 +25,7 @@ FOLDER = "checkpoints"
 DAMAGED = "damaged"  # damaged checkpoints are moved to this folder
 NUM_LATEST = 2  # newest checkpoints kept; the best one is kept as well
 BEST, LATEST = "best", "latest"
+ItemsAndMetadata = tuple[dict[str, Any], dict[str, Any]]
 
 
 class CheckpointError(ValueError):
@@ -130,9 +131,7 @@ class Checkpoints:
                 "the last checkpoint"
             ) from error
 
-    def restore(
-        self, targets: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    def restore(self, targets: Mapping[str, Any]) -> ItemsAndMetadata | None:
         """The newest intact checkpoint; None if there are no checkpoints.
 
         Damaged checkpoints are skipped with a warning and moved to the folder DAMAGED;
@@ -148,8 +147,10 @@ class Checkpoints:
             CheckpointError: every checkpoint is damaged.
             files.DiskError: a damaged checkpoint cannot be moved.
         """
-        found, damaged = self._newest_intact(lambda step: self._read(step, targets))
-        for step in damaged if found else []:
+        if not self.steps():
+            return None
+        found, damaged = self._last_intact(self.steps(), targets)
+        for step in damaged:
             self._set_aside(step)
         return found
 
@@ -172,59 +173,59 @@ class Checkpoints:
                 f"cxr_gan.main --workdir={self.folder.parent}"
             )
         if which == BEST:
-            which = self._best(item)
-        if which != LATEST and which not in self.steps():
+            steps = self._by_score()
+        elif which == LATEST:
+            steps = self.steps()
+        elif which in self.steps():
+            steps = [int(which)]
+        else:
             raise FileNotFoundError(
                 f"{self.folder} holds no step {which}; use one of {self.steps()}"
             )
-        steps = self.steps() if which == LATEST else [int(which)]
-        found, _ = self._newest_intact(lambda s: self._read(s, {item: None}), steps)
-        assert found is not None
-        items, metadata = found
+        (items, metadata), _ = self._last_intact(steps, {item: None})
         return items[item], metadata
 
-    def _best(self, item: str) -> int:
-        """The step of the lowest score; skips damaged checkpoints with a warning."""
+    def _by_score(self) -> list[int]:
+        """Steps with a score, that of the lowest score last.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
         scores = {}
         for step in self.steps():
-            try:
-                _, metadata = self._read(step, {item: None})
-            except Exception as error:  # Orbax raises many types for damaged files
-                logging.warning("checkpoint %d is damaged: %s", step, first_line(error))
-                continue
-            if metadata["score"] is not None:
-                scores[step] = metadata["score"]
+            with contextlib.suppress(CheckpointError):
+                (_, metadata), _ = self._last_intact([step], {})
+                if metadata["score"] is not None:
+                    scores[step] = metadata["score"]
         if not scores:
             raise FileNotFoundError(
                 f"{self.folder} holds no checkpoint with a score; use @latest, or "
                 "train with --config.eval_kimg above 0"
             )
-        return min(scores, key=lambda step: scores[step])
+        return sorted(scores, key=lambda step: (-scores[step], -step))
 
-    def _newest_intact(
-        self, read: Callable[[int], Any], steps: list[int] | None = None
-    ) -> tuple[Any, list[int]]:
-        """`read` of the newest intact step, and the damaged steps after it."""
+    def _last_intact(
+        self, steps: Sequence[int], targets: Mapping[str, Any]
+    ) -> tuple[ItemsAndMetadata, list[int]]:
+        """`_read` of the last intact step, and the damaged steps after it.
+
+        Raises:
+            CheckpointError: all are damaged.
+        """
         damaged: list[int] = []
-        steps = self.steps() if steps is None else steps
         for step in reversed(steps):
             try:
-                return read(step), damaged
+                return self._read(step, targets), damaged
             except Exception as error:  # Orbax raises many types for damaged files
                 logging.warning("checkpoint %d is damaged: %s", step, first_line(error))
                 damaged.append(step)
-        if damaged:
-            raise CheckpointError(
-                f"{self.folder}: every checkpoint read is damaged ({damaged} of "
-                f"{self.steps()}), or was written by another version of cxr_gan; "
-                "restore a copy, use that version, or train from the beginning in "
-                "another --workdir"
-            )
-        return None, damaged
+        raise CheckpointError(
+            f"{self.folder}: every checkpoint read is damaged ({damaged} of "
+            f"{self.steps()}), or was written by another version of cxr_gan; restore a "
+            "copy, use that version, or train from the beginning in another --workdir"
+        )
 
-    def _read(
-        self, step: int, targets: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _read(self, step: int, targets: Mapping[str, Any]) -> ItemsAndMetadata:
         """Items and metadata of one checkpoint, verified; a target of None fits any."""
         out = self._manager.restore(
             step,
@@ -271,11 +272,10 @@ def first_line(error: Exception) -> str:
 def load_item(
     workdir: str | os.PathLike[str], item: str, which: int | str = LATEST
 ) -> tuple[Any, dict[str, Any]]:
-    """One item of a run's checkpoint and the metadata; see `Checkpoints.read`.
+    """`Checkpoints.read` of a run's folder.
 
-    Raises:
-        FileNotFoundError: there is no such run, or no such checkpoint in it.
-        CheckpointError: every checkpoint, or the requested one, is damaged.
+    Raises, besides its errors:
+        FileNotFoundError: there is no such run.
     """
     if not (pathlib.Path(workdir) / FOLDER).is_dir():
         raise FileNotFoundError(

@@ -52,10 +52,7 @@ class Lease:
         self._generation = found.stamp.generation
         self.renew()
         if self.taken_over_by:
-            raise lock.InUseError(
-                f"{self._address} was just taken by {self.taken_over_by}; wait until "
-                "it ends, stop it, or give another --workdir"
-            )
+            raise lock.InUseError(self._address, self.taken_over_by)
         return already_ours
 
     def _read_available(self, token: str) -> ts.KvStore.ReadResult:
@@ -80,10 +77,7 @@ class Lease:
         time.sleep(self._timeout)
         latest = self._store.read(LEASE_NAME).result()
         if latest.state == "value" and latest.value != lease.value:
-            raise lock.InUseError(
-                f"{self._address} is in use by {content['holder']}; wait until it "
-                "ends, stop it, or give another --workdir"
-            )
+            raise lock.InUseError(self._address, content["holder"])
         return latest
 
     def age(self) -> float:

@@ -40,16 +40,7 @@ def make_grid(images: np.ndarray, row_names: Sequence[str]) -> np.ndarray:
     enlarged = images[..., 0].repeat(factor, 2).repeat(factor, 3)
     tiles = np.pad(enlarged, [(0, 0), (0, 0), (GAP, 0), (GAP, 0)])
     grid[:-GAP, margin:-GAP] = tiles.transpose(0, 2, 1, 3).reshape(rows * tile, -1)
-    return _draw_row_names(grid, row_names, tile, font)
 
-
-def _draw_row_names(
-    grid: np.ndarray,
-    row_names: Sequence[str],
-    tile: int,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-) -> np.ndarray:
-    """Draws each name at the left of its row, vertically centred."""
     canvas = Image.fromarray(grid)
     draw = ImageDraw.Draw(canvas)
     for row, name in enumerate(row_names):

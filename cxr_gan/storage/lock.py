@@ -11,10 +11,9 @@ import datetime
 import os
 import pathlib
 import socket
-import sys
 from collections.abc import Iterator
-from typing import IO
 
+import filelock
 from absl import logging
 
 from cxr_gan.storage import files
@@ -23,7 +22,13 @@ LOCK_NAME = "run.lock"
 
 
 class InUseError(ValueError):
-    """Another training uses the folder; names its process."""
+    """Another training uses a folder, local or in a bucket; names its process."""
+
+    def __init__(self, folder: object, holder: str):
+        super().__init__(
+            f"{folder} is in use by {holder}; wait until it ends, stop it, or give "
+            "another --workdir"
+        )
 
 
 @contextlib.contextmanager
@@ -37,18 +42,28 @@ def acquire(folder: pathlib.Path) -> Iterator[None]:
         DiskError: the folder cannot be written.
     """
     path = folder / LOCK_NAME
-    with contextlib.ExitStack() as stack:
+
+    def record_holder(descriptor: int) -> None:
         with files.translate_os_errors(path):
-            file = stack.enter_context(path.open("a+b", buffering=0))
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{process_description()}\n".encode())
+
+    with files.translate_os_errors(path):
+        path.touch()
+    # The soft lock that filelock falls back to would outlive a killed process.
+    lock = filelock.FileLock(
+        path, blocking=False, fallback_to_soft=False, on_acquired=record_holder
+    )
+    with contextlib.ExitStack() as stack:
         try:
-            _lock(file)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().decode(errors="replace").strip()
-            raise InUseError(
-                f"{folder} is in use by {holder or 'another process'}; wait until it "
-                "ends, stop it, or give another --workdir"
-            ) from error
+            stack.enter_context(lock)
+        except filelock.Timeout as error:
+            holder = ""
+            with contextlib.suppress(OSError):  # Windows lets nobody read a locked file
+                holder = path.read_text(encoding="utf-8", errors="replace").strip()
+            raise InUseError(folder, holder or "another process") from error
+        except files.DiskError:
+            raise
         except OSError as error:
             logging.warning(
                 "%s: the file system has no locks (%s); make sure that no other "
@@ -56,24 +71,7 @@ def acquire(folder: pathlib.Path) -> Iterator[None]:
                 folder,
                 error,
             )
-        with files.translate_os_errors(path):
-            file.truncate(0)
-            file.write(f"{process_description()}\n".encode())
         yield
-
-
-def _lock(file: IO[bytes]) -> None:
-    """Locks the file.
-
-    Raises:
-        BlockingIOError: it is already locked.
-        OSError: the system or the file system has no locks.
-    """
-    if sys.platform == "win32":
-        raise OSError("not available on Windows")
-    import fcntl
-
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def process_description() -> str:

@@ -85,11 +85,9 @@ class Run:
             rollbacks: rollbacks before this step.
             metrics: validation metrics at this step; empty if it was not validated.
         """
-        generator = dataclasses.asdict(self.generator_config)
-        generator["class_names"] = list(self.generator_config.class_names)
         return {
             **self.record(),
-            "generator": generator,
+            "generator": configs.to_json(self.generator_config),
             "kimg": self.kimg(step),
             "rollbacks": rollbacks,
             "metrics": metrics,

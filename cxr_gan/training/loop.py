@@ -4,13 +4,11 @@ With several processes all run the same loop and stop after the same step; only 
 primary process writes.
 """
 
-import contextlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
-import numpy as np
 
 from cxr_gan.runtime import multihost, process
 from cxr_gan.runtime.signals import StopSignals
@@ -31,7 +29,6 @@ from cxr_gan.training.train_state import TrainState, create_train_state
 # Stop levels: max_minutes has passed; a signal arrived, which leaves no time to
 # validate.
 TIME_IS_UP, SIGNAL = 1, 2
-Batch = dict[str, np.ndarray]
 
 
 def train(run: Run) -> str:
@@ -49,9 +46,9 @@ def train(run: Run) -> str:
     """
     start_time = time.monotonic()
     with (
-        exclusive_lock(run),
+        multihost.on_primary(lambda: lock.acquire(run.folder)),
         StopSignals() as signals,
-        open_checkpoints(run) as checkpoints,
+        multihost.on_primary(lambda: Checkpoints(run.folder)) as checkpoints,
     ):
         init_key, _ = restore.make_keys(run.config.seed, 0)
         initial = init_train_state(run, init_key)
@@ -86,7 +83,7 @@ def train_loop(
     run: Run,
     restored: restore.RestoredState,
     step_fn: data_parallel.Step,
-    data: Iterator[Batch],
+    data: Iterator[data_parallel.Batch],
     checkpoints: Checkpoints | None,
     signals: StopSignals,
     consensus: data_parallel.StopConsensus,
@@ -100,7 +97,9 @@ def train_loop(
     config = run.config
     _, key = restore.make_keys(config.seed, restored.rollbacks)
     state, key = data_parallel.replicate((restored.state, key))
-    with open_metric_writer(run, restored.step) as writer:
+    with multihost.on_primary(
+        lambda: metric_writer.MetricWriter(run.folder, restored.step)
+    ) as writer:
         accumulator = MetricAccumulator(run, writer, restored)
         validator = snapshots.Validator(run)
         for step in range(restored.step + 1, run.total_steps + 1):
@@ -142,31 +141,6 @@ def train_loop(
     return step
 
 
-@contextlib.contextmanager
-def exclusive_lock(run: Run) -> Iterator[None]:
-    """Locks the run's folder; the primary process holds the lock for all."""
-    with contextlib.ExitStack() as stack:
-        with multihost.sync_errors():
-            if multihost.is_primary():
-                stack.enter_context(lock.acquire(run.folder))
-        yield
-
-
-def open_checkpoints(run: Run) -> contextlib.AbstractContextManager[Checkpoints | None]:
-    """The run's checkpoints in the primary process; None in the others."""
-    is_primary = multihost.is_primary()
-    return Checkpoints(run.folder) if is_primary else contextlib.nullcontext()
-
-
-def open_metric_writer(
-    run: Run, step: int
-) -> contextlib.AbstractContextManager[metric_writer.MetricWriter | None]:
-    """A metric writer in the primary process; None in the others."""
-    if not multihost.is_primary():
-        return contextlib.nullcontext()
-    return metric_writer.MetricWriter(run.folder, step)
-
-
 def init_train_state(run: Run, key: jax.Array) -> TrainState:
     """The initial state, on the host; compiled unoptimized, since it runs once."""
     options: dict[str, str | bool] = {
@@ -192,7 +166,7 @@ def summary_line(run: Run, step: int) -> str:
 
 def compile_step_and_open_data(
     run: Run, state: TrainState, step: int
-) -> tuple[data_parallel.Step, Iterator[Batch]]:
+) -> tuple[data_parallel.Step, Iterator[data_parallel.Batch]]:
     """The compiled step, and the batches after `step` steps.
 
     TensorFlow is imported and the data order computed while XLA compiles.
@@ -205,7 +179,7 @@ def compile_step_and_open_data(
     return step_fn, batches
 
 
-def make_train_iterator(run: Run, step: int) -> Iterator[Batch]:
+def make_train_iterator(run: Run, step: int) -> Iterator[data_parallel.Batch]:
     """Batches of the training split, from the one after `step` steps on."""
     from cxr_gan.data import pipeline
 
@@ -248,7 +222,7 @@ class MetricAccumulator:
                 f"{jax.device_count()} devices, {len(run.dataset.train)} images"
             )
 
-    def next_batch(self, data: Iterator[Batch]) -> Batch:
+    def next_batch(self, data: Iterator[data_parallel.Batch]) -> data_parallel.Batch:
         """The next batch, sharded; the time it takes counts as time/data_wait."""
         start = time.monotonic()
         batch = data_parallel.shard(next(data))

@@ -1,7 +1,7 @@
 """Metrics of a running training: progress line, metrics.jsonl, TensorBoard events.
 
-The event files are written here, and not by torch or tf.summary, because a resumed run
-must truncate metrics.jsonl and mark the events after its checkpoint as superseded.
+Events are written with TensorBoard's RecordWriter, not its EventFileWriter: that one
+reports a full disk as an error of TensorFlow, and loses events at the end silently.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
+from tqdm import tqdm
 
 from cxr_gan.storage import files
 
@@ -82,19 +83,12 @@ class MetricWriter:
 
     def __init__(self, workdir: pathlib.Path, step: int):
         self._lines = workdir / "metrics.jsonl"
-        folder = workdir / "tensorboard"
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
-        self._events = folder / name
+        self._events = workdir / "tensorboard" / name
         truncate_after(self._lines, step)
         with contextlib.ExitStack() as stack:
-            with files.translate_os_errors(self._lines):
-                self._jsonl = self._lines.open("a", encoding="utf-8")
-            stack.enter_context(_closing(self._jsonl, self._lines))
-            with files.translate_os_errors(self._events):
-                folder.mkdir(exist_ok=True)
-                stream = self._events.open("wb")
-            stack.enter_context(_closing(stream, self._events))
-            self._records = RecordWriter(stream)
+            self._jsonl = stack.enter_context(_open(self._lines, "ab"))
+            self._records = RecordWriter(stack.enter_context(_open(self._events, "wb")))
             self._record(file_version="brain.Event:2")
             # TensorBoard drops the later events of earlier processes.
             start = SessionLog(status=SessionLog.START)
@@ -117,7 +111,7 @@ class MetricWriter:
         """Writes one JSON line, and one event with a scalar for each metric."""
         line = {"step": step, "kimg": round(kimg, 3), **metrics}
         with files.translate_os_errors(self._lines):
-            self._jsonl.write(json.dumps(line) + "\n")
+            self._jsonl.write(f"{json.dumps(line)}\n".encode())
             self._jsonl.flush()
         scalars = [
             Summary.Value(tag=tag, simple_value=value) for tag, value in metrics.items()
@@ -126,13 +120,12 @@ class MetricWriter:
 
 
 @contextlib.contextmanager
-def _closing(file: IO[Any], path: pathlib.Path) -> Iterator[None]:
-    """Closes a file; flushing its buffer fails again on a full disk."""
-    try:
-        yield
-    finally:
-        with files.translate_os_errors(path):
-            file.close()
+def _open(path: pathlib.Path, mode: str) -> Iterator[IO[bytes]]:
+    """Opens a file; closing it writes its buffer, which fails again on a full disk."""
+    with files.translate_os_errors(path):
+        path.parent.mkdir(exist_ok=True)
+        with path.open(mode) as file:
+            yield file
 
 
 def truncate_after(path: pathlib.Path, step: int) -> None:
@@ -163,7 +156,7 @@ class ProgressLine:
         seconds = round(max(total_kimg - kimg, 0) * 1000 / speed)
         text = (
             f"{kimg:.1f}/{total_kimg:g} kimg  {speed:.0f} img/s  "
-            f"ETA {format_duration(seconds)}  "
+            f"ETA {tqdm.format_interval(seconds)}  "
             f"D {metrics['d/adversarial']:.3f} G {metrics['g/adversarial']:.3f}  "
             f"class {metrics['d/class']:.2f} {metrics['g/class']:.2f}  "
             f"gap {metrics['d/score_gap']:.2f}"
@@ -175,8 +168,3 @@ class ProgressLine:
         clear = "\r\x1b[K" if self._live else ""
         sys.stderr.write(clear + text + ("" if overwrite else "\n"))
         sys.stderr.flush()
-
-
-def format_duration(seconds: int) -> str:
-    """3725 -> '1:02:05'."""
-    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

@@ -38,11 +38,18 @@ class Validator:
         """
         if self._reference is None:
             return {}
-        params = sampler.GeneratorParams(ema, self._run.generator_config)
-        classes = np.arange(len(params.class_names))
-        labels = np.repeat(classes, validation.IMAGES_PER_CLASS)
-        images = sampler.sample(params, labels, self._run.config.seed)
-        return validation.validation_metrics(self._reference, to_uint8(images), labels)
+        images, labels = _sample(self._run, ema, validation.IMAGES_PER_CLASS)
+        return validation.validation_metrics(self._reference, images, labels)
+
+
+def _sample(run: Run, ema: Any, per_class: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 [n, s, s, 1] of each class in turn, and their labels int [n].
+
+    The latents are the same each time.
+    """
+    params = sampler.GeneratorParams(ema, run.generator_config)
+    labels = np.repeat(np.arange(len(params.class_names)), per_class)
+    return to_uint8(sampler.sample(params, labels, run.config.seed)), labels
 
 
 def save_sample_grid(run: Run, ema: Any, step: int) -> None:
@@ -51,15 +58,12 @@ def save_sample_grid(run: Run, ema: Any, step: int) -> None:
     Raises:
         files.DiskError: it cannot be written.
     """
-    names = run.generator_config.class_names
-    params = sampler.GeneratorParams(ema, run.generator_config)
-    labels = np.repeat(np.arange(len(names)), GRID_ROWS * GRID_COLUMNS)
-    images = sampler.sample(params, labels, run.config.seed)
     folder = run.folder / "grids"
     with files.translate_os_errors(folder):
         folder.mkdir(exist_ok=True)
-    rows = to_uint8(images).reshape(-1, GRID_COLUMNS, *images.shape[1:])
-    row_names = [name for name in names for _ in range(GRID_ROWS)]
-    grid = image_grid.make_grid(rows, row_names)
+    images, labels = _sample(run, ema, GRID_ROWS * GRID_COLUMNS)
+    rows = images.reshape(-1, GRID_COLUMNS, *images.shape[1:])
+    names = [run.dataset.class_names[label] for label in labels[::GRID_COLUMNS]]
+    grid = image_grid.make_grid(rows, names)
     with files.atomic_write(folder / f"{step:08d}.png") as partial:
         Image.fromarray(grid).save(partial, format="PNG")

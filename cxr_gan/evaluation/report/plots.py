@@ -1,141 +1,121 @@
-"""SVG plots of metrics, written without a plotting library."""
+"""Figures of the HTML page, drawn by matplotlib as SVG.
 
-from html import escape
-from typing import Any
+They contain names of metrics and numbers only: names that users choose, such as those
+of classes, stand beside them in the page, where the template escapes them.
+"""
+
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cxr_gan.evaluation.report.text import metric_name
 
-RED, GREY, GRID = "#b3261e", "#9aa5b1", "#e3e7eb"  # generated, real, grid lines
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+RED, GREY = "#b3261e", "#9aa5b1"
+GENERATED: dict[str, Any] = {"color": RED, "label": "generated images"}
+REFERENCE: dict[str, Any] = {
+    "color": GREY,
+    "edgecolor": GREY,  # visible also where the interval has no width
+    "alpha": 0.6,
+    "label": "real-data reference",
+}
+LOWEST, HIGHEST = -0.6, 1.6  # widest limits of the axis of `interval_plot`
+SETTINGS: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.sans-serif": ["DejaVu Sans", "Arial"],  # the first comes with matplotlib
+    "font.size": 9.0,
+    "grid.color": "#e3e7eb",
+    "svg.fonttype": "none",  # text is kept as text
+    "svg.hashsalt": "cxr_gan",  # equal figures have equal ids
+    "text.parse_math": False,  # a dollar sign is one
+}
+Row = dict[str, Any]  # of report.json["metrics"]
 
 
 def interval_plot(rows: list[Row]) -> str:
-    """Metrics between 0 and about 1: each row has a point and a line for its interval.
+    """SVG of metrics between 0 and about 1, one line each.
 
-    The grey band is the interval of the real-data reference.
+    A triangle is a value beyond the axis, which extends to LOWEST and HIGHEST at most.
     """
-    left, width, step = 250, 420, 26
-    top = max([1.0, *(min(row["high"], 1.6) for row in rows)])
-    height = step * len(rows) + 40
+    values, reference = _columns(rows), _columns([row["reference"] for row in rows])
+    left = max(LOWEST, min(0, values.min(), reference.min()))
+    right = min(HIGHEST, max(1, values.max(), reference.max()))
+    places = np.arange(len(rows))
 
-    def x(value: float) -> float:
-        return left + width * min(max(value, 0), top) / top
+    def paint(axes: "Axes") -> None:
+        _, low, high = reference
+        axes.barh(places, high - low, 0.6, left=low, **REFERENCE)
+        value, low, high = values
+        axes.hlines(places, low, high, **GENERATED)
+        for place, x in enumerate(value):
+            marker = "<" if x < left else ">" if x > right else "o"
+            axes.plot(np.clip(x, left, right), place, marker, color=RED, clip_on=False)
+        axes.set_yticks(places, _names(rows))
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlim(left - 0.02, right + 0.02)
+        axes.set_xlabel("value")
 
-    parts = []
-    for tick in (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5):
-        if tick <= top:
-            parts += [
-                _line(x(tick), 10, x(tick), height - 25, GRID),
-                _text(x(tick), height - 8, f"{tick:g}", "middle"),
-            ]
-    for place, row in enumerate(rows):
-        y, reference = 24 + step * place, row["reference"]
-        band = max(x(reference["high"]) - x(reference["low"]), 3)
-        where = f"{metric_name(row['metric'])}, {row['space']}"
-        parts += [
-            _text(left - 12, y + 4, where, "end"),
-            f'<rect x="{x(reference["low"]):.1f}" y="{y - 8}" width="{band:.1f}" '
-            f'height="16" fill="{GREY}" opacity="0.6"/>',
-            _line(x(row["low"]), y, x(row["high"]), y, RED, 2),
-            f'<circle cx="{x(row["value"]):.1f}" cy="{y}" r="4" fill="{RED}"/>',
-        ]
-    return _svg(left + width + 30, height, parts, "Metrics with real-data references")
+    return _draw(paint, 1 + 0.25 * len(rows))
 
 
-def spectrum_plot(rows: list[Row], title: str) -> str:
-    """Power difference in dB against octave, lowest octave first.
+def spectrum_plot(rows: list[Row]) -> str:
+    """SVG of the power difference in each octave, lowest octave first."""
+    values, reference = _columns(rows), _columns([row["reference"] for row in rows])
+    reach = max(6.0, np.abs(values).max(), np.abs(reference).max())
+    places = np.arange(len(rows))
 
-    The grey bands are the intervals of the real-data references.
-    """
-    left, width, height, bottom = 60, 330, 240, 40
-    reach = max([6.0, *(abs(row[end]) for row in rows for end in ("low", "high"))])
-    step = width / max(len(rows), 1)
+    def paint(axes: "Axes") -> None:
+        _, low, high = reference
+        axes.bar(places, high - low, 0.6, bottom=low, **REFERENCE)
+        value, low, high = values
+        axes.axhline(0, color=GREY)
+        axes.vlines(places, low, high, **GENERATED)
+        axes.plot(places, value, "o-", color=RED, linewidth=1)
+        axes.set_xticks(places, [row["space"] for row in rows])
+        axes.set_ylim(-1.05 * reach, 1.05 * reach)
+        axes.set_xlabel("spatial frequency (cycles/pixel)")
+        axes.set_ylabel("power relative to real (dB)")
 
-    def y(value: float) -> float:
-        return 20 + (height - 20 - bottom) * (1 - (value / reach + 1) / 2)
-
-    parts = [_text(left + width / 2, 14, title, "middle")]
-    for tick in (-reach, -3, 0, 3, reach):
-        parts += [
-            _line(left, y(tick), left + width, y(tick), GRID if tick else GREY),
-            _text(left - 8, y(tick) + 4, f"{tick:+.0f} dB" if tick else "0", "end"),
-        ]
-    points = []
-    for place, row in enumerate(rows):
-        x, reference = left + step * (place + 0.5), row["reference"]
-        tall = max(y(reference["low"]) - y(reference["high"]), 2)
-        points.append(f"{x:.1f},{y(row['value']):.1f}")
-        parts += [
-            f'<rect x="{x - 16:.1f}" y="{y(reference["high"]):.1f}" width="32" '
-            f'height="{tall:.1f}" fill="{GREY}" opacity="0.6"/>',
-            _line(x, y(row["low"]), x, y(row["high"]), RED, 2),
-            f'<circle cx="{x:.1f}" cy="{y(row["value"]):.1f}" r="4" fill="{RED}"/>',
-            _text(x, height - 20, row["space"], "middle"),
-        ]
-    path = f'<polyline points="{" ".join(points)}" fill="none" stroke="{RED}"/>'
-    parts += [path, _text(left + width / 2, height - 4, "cycles/pixel", "middle")]
-    return _svg(left + width + 20, height, parts, f"Power spectrum of {title}")
+    return _draw(paint, 3.0)
 
 
-def training_curve(
-    points: list[tuple[float, float]], reference: float, title: str
-) -> str:
-    """A metric over a training run, from points (kimg, value).
-
-    The grey line is the value of real images.
-    """
-    left, width, height, bottom = 60, 520, 260, 40
-    last = max(kimg for kimg, _ in points)
-    top = max(reference, *(value for _, value in points)) * 1.05
-
-    def x(kimg: float) -> float:
-        return left + width * kimg / last
-
-    def y(value: float) -> float:
-        return 24 + (height - 24 - bottom) * (1 - value / top)
-
-    parts = [_text(left + width / 2, 14, title, "middle")]
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        value, kimg = share * top, share * last
-        parts += [
-            _line(left, y(value), left + width, y(value), GRID),
-            _text(left - 8, y(value) + 4, f"{value:.3g}", "end"),
-            _text(x(kimg), height - 22, f"{kimg:.0f}", "middle"),
-        ]
-    line = " ".join(f"{x(kimg):.1f},{y(value):.1f}" for kimg, value in points)
-    parts += [
-        _line(left, y(max(reference, 0)), left + width, y(max(reference, 0)), GREY, 3),
-        f'<polyline points="{line}" fill="none" stroke="{RED}" stroke-width="2"/>',
-        *(
-            f'<circle cx="{x(kimg):.1f}" cy="{y(value):.1f}" r="3" fill="{RED}"/>'
-            for kimg, value in points
-        ),
-        _text(
-            left + width / 2, height - 4, "thousand images shown to D (kimg)", "middle"
-        ),
+def _names(rows: list[Row]) -> list[str]:
+    """Display name of each row's metric, with the space where that is ambiguous."""
+    metrics = [row["metric"] for row in rows]
+    return [
+        metric_name(row["metric"])
+        + (f", {row['space']}" if metrics.count(row["metric"]) > 1 else "")
+        for row in rows
     ]
-    return _svg(left + width + 20, height, parts, title)
 
 
-def _line(
-    x1: float, y1: float, x2: float, y2: float, colour: str, width: int = 1
-) -> str:
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
-        f'stroke="{colour}" stroke-width="{width}"/>'
-    )
+def _columns(rows: list[Row]) -> np.ndarray:
+    """Value, low and high of each row; float64 [3, n]."""
+    return np.array([[row[key] for row in rows] for key in ("value", "low", "high")])
 
 
-def _text(x: float, y: float, words: str, anchor: str) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
-    )
+def _draw(paint: Callable[["Axes"], None], height: float) -> str:
+    """SVG of what `paint` draws, with a legend; equal figures give equal text.
 
+    It is 4.6 inches wide and `height` inches high. Settings of the user or of other
+    figures of the process have no influence, and are the same afterwards.
+    """
+    from matplotlib import style  # only reports need it, and its import is slow
+    from matplotlib.figure import Figure
 
-def _svg(width: float, height: float, parts: list[str], title: str) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" '
-        f'height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
-        f'aria-label="{escape(title)}" font-family="sans-serif" font-size="12" '
-        f'fill="#333">{"".join(parts)}</svg>'
-    )
+    with style.context(SETTINGS, after_reset=True):
+        figure = Figure((4.6, height), layout="constrained")
+        paint(figure.add_subplot())
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+        svg = io.StringIO()
+        omitted = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(svg, format="svg", metadata=omitted)
+    return svg.getvalue()

@@ -156,62 +156,49 @@ def headline(report: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def metric_cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """Cells of one report row: metric, space, class, n, estimate, reference."""
-    return (
-        metric_name(row["metric"]),
-        row["space"],
-        row["group"],
-        str(row["n"]),
-        format_estimate(row),
-        format_estimate(row["reference"]),
-    )
+def metric_table(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """A header and one line for each row of a report, as cells of a table."""
+    head = ("metric", "space", "class", "n", "generated", "real reference")
+    return [head] + [
+        (
+            *(metric_name(row["metric"]), row["space"], row["group"], str(row["n"])),
+            *(format_estimate(row), format_estimate(row["reference"])),
+        )
+        for row in rows
+    ]
 
 
 def summary(report: dict[str, Any]) -> str:
-    """Notes and the short table, as plain text for a terminal."""
+    """Notes, the short table and the utility test, as plain text for a terminal."""
     lines = [f"note: {note}" for note in report["notes"]]
-    head = ("metric", "space", "class", "n", "generated", "real reference")
-    lines += align_columns([head, *map(metric_cells, headline(report))])
-    if "utility" in report:
-        lines += utility_lines(report["utility"])
-    return "\n".join(lines)
-
-
-def utility_lines(utility: dict[str, Any]) -> list[str]:
-    """Every comparison of the utility test, with all its variants."""
-    lines = []
+    lines += align_columns(metric_table(headline(report)))
+    if "utility" not in report:
+        return "\n".join(lines)
+    utility = report["utility"]
     for comparison in utility["comparisons"]:
         lines.append(
             f"{comparison['question']}, {comparison['view']}, "
             f"{utility['seeds']} seeds, {utility['images_of_val']} images of val:"
         )
-        rows = variant_rows(comparison)
-        lines += align_columns([(f"  {name}", *cells) for name, *cells in rows])
-    return lines
+        lines += [f"  {line}" for line in align_columns(variant_rows(comparison))]
+    return "\n".join(lines)
 
 
 def variant_rows(comparison: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A header and one row for each variant, as cells of a table.
+    """A header and one line for each variant, as cells of a table.
 
     The columns are the variant, images of each class, AUROC, difference from the
     baseline, and the result in words.
     """
-    baseline = comparison["against"]
-    head = ("trained on", "images", "AUROC", f"minus {baseline}", "result")
-    rows: list[tuple[str, ...]] = [head]
-    for variant in comparison["arms"]:
+    head = ("trained on", "images", "AUROC", f"minus {comparison['baseline']}")
+    rows: list[tuple[str, ...]] = [(*head, "result")]
+    for variant in comparison["variants"]:
         counts = ", ".join(f"{n} {name}" for name, n in variant["counts"].items())
-        difference = "0"
-        if "difference" in variant:
-            difference = format_estimate(variant["difference"])
+        difference = variant.get("difference")
         rows.append(
             (
-                variant["arm"],
-                counts,
-                format_estimate(variant["auroc"]),
-                difference,
-                variant["words"],
+                *(variant["variant"], counts, format_estimate(variant["auroc"])),
+                *(format_estimate(difference) if difference else "0", variant["words"]),
             )
         )
     return rows
@@ -220,7 +207,4 @@ def variant_rows(comparison: dict[str, Any]) -> list[tuple[str, ...]]:
 def align_columns(table: Sequence[tuple[str, ...]]) -> list[str]:
     """Lines of text in which the cells of each column start at the same position."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()
-        for cells in table
-    ]
+    return ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table]

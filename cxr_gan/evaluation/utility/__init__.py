@@ -7,10 +7,6 @@ variant without generated images, so a generator must outperform it to be useful
 Pure functions of arrays. Training a classifier takes about ten seconds on one core.
 """
 
-import itertools
-from collections.abc import Iterator
-from typing import Any
-
 import numpy as np
 import tqdm
 
@@ -35,7 +31,7 @@ from cxr_gan.evaluation.utility.training_sets import (
     VIEWS,
     WHOLE,
     Draw,
-    Variant,
+    TrainingSet,
     balanced_subset,
     few_image_variants,
 )
@@ -82,52 +78,43 @@ def utility(
         plan.append((ADDED, WHOLE, few_image_variants(train, draw)))
     classifier_seeds = [(seed * seeds + k) % 2**32 for k in range(seeds)]
     weights = auroc.draw_bootstrap(val.labels, val.patients, seeds, seed)
-    total = len(classifier_seeds) * sum(len(variants) for _, _, variants in plan)
+    total = seeds * sum(len(variants) for _, _, variants in plan)
+    comparisons = []
     with tqdm.tqdm(total=total, desc="Utility", disable=None, delay=2) as bar:
-        comparisons = []
         for question, view, variants in plan:
-            log_odds: dict[str, Any] = {}
-            counts: dict[str, tuple[int, ...]] = {}
-            for name, count, values in _fit_and_test(
-                variants, view, val, classifier_seeds, steps
-            ):
-                log_odds.setdefault(name, []).append(values)
-                counts[name] = count
-                bar.update()
-            aurocs = {
-                name: auroc.mean_auroc(np.stack(values), val.labels, weights)
-                for name, values in log_odds.items()
-            }
+            aurocs, counts = {}, {}
+            for name, variant in variants.items():
+                log_odds = []
+                for classifier_seed in classifier_seeds:
+                    training = variant(classifier_seed)
+                    log_odds.append(
+                        _log_odds(training, view, val, classifier_seed, steps)
+                    )
+                    bar.update()
+                counts[name] = training.counts(int(val.labels.max()) + 1)
+                aurocs[name] = auroc.mean_auroc(np.stack(log_odds), val.labels, weights)
             comparisons.append(_compare(question, view, aurocs, counts))
     return Utility(tuple(comparisons), len(val), seed, seeds, steps)
 
 
-def _fit_and_test(
-    variants: dict[str, Variant],
-    view: str,
-    val: ImageGroup,
-    seeds: list[int],
-    steps: int,
-) -> Iterator[tuple[str, tuple[int, ...], np.ndarray]]:
-    """For each variant and seed: its name, images per class, log odds of val [n, K]."""
-    num_classes = int(val.labels.max()) + 1
+def _log_odds(
+    training: TrainingSet, view: str, val: ImageGroup, seed: int, steps: int
+) -> np.ndarray:
+    """Trains a classifier; its log odds of each class for the images of val, [n, K]."""
     apply_view = VIEWS[view]
-    test_images = apply_view(val.images)
-    for (name, variant), seed in itertools.product(variants.items(), seeds):
-        training = variant(seed)
-        classifier = label_classifier.fit(
-            apply_view(training.images),
-            training.labels,
-            num_classes,
-            seed,
-            steps=steps,
-            balanced=False,
-            class_weights=training.class_weights,
-        )
-        probabilities = label_classifier.predict(classifier, test_images)
-        probabilities = probabilities.astype(np.float64) + 1e-30
-        others = probabilities.sum(1, keepdims=True) - probabilities + 1e-30
-        yield name, tuple(training.counts(num_classes)), np.log(probabilities / others)
+    classifier = label_classifier.fit(
+        apply_view(training.images),
+        training.labels,
+        int(val.labels.max()) + 1,
+        seed,
+        steps=steps,
+        balanced=False,
+        class_weights=training.class_weights,
+    )
+    probabilities = label_classifier.predict(classifier, apply_view(val.images))
+    probabilities = probabilities.astype(np.float64) + 1e-30
+    others = probabilities.sum(1, keepdims=True) - probabilities + 1e-30
+    return np.log(probabilities / others)
 
 
 def _compare(
@@ -139,12 +126,13 @@ def _compare(
     """Compares each variant with the best of those without generated images."""
     without_generated = [name for name in aurocs if name != GENERATED]
     baseline = max(without_generated, key=lambda name: aurocs[name][0])
-    results = []
-    for name, values in aurocs.items():
-        difference = None
-        if name != baseline:
-            difference = auroc.estimate(values - aurocs[baseline])
-        results.append(
-            VariantResult(name, counts[name], auroc.estimate(values), difference)
+    results = [
+        VariantResult(
+            name,
+            counts[name],
+            auroc.estimate(values),
+            None if name == baseline else auroc.estimate(values - aurocs[baseline]),
         )
+        for name, values in aurocs.items()
+    ]
     return Comparison(question, view, baseline, tuple(results))

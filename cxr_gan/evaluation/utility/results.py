@@ -3,7 +3,13 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-from cxr_gan.evaluation.results import DIGITS, POOLED, Estimate, Estimates, MetricKey
+from cxr_gan.evaluation.results import (
+    POOLED,
+    Estimate,
+    Estimates,
+    MetricKey,
+    rounded,
+)
 from cxr_gan.evaluation.utility import auroc
 from cxr_gan.evaluation.utility.training_sets import GENERATED
 
@@ -40,6 +46,20 @@ class VariantResult(NamedTuple):
             return "baseline of the differences"
         return auroc.describe(self.difference, baseline)
 
+    def row(self, baseline: str, class_names: tuple[str, ...]) -> dict[str, Any]:
+        """The JSON of the variant."""
+        row: dict[str, Any] = {
+            "variant": self.variant,
+            "counts": dict(zip(class_names, self.counts, strict=True)),
+            "auroc": rounded(self.auroc._asdict()),
+            "words": self.describe(baseline),
+        }
+        if self.difference is not None:
+            smallest = auroc.detectable_difference(self.difference.error)
+            row["difference"] = rounded(self.difference._asdict())
+            row |= rounded({"detectable": smallest})
+        return row
+
 
 class Comparison(NamedTuple):
     """Variants that differ in the training set only."""
@@ -63,15 +83,12 @@ class Utility:
     def estimates(self) -> Estimates:
         """AUROC with generated images; the reference is the AUROC of the baseline."""
         estimates: Estimates = {}
-        for comparison in self.comparisons:
-            metric, generated, reference = METRIC_KEYS[comparison.question]
-            by_name = {result.variant: result.auroc for result in comparison.results}
-            for variant, sets in (
-                (GENERATED, generated),
-                (comparison.baseline, reference),
-            ):
-                value, low, high, _ = by_name[variant]
-                key = MetricKey(metric, comparison.view, POOLED, sets)
+        for question, view, baseline, results in self.comparisons:
+            metric, generated, reference = METRIC_KEYS[question]
+            by_name = {result.variant: result.auroc for result in results}
+            for name, sets in ((GENERATED, generated), (baseline, reference)):
+                value, low, high, _ = by_name[name]
+                key = MetricKey(metric, view, POOLED, sets)
                 estimates[key] = Estimate(value, low, high, self.n, self.seed)
         return estimates
 
@@ -84,39 +101,11 @@ class Utility:
             "images_of_val": self.n,
             "comparisons": [
                 {
-                    "question": comparison.question,
-                    "view": comparison.view,
-                    "against": comparison.baseline,
-                    "arms": [
-                        _row(result, comparison.baseline, class_names)
-                        for result in comparison.results
+                    **{"question": question, "view": view, "baseline": baseline},
+                    "variants": [
+                        result.row(baseline, class_names) for result in results
                     ],
                 }
-                for comparison in self.comparisons
+                for question, view, baseline, results in self.comparisons
             ],
         }
-
-
-def _row(
-    result: VariantResult, baseline: str, class_names: tuple[str, ...]
-) -> dict[str, Any]:
-    """The JSON of one variant."""
-    row: dict[str, Any] = {
-        "arm": result.variant,
-        "counts": dict(zip(class_names, result.counts, strict=True)),
-        "auroc": _numbers(result.auroc),
-        "words": result.describe(baseline),
-    }
-    if result.difference is not None:
-        smallest = auroc.detectable_difference(result.difference.error)
-        row["difference"] = _numbers(result.difference)
-        row["detectable"] = _round(smallest)
-    return row
-
-
-def _numbers(estimate: auroc.AurocEstimate) -> dict[str, float]:
-    return {name: _round(value) for name, value in estimate._asdict().items()}
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")

@@ -25,9 +25,9 @@ class TrainingSet(NamedTuple):
     labels: np.ndarray  # int32 [n]
     class_weights: np.ndarray | None = None  # float [K], loss weights
 
-    def counts(self, num_classes: int) -> list[int]:
+    def counts(self, num_classes: int) -> tuple[int, ...]:
         """Number of images of each class."""
-        return np.bincount(self.labels, minlength=num_classes).tolist()
+        return tuple(np.bincount(self.labels, minlength=num_classes).tolist())
 
 
 Variant = Callable[[int], TrainingSet]  # seed -> training set
@@ -57,33 +57,28 @@ def few_image_variants(few: ImageGroup, draw: Draw) -> dict[str, Variant]:
     counts = np.bincount(few.labels)
     weights = len(few) / (len(counts) * counts)
 
-    def weighted(_: int) -> TrainingSet:
-        return TrainingSet(few.images, few.labels, weights)
+    def filled(make_images: Draw) -> Variant:
+        return functools.partial(_fill_classes, few, make_images)
 
     return {
         "plain": lambda _: TrainingSet(few.images, few.labels),
         # King & Zeng 2001, "Logistic regression in rare events data", section 4.2.
-        "class weights": weighted,
-        "moved copies": functools.partial(_fill_classes, few, _augmented_copies),
-        "plain copies": functools.partial(_fill_classes, few, _copies),
-        GENERATED: functools.partial(
-            _fill_classes, few, lambda _, labels, seed: draw(labels, seed)
+        "class weights": lambda _: TrainingSet(few.images, few.labels, weights),
+        "moved copies": filled(
+            lambda labels, seed: augment(_copies(few, labels, seed), seed)
         ),
+        "plain copies": filled(functools.partial(_copies, few)),
+        GENERATED: filled(draw),
     }
 
 
-def _fill_classes(
-    few: ImageGroup,
-    make_images: Callable[[ImageGroup, np.ndarray, int], np.ndarray],
-    seed: int,
-) -> TrainingSet:
+def _fill_classes(few: ImageGroup, make_images: Draw, seed: int) -> TrainingSet:
     """Fills up every class to the size of the largest, with images of `make_images`."""
     counts = np.bincount(few.labels)
     missing = counts.max() - counts
     labels = np.repeat(np.arange(len(counts)), missing).astype(np.int32)
-    added = make_images(few, labels, seed)
     return TrainingSet(
-        np.concatenate([few.images, added]),
+        np.concatenate([few.images, make_images(labels, seed)]),
         np.concatenate([few.labels, labels]).astype(np.int32),
     )
 
@@ -101,10 +96,6 @@ def _copies(few: ImageGroup, labels: np.ndarray, seed: int) -> np.ndarray:
         )
         rows[members] = np.resize(order, members.sum())
     return few.images[rows]
-
-
-def _augmented_copies(few: ImageGroup, labels: np.ndarray, seed: int) -> np.ndarray:
-    return augment(_copies(few, labels, seed), seed)
 
 
 def augment(images: np.ndarray, seed: int) -> np.ndarray:
@@ -132,26 +123,27 @@ def augment(images: np.ndarray, seed: int) -> np.ndarray:
     return result
 
 
-def _inner(images: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """A copy of the images, and a view of it without the outer `width` px of 64."""
-    size = images.shape[1]
-    border = max(1, width * size // 64)
-    result = images.copy()
-    return result, result[:, border : size - border, border : size - border]
-
-
 def frame(images: np.ndarray) -> np.ndarray:
     """Keeps the outer 4 of 64 px, which contain no lung; the rest becomes black."""
-    result, inner = _inner(images, FRAME)
-    inner[:] = 0
+    inner = _inner(images, FRAME)
+    result = images.copy()
+    result[:, inner, inner] = 0
     return result
 
 
 def centre(images: np.ndarray) -> np.ndarray:
     """Blackens the outer 8 of 64 px."""
-    _, inner = _inner(images, MARGIN)
-    border = (images.shape[1] - inner.shape[1]) // 2
-    return np.pad(inner, ((0, 0), (border, border), (border, border), (0, 0)))
+    inner = _inner(images, MARGIN)
+    result = np.zeros_like(images)
+    result[:, inner, inner] = images[:, inner, inner]
+    return result
+
+
+def _inner(images: np.ndarray, width: int) -> slice:
+    """The rows, and the columns, without the outer `width` px of 64."""
+    size = images.shape[1]
+    border = max(1, width * size // 64)
+    return slice(border, size - border)
 
 
 REAL, GENERATED = "real", "generated"
