@@ -1,247 +1,233 @@
 """Effect of each part of the recipe on image quality: each part removed or replaced.
 
-    python -m benchmarks.ablation --dataset=path/to/chest_xray --out=ablation.md
+    python -m benchmarks.ablation --config.dataset=DIR --out=ablation.json
 
-Every variant in `benchmarks/arms.py` is trained by the library's own training step on
-equally many images, with the same seeds, and measured by the library's metrics.
---stage=sort trains narrow networks at 32 x 32 pixels. --stage=few trains the same
-networks on 100 images of each class, few_250 and few_1000 on as many as their names
-say, to measure the effect of augmentation. --stage=leave_one_out trains the published
-networks at 64 x 64, for the variants with the largest effects in the sort. All variants
-get seed 0 first, then all seed 1, so a table of few seeds is available early. Each
-finished run is one JSON file: the same command continues where it stopped, and several
-processes can share the work, each on its own core:
+Trains every variant of `benchmarks/ablation_variants.py` and compares the results with
+those of the configuration without changes. --config and its keys are those of
+`cxr_gan.main`: --config=configs/quick.py is faster, and
+--config.samples_per_class=100, measures few images. All variants get seed 0 first,
+then all seed 1, so that a table of few seeds is available early. Finished runs are kept
+in --workdir: the same command continues where it stopped, and several processes can
+share the work, each on its own core:
 
-    taskset -c 0 python -m benchmarks.ablation --dataset=path/to/chest_xray &
-    taskset -c 1 python -m benchmarks.ablation --dataset=path/to/chest_xray
+    taskset -c 0 python -m benchmarks.ablation --config.dataset=DIR &
+    taskset -c 1 python -m benchmarks.ablation --config.dataset=DIR
 """
 
+import functools
 import json
+import math
 import pathlib
 import re
-import sys
+import statistics
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import tqdm
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import ConfigDict
 
-from benchmarks import arms, effects, pages, trial
+from benchmarks import command_line
+from benchmarks.ablation_variants import DEFAULT, VARIANTS, apply_variant, register
 from cxr_gan import config as configs
 from cxr_gan import data
+from cxr_gan.evaluation import image_sets
+from cxr_gan.evaluation.metrics import feature_spaces
+from cxr_gan.evaluation.pairwise_metrics import DISTANCES
+from cxr_gan.models import pixel_range
 from cxr_gan.runtime import cpu, process
+from cxr_gan.sampling import sampler
 from cxr_gan.storage import lock
-from cxr_gan.training import experiment
-from cxr_gan.training.gan import build_gan
+from cxr_gan.training import experiment, loop, metric_writer
 
-VALIDATIONS = 6  # during a run; the last one at its end
-NARROW: arms.Changes = {
-    "resolution": 32,
-    "generator.features_at_32": 32,
-    "generator.max_features": 64,
-    "discriminator.features_at_32": 16,
-    "discriminator.max_features": 128,
-    "total_kimg": 24.0,
+SPACES = ("cxr", "texture")
+SCORED = ("fid/cxr", "fid/texture")
+# Columns of the table: heading -> metric, and its format.
+COLUMNS = {
+    "FID, cxr": ("fid/cxr", ".2f"),
+    "FID, texture": ("fid/texture", ".3f"),
+    "KID, cxr": ("kid/cxr", ".4f"),
+    "recall, cxr": ("recall/cxr", ".2f"),
+    "coverage, cxr": ("coverage/cxr", ".2f"),
+    "label accuracy": ("eval/label_accuracy", ".2f"),
+    "MS-SSIM above val": ("eval/ms_ssim_excess", "+.3f"),
 }
-# Stage -> its changes to the published configuration; those of a variant follow.
-STAGES: dict[str, arms.Changes] = {
-    "sort": NARROW,
-    "few": {**NARROW, "samples_per_class": (100,)},
-    "few_250": {**NARROW, "samples_per_class": (250,)},
-    "few_1000": {**NARROW, "samples_per_class": (1000,)},
-    "leave_one_out": {"total_kimg": 60.0},
-}
-LARGEST = 6  # effects of the sort that leave_one_out repeats
+Metrics = dict[str, float]  # of one run; empty if a metric became NaN or infinite
+Records = dict[str, list[Metrics]]  # variant -> its runs, by seed
 
 
-def base_config(stage: str, dataset: str, kimg: float | None) -> ConfigDict:
-    """The configuration that all variants of a stage share."""
-    config = configs.published()
-    config.update_from_flattened_dict({**STAGES[stage], "dataset": dataset})
-    config.total_kimg = kimg or config.total_kimg
-    config.eval_kimg = config.total_kimg / VALIDATIONS
-    configs.check(config)
-    return config
+@functools.cache
+def real_features(
+    dataset: str, resolution: int, split_seed: int
+) -> tuple[int, dict[str, np.ndarray]]:
+    """Images per class of half B, and their features in each space."""
+    loaded = data.load(dataset, resolution, split_seed=split_seed)
+    half = image_sets.split_reference(loaded).image_groups()["B"]
+    classes = range(len(loaded.class_names))
+    per_class = min(int(np.sum(half.labels == label)) for label in classes)
+    images = half.images[half.select(classes, per_class, seed=0)]
+    return per_class, {
+        name: feature_spaces.open_space(name).extract(images) for name in SPACES
+    }
 
 
-def path_of(workdir: pathlib.Path, stage: str, variant: str, seed: int) -> pathlib.Path:
-    """WORKDIR/sort/no_r1/0/run.json."""
-    slug = re.sub(r"[^a-z0-9]+", "_", variant.lower())
-    return workdir / stage / slug / str(seed) / "run.json"
+def distances_to_half_b(
+    params: sampler.GeneratorParams, config: configs.Config
+) -> Metrics:
+    """{"fid/cxr": ...}: every distance to half B, classes pooled, equal numbers."""
+    per_class, real = real_features(
+        config.dataset, config.resolution, config.split_seed
+    )
+    labels = np.repeat(np.arange(len(params.class_names)), per_class)
+    generated = pixel_range.to_uint8(sampler.sample(params, labels, 0))
+    metrics: Metrics = {}
+    for space, features in real.items():
+        own = feature_spaces.open_space(space).extract(generated)
+        for distance in DISTANCES:
+            names = [f"{name}/{space}" for name in distance.names]
+            metrics |= zip(names, distance.function(own, features), strict=True)
+    return metrics
 
 
-def read_record(path: pathlib.Path, config: dict[str, Any]) -> effects.Record | None:
-    """The record of a finished run; None if there is none.
+def train_and_measure(config: ConfigDict, folder: pathlib.Path) -> Metrics:
+    """Trains a run to its end; validation metrics, and distances to half B.
 
     Raises:
-        ValueError: the record is of another configuration, or is not valid JSON.
+        lock.InUseError: another process trains the run.
+        ValueError: the folder holds a run of another configuration, or val has too few
+            images of a class.
     """
-    if not path.exists():
-        return None
+    path = folder / "ablation.json"
+    run = experiment.open_run(config, folder)
+    if path.exists():
+        metrics: Metrics = json.loads(path.read_text(encoding="utf-8"))
+        return metrics
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        old_config = record["config"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}); move it away") from error
-    if old_config != config:
-        old, new = (configs.flatten(ConfigDict(c)) for c in (old_config, config))
-        changed = [k for k in sorted(old | new) if old.get(k) != new.get(k)]
-        raise ValueError(
-            f"{path} was trained with another value of {', '.join(changed)}; give "
-            "another --workdir, or the old values to continue"
-        )
-    return record
+        loop.train(run)
+        params, meta = sampler.load_with_meta(folder)
+        if not meta["metrics"]:
+            raise ValueError("val has too few images of a class to measure runs by")
+        metrics = meta["metrics"] | distances_to_half_b(params, run.config)
+    except metric_writer.NonFiniteError:
+        metrics = {}
+    command_line.write_json(path, metrics)
+    # The programs of a run take about 2,400 memory mappings. Linux allows a process
+    # 65,530; beyond that it is killed without a Python error.
+    jax.clear_caches()
+    return metrics
 
 
-def train_missing(
-    jobs: Sequence[tuple[str, int]],
-    base: ConfigDict,
-    stage: str,
-    workdir: pathlib.Path,
-) -> Iterator[tuple[str, int, effects.Record]]:
-    """Yields the record of every job, and trains those without one, in order.
-
-    A job that another process is training is skipped.
-    """
-    reference: trial.RealReference | None = None
-    for variant, seed in tqdm.tqdm(jobs, stage, disable=None):
-        config = arms.applied(variant, base)
+def train_all(
+    variants: Sequence[str], seeds: int, base: ConfigDict, workdir: pathlib.Path
+) -> Iterator[tuple[str, Metrics]]:
+    """Yields the metrics of each variant and seed, without those in other processes."""
+    jobs = [(variant, seed) for seed in range(seeds) for variant in variants]
+    for variant, seed in tqdm.tqdm(jobs, disable=None):
+        config = apply_variant(variant, base)
         config.seed = seed
-        frozen = configs.freeze(config)
-        path = path_of(workdir, stage, variant, seed)
-        record = read_record(path, configs.to_json(frozen))
-        if record is None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with lock.acquire(path.parent):
-                    reference = reference or trial.RealReference(
-                        data.load(
-                            base.dataset, base.resolution, split_seed=base.split_seed
-                        )
-                    )
-                    dataset = reference.dataset
-                    gan = build_gan(frozen, dataset.class_names)
-                    run = experiment.Run(frozen, path.parent, dataset, gan)
-                    record = {
-                        "config": configs.to_json(frozen),
-                        **trial.train_and_measure(run, reference),
-                    }
-                    experiment.write_record(path, record)
-                    # The programs of a run take about 2,400 memory mappings. Linux
-                    # allows a process 65,530; beyond that it is killed without a
-                    # Python error.
-                    jax.clear_caches()
-            except lock.InUseError:
-                continue
-        yield variant, seed, record
+        slug = re.sub(r"[^a-z0-9]+", "_", variant.lower())
+        try:
+            yield variant, train_and_measure(config, workdir / slug / str(seed))
+        except lock.InUseError:
+            continue
 
 
-def select_variants(values: flags.FlagValues, workdir: pathlib.Path) -> list[str]:
-    """The variants of --only; else those of the stage.
+class Effect(NamedTuple):
+    """Mean log score of a variant minus that of the default."""
+
+    variant: str
+    mean: float  # above 0: worse than the default
+    error: float  # standard error of the mean; 0 for the default
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the mean is beyond two standard errors."""
+        return abs(self.mean) > 2 * self.error > 0
+
+
+def score(metrics: Metrics) -> float:
+    """Logarithm of the geometric mean of both FIDs; lower is better."""
+    return statistics.fmean(math.log(metrics[name]) for name in SCORED)
+
+
+def effects(records: Records) -> list[Effect]:
+    """The effect of every variant with a finite run, worst variant first.
+
+    The standard error follows from the deviation over seeds, pooled over all variants.
 
     Raises:
-        ValueError: there is no such variant, or no sort yet.
+        ValueError: no variant has two finite runs, or the default has none.
     """
-    if values.only:
-        unknown = [name for name in values.only if name not in arms.VARIANTS]
-        if unknown:
-            hint = configs.suggest(unknown[0], [*arms.VARIANTS])
-            raise ValueError(f"--only={unknown[0]}: no such variant{hint}")
-        return values.only
-    if values.stage == "sort":
-        return [*arms.VARIANTS]
-    if values.stage.startswith("few"):
-        return [*arms.FOR_FEW]
-    records = read_all(workdir, "sort")
-    if arms.DEFAULT not in records:
-        raise ValueError(f"{workdir} holds no sort: run --stage=sort first")
-    always = [arms.DEFAULT, arms.PLAIN]
-    return [*always, *effects.largest(records, LARGEST, always)]
+    scores = {name: [score(m) for m in runs if m] for name, runs in records.items()}
+    repeated = [values for values in scores.values() if len(values) > 1]
+    default = scores.get(DEFAULT)
+    if not repeated or not default:
+        raise ValueError(
+            f"the seed noise needs a variant with two finite runs, and {DEFAULT!r} "
+            "one; train more seeds, or wait for the other processes"
+        )
+    squares = sum(statistics.variance(v) * (len(v) - 1) for v in repeated)
+    deviation = math.sqrt(squares / sum(len(v) - 1 for v in repeated))
+    result = []
+    for variant, values in scores.items():
+        if values:
+            mean = statistics.fmean(values) - statistics.fmean(default)
+            error = deviation * math.sqrt(1 / len(values) + 1 / len(default))
+            result.append(Effect(variant, mean, error * (variant != DEFAULT)))
+    return sorted(result, key=lambda effect: -effect.mean)
 
 
-def read_all(workdir: pathlib.Path, stage: str) -> effects.Records:
-    """{variant: [its finished runs, by seed]}, variants in the order of VARIANTS."""
-    found: effects.Records = {}
-    for variant in arms.VARIANTS:
-        folder = path_of(workdir, stage, variant, 0).parents[1]
-        paths = sorted(folder.glob("*/run.json"))
-        records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-        for record in records:
-            config = record.pop("config")
-            names = ("seed", "total_kimg", "resolution")
-            record |= {name: config[name] for name in names}
-        if records:
-            found[variant] = records
-    return found
+def table(records: Records) -> str:
+    """A row for each variant: its effect, and means over its finite runs."""
+    rows = []
+    for effect in effects(records):
+        runs = records[effect.variant]
+        finite = [metrics for metrics in runs if metrics]
+        bold = "**" * effect.is_significant
+        row = [effect.variant, f"{bold}{100 * math.expm1(effect.mean):+.0f} %{bold}"]
+        for key, form in COLUMNS.values():
+            row.append(f"{statistics.fmean(m[key] for m in finite):{form}}")
+        rows.append([*row, f"{len(finite)} of {len(runs)}"])
+    for variant, runs in records.items():
+        if not any(runs):
+            rows.append([variant, *[""] * (len(COLUMNS) + 1), f"0 of {len(runs)}"])
+    head = ["", "FIDs to the default", *COLUMNS, "finite runs"]
+    return command_line.table(head, rows) + (
+        "\nBold effects are larger than two standard errors of the seed noise.\n"
+    )
 
 
-def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
-    """Trains what is missing and writes the table; returns the exit code."""
-    try:
-        if argv[1:]:
-            raise ValueError(f"unexpected argument {argv[1]!r}; see --help")
-        workdir = pathlib.Path(values.workdir)
-        base = base_config(values.stage, values.dataset, values.kimg)
-        if values.out:
-            pages.earlier(pathlib.Path(values.out), values.stage)
-        variants = select_variants(values, workdir)
-        jobs = [(name, seed) for seed in range(values.seeds) for name in variants]
-        arms.register()
-        cpu.set_xla_cpu_flags()  # as cxr_gan.main does
-        process.enable_compilation_cache()
-        for variant, seed, record in train_missing(jobs, base, values.stage, workdir):
-            tqdm.tqdm.write(effects.line(variant, seed, record))
-        report(read_all(workdir, values.stage), values.stage, values.out)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def measure(values: flags.FlagValues) -> tuple[command_line.Results, str]:
+    """Trains what is missing."""
+    variants = values.only or [*VARIANTS]
+    unknown = [name for name in variants if name not in VARIANTS]
+    if unknown:
+        hint = configs.suggest(unknown[0], [*VARIANTS])
+        raise ValueError(f"--only={unknown[0]}: no such variant{hint}")
+    base = values.config
+    base.eval_kimg = base.eval_kimg or base.total_kimg  # the end is always validated
+    configs.check(base)
+    register()
+    cpu.set_xla_cpu_flags()  # as cxr_gan.main does
+    process.enable_compilation_cache()
+    records: Records = {variant: [] for variant in variants}
+    workdir = pathlib.Path(values.workdir)
+    for variant, metrics in train_all(variants, values.seeds, base, workdir):
+        records[variant].append(metrics)
+    config = configs.to_json(configs.freeze(base))
+    return {"config": config, "variants": records}, table(records)
 
 
-def report(records: effects.Records, stage: str, out: str | None) -> None:
-    """Writes the table into the page, results and drawing beside it, or prints it.
-
-    Raises:
-        ValueError: too few runs are finished.
-    """
-    picture = f"{pathlib.Path(out or '').stem}.{stage}.svg"
-    text = effects.text(records, picture)
-    if not out:
-        print(text)
-        return
-    page = pathlib.Path(out)
-    pages.keep(page.with_name(picture), effects.draw(records))
-    pages.write(page, records, stage, lambda _: text)
-    print(f"wrote {page}, {pages.file_of(page, stage)} and {page.with_name(picture)}")
-
-
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """A function, so that tests can define the flags on their own FlagValues."""
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags."""
     own: dict[str, Any] = {"flag_values": values}
-    flags.DEFINE_enum(
-        "stage", "sort", [*STAGES], "Size of the networks, and which variants.", **own
-    )
-    flags.DEFINE_string(
-        "dataset", None, "Real images, written as config.dataset.", **own
-    )
-    flags.DEFINE_string(
-        "workdir", "runs/ablation", "Folder of finished runs, JSON.", **own
-    )
-    flags.DEFINE_string("out", None, "Page to write the table into.", **own)
-    flags.DEFINE_list("only", [], "Variants, separated by commas.", **own)
-    flags.DEFINE_float("kimg", None, "Thousands of real images per run.", 0.1, **own)
+    command_line.define_config(values)
+    flags.DEFINE_string("workdir", "runs/ablation", "Folder of the runs.", **own)
+    flags.DEFINE_list("only", [], "Variants, separated by commas. Default: all.", **own)
     flags.DEFINE_integer("seeds", 2, "Runs of each variant.", 2, **own)
-    flags.mark_flags_as_required(["dataset"], **own)
-
-
-def cli() -> None:
-    """Entry point of the command line."""
-    define_flags()
-    logging.set_verbosity(logging.WARNING)
-    app.run(main)
 
 
 if __name__ == "__main__":
-    sys.exit(cli())
+    command_line.run(measure, define_flags)

@@ -16,13 +16,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import fresh, ops, pages
-from benchmarks.baselines.published import CLASS_NAMES, benchmark_config, settings_of
+from benchmarks import command_line, fresh
+from benchmarks.baselines.published import (
+    CLASS_NAMES,
+    benchmark_config,
+    build_shapes,
+    settings_of,
+)
 from cxr_gan.runtime import config_files
 
 DEVICES = (1, 2, 4, 8)
 BATCH = 64  # eight groups, so that eight devices get one each
-TURNS = 2
+REPEATS = 2
 
 
 def measure() -> dict[str, Any]:
@@ -32,7 +37,6 @@ def measure() -> dict[str, Any]:
         for n in DEVICES
     }
     return {
-        "about": pages.circumstances(["jax", "orbax-checkpoint"]),
         "own cores": len(os.sched_getaffinity(0)),
         "batch": BATCH,
         "devices": results,
@@ -49,12 +53,12 @@ def measure_here() -> dict[str, Any]:
     interval = config.loss.r1_interval
     ours.train(interval)
     steps = []
-    for _ in range(TURNS):
+    for _ in range(REPEATS):
         clock = fresh.Clock()
         ours.train(interval)
         steps.append({key: seconds / interval for key, seconds in clock.read().items()})
     memory = fresh.peak_memory()
-    _, shapes = ops.shapes(benchmark_config(BATCH))
+    _, shapes = build_shapes(benchmark_config(BATCH))
     rng = np.random.default_rng(0)  # noise, because zeros would be compressed
     state = jax.tree.map(
         lambda x: rng.standard_normal(x.shape).astype(x.dtype), shapes
@@ -97,12 +101,11 @@ def text(results: dict[str, Any]) -> str:
                 f"{on_disk:.2f}",
             ]
         )
-    about = ", ".join(f"{k} {v}" for k, v in results["about"].items())
     size = next(iter(results["devices"].values()))["save"]["bytes"]
     return (
-        f"Batch {results['batch']} at 32 px; cores used: {results['own cores']}; "
-        f"{about}. A checkpoint holds {size / 1e6:.1f} MB.\n\n"
-    ) + pages.table(
+        f"Batch {results['batch']} at 32 px; cores used: {results['own cores']}. "
+        f"A checkpoint holds {size / 1e6:.1f} MB.\n\n"
+    ) + command_line.table(
         [
             *("virtual devices", "CPU ms per step", "wall ms per step"),
             *("peak memory, MB", "save returns after, s", "on disk after, s"),

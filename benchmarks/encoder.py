@@ -27,7 +27,7 @@ from absl import app, flags, logging
 from flax import linen as nn
 from scipy import stats
 
-from benchmarks.teaching import coarse, exposure, fit, predict
+from benchmarks.encoder_training import coarse, exposure, fit, predict
 from cxr_gan import data
 from cxr_gan.data import splits
 from cxr_gan.data.splits import patient_halves
@@ -37,7 +37,7 @@ from cxr_gan.evaluation.metrics.resize import to_unit
 from cxr_gan.storage import weights_file
 
 MIN_VARIANCE = 0.1  # of the mean variance; added to every axis, see `decorrelated`
-GERMS = ("bacteria", "virus")  # pathogens in the names of images of pneumonia
+PATHOGENS = ("bacteria", "virus")  # in the names of images of pneumonia
 
 CARD: dict[str, Any] = {
     "what": "Weights of cxr_gan.evaluation.metrics.cxr_encoder.Encoder: 64 features of "
@@ -65,20 +65,14 @@ def kinds(images: data.ImageSet) -> tuple[np.ndarray, np.ndarray]:
         ValueError: the names of the images are not those of the data set on the card.
     """
     patients = [splits.patient_of(name) for name in images.ids]
-    wrong = [
-        name
-        for name, patient in zip(images.ids, patients, strict=True)
-        if patient is None or patient[0] != "kermany"
-    ]
-    if wrong:
-        raise ValueError(
-            f"{wrong[0]!r} is not an image name of the data set this recipe is for "
-            f"(doi:{CARD['data']['doi']}); give that data set as --dataset"
-        )
-    keys = [
-        (int(label), patient[1] if patient and patient[1] in GERMS else "")
-        for label, patient in zip(images.labels, patients, strict=True)
-    ]
+    keys = []
+    for name, label, patient in zip(images.ids, images.labels, patients, strict=True):
+        if patient is None or patient[0] != "kermany":
+            raise ValueError(
+                f"{name!r} is not an image name of the data set this recipe is for "
+                f"(doi:{CARD['data']['doi']}); give that data set as --dataset"
+            )
+        keys.append((int(label), patient[1] if patient[1] in PATHOGENS else ""))
     names = sorted(set(keys))
     kind_of_image = np.array([names.index(key) for key in keys], np.int32)
     return kind_of_image, np.array([label for label, _ in names])
@@ -173,25 +167,20 @@ def make(spec: str, out: pathlib.Path, seed: int) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Trains the encoder and prints its card."""
+    """Trains the encoder and prints its card, without the list of patients."""
     if argv[1:]:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; see --help")
     logging.set_verbosity(logging.WARNING)
-    out = pathlib.Path(flags.FLAGS.out)
+    values = flags.FLAGS
     try:
-        card = make(flags.FLAGS.dataset, out, flags.FLAGS.seed)
+        card = make(values.dataset, pathlib.Path(values.out), values.seed)
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
-    shown = {**card, "patients": len(card["patients"])}
-    print(json.dumps(shown, indent=1))
+    print(json.dumps({**card, "patients": len(card["patients"])}, indent=1))
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("dataset", None, "Folder with train and val.", required=True)
-    flags.DEFINE_string(
-        "out", None, "Folder for the weights and the card.", required=True
-    )
-    flags.DEFINE_integer(
-        "seed", 0, "Seed of initialisation, data order and augmentation."
-    )
+    flags.DEFINE_string("out", None, "Folder for weights and card.", required=True)
+    flags.DEFINE_integer("seed", 0, "Seed of weights, data order and augmentation.")
     app.run(main)

@@ -1,6 +1,6 @@
 """Makes a film of the sample grids of a run, each with its kimg in the corner.
 
-    python -m benchmarks.film --run=runs/kermany64 --out=docs/film.webp
+    python -m benchmarks.film --run=runs/kermany64 --film=docs/film.webp
 
 The film is an animated WebP of at most 2 MB, in the best quality that fits.
 """
@@ -8,12 +8,13 @@ The film is an animated WebP of at most 2 MB, in the best quality that fits.
 import io
 import json
 import pathlib
-import sys
 from collections.abc import Sequence
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from PIL import Image, ImageDraw, ImageFont
+
+from benchmarks import command_line
 
 MAX_BYTES = 2_000_000
 QUALITIES = (90, 80, 70, 60, 50, 40, 30)  # of WebP
@@ -86,37 +87,26 @@ def film(frames: Sequence[np.ndarray], max_bytes: int = MAX_BYTES) -> bytes:
     )
 
 
-def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
-    """Writes the film; returns the exit code."""
-    try:
-        if argv[1:]:
-            raise ValueError(f"unexpected argument {argv[1]!r}; see --help")
-        out = pathlib.Path(values.out)
-        if out.suffix != ".webp":
-            raise ValueError(f"--out={out}: give a name that ends in .webp")
-        if out.exists():
-            raise FileExistsError(f"{out} exists already; give another name")
-        frames = frames_of(pathlib.Path(values.run))
-        out.write_bytes(film(frames))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"wrote {out}: {len(frames)} frames, {out.stat().st_size / 1e6:.2f} MB")
-    return 0
+def measure(values: flags.FlagValues) -> tuple[command_line.Results, str]:
+    """Writes the film."""
+    path = pathlib.Path(values.film)
+    if path.suffix != ".webp":
+        raise ValueError(f"--film={path}: give a name that ends in .webp")
+    if path.exists():
+        raise FileExistsError(f"{path} exists already; give another name")
+    frames = frames_of(pathlib.Path(values.run))
+    content = film(frames)
+    path.write_bytes(content)
+    size = {"frames": len(frames), "bytes": len(content)}
+    return size, f"wrote {path}: {len(frames)} frames, {len(content) / 1e6:.2f} MB"
 
 
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """A function, so that tests can define the flags on their own FlagValues."""
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags."""
     flags.DEFINE_string("run", None, "Workdir of a run.", flag_values=values)
-    flags.DEFINE_string("out", None, "WebP to write.", flag_values=values)
-    flags.mark_flags_as_required(["run", "out"], flag_values=values)
-
-
-def cli() -> None:
-    """Entry point of the command line."""
-    define_flags()
-    app.run(main)
+    flags.DEFINE_string("film", None, "WebP to write.", flag_values=values)
+    flags.mark_flags_as_required(["run", "film"], flag_values=values)
 
 
 if __name__ == "__main__":
-    sys.exit(cli())
+    command_line.run(measure, define_flags)

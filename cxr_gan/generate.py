@@ -6,14 +6,12 @@ It writes PNGs, labels.csv, grid.png and generation.json into DIR. The same mode
 flags write the same bytes on the same kind of machine.
 """
 
-import contextlib
 import csv
 import dataclasses
 import json
 import math
 import pathlib
 import re
-import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,7 +25,8 @@ from PIL import Image, PngImagePlugin
 
 from cxr_gan.models import pixel_range
 from cxr_gan.runtime import multihost
-from cxr_gan.runtime.cli import new_output_folder, quiet_logging
+from cxr_gan.runtime.cli import new_output_folder, quiet_logging, refuse_arguments
+from cxr_gan.runtime.signals import StopSignals
 from cxr_gan.sampling import arguments, sampler
 from cxr_gan.storage import files
 from cxr_gan.storage.image_grid import make_grid
@@ -85,11 +84,7 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
         The exit code.
     """
     try:
-        if argv[1:]:
-            raise ValueError(
-                f"unexpected argument {argv[1]!r}; flags are written "
-                "--model=runs/acgan; see --help"
-            )
+        refuse_arguments(argv, "--model=runs/acgan")
         out = new_output_folder(values.out)
         params, meta = sampler.load_with_meta(values.model)
         labels = make_labels(values.label, values.num, params.class_names)
@@ -146,12 +141,12 @@ def write_images(job: GenerationJob) -> int:
             files.translate_os_errors(listing),
             listing.open("w", newline="", encoding="utf-8") as file,
             tqdm.tqdm(total=len(job.labels), unit="img", disable=None) as bar,
-            deferred_interrupt() as interrupted,
+            StopSignals() as signals,
         ):
             table = csv.writer(file, lineterminator="\n")
             table.writerow(("file", "label", "class_name", "index", "seed"))
             for index, image in enumerate(sample_images(job)):
-                if interrupted:
+                if signals.requested:
                     break
                 path, name = job.path(index), job.class_name(index)
                 job.save(image, path, name)
@@ -238,30 +233,6 @@ def write_metadata(job: GenerationJob, written: int, model: dict[str, Any]) -> N
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     with files.atomic_write(job.out / "generation.json") as unfinished:
         unfinished.write_text(text, encoding="utf-8")
-
-
-@contextlib.contextmanager
-def deferred_interrupt() -> Iterator[list[int]]:
-    """Yields a list to which the first Ctrl-C or SIGTERM appends its signal number.
-
-    The second one has its usual effect, because the first restores the handlers.
-    """
-    received: list[int] = []
-
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-    def record(number: int, _: object) -> None:
-        received.append(number)
-        restore()
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, record) for number in signals}
-    try:
-        yield received
-    finally:
-        restore()
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:

@@ -28,7 +28,7 @@ from absl import app, flags
 
 from cxr_gan import evaluate
 from cxr_gan.evaluation.report import model_card
-from cxr_gan.runtime.cli import quiet_logging
+from cxr_gan.runtime.cli import quiet_logging, refuse_arguments
 from cxr_gan.sampling import convert, pretrained, sampler
 from cxr_gan.storage import files, weights_file
 from cxr_gan.version import __version__
@@ -45,16 +45,22 @@ REPORT_KEYS = (
 )
 RUN_KEYS = ("step", "kimg", "config", "dataset", "generator", "metrics", "score")
 PATH_KEYS = ("path", "name", "dataset")  # their texts may be paths of folders
-# Flags that publishing a run needs, with an example of each.
-EXAMPLES = {
-    "model": "--model=runs/acgan@best",
-    "report": "--report=report",
-    "out": "--out=NAME.npz",
-    "card": "--card=NAME.md",
-    "people": '--people="children, one hospital"',
-    "licence": '--licence="CC BY 4.0, A. Author"',
+# Flag that publishing a run needs -> example of a value, and help.
+RUN_FLAGS = {
+    "model": ("runs/acgan@best", "Training run."),
+    "report": ("report", "Folder of its evaluation."),
+    "out": ("NAME.npz", "NAME.npz to write, with its NAME.json."),
+    "card": ("NAME.md", "NAME.md to write: the model card."),
+    "people": (
+        '"children, one hospital"',
+        "Whom the training images show: age, place, views.",
+    ),
+    "licence": (
+        '"CC BY 4.0, A. Author"',
+        "Licence of the training images, and whom to attribute them to.",
+    ),
 }
-ONLY_FOR_RUNS = ("model", "report", "people", "licence", "dtype")
+NOT_WITH_FROM = ("model", "report", "people", "licence", "dtype")
 
 
 def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
@@ -63,16 +69,11 @@ def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
     Returns the exit code.
     """
     try:
-        if argv[1:]:
-            example = EXAMPLES["model"]
-            raise ValueError(
-                f"unexpected argument {argv[1]!r}; flags are written {example}"
-            )
+        refuse_arguments(argv, "--model=runs/acgan@best")
         check_flags(values)
         out, markdown = output_paths(values.out, values.card)
-        old = values["from"].value
-        if old:
-            packed, card = convert.read_version_0_1(pathlib.Path(old))
+        if values["from"].value:
+            packed, card = convert.read_version_0_1(pathlib.Path(values["from"].value))
             card["name"] = out.stem
             card["report"]["method"] = evaluate.METHOD  # the same, in current terms
         else:
@@ -95,7 +96,7 @@ def check_flags(values: flags.FlagValues) -> None:
         ValueError: a flag is missing, or cannot be combined with --from.
     """
     if values["from"].value:
-        excess = [name for name in ONLY_FOR_RUNS if values[name].present]
+        excess = [name for name in NOT_WITH_FROM if values[name].present]
         if excess:
             raise ValueError(
                 f"--from is given with --{', --'.join(excess)}: a converted model "
@@ -105,12 +106,12 @@ def check_flags(values: flags.FlagValues) -> None:
         if not values.out:
             raise ValueError("--from is given without --out; add --out=NEW.npz")
         return
-    missing = [name for name in EXAMPLES if not values[name].value]
+    missing = [name for name in RUN_FLAGS if not values[name].value]
     if missing:
         raise ValueError(
             f"--{', --'.join(missing)} not given: publishing a run needs all of "
-            f"--{', --'.join(EXAMPLES)}; add "
-            f"{' '.join(EXAMPLES[name] for name in missing)}"
+            f"--{', --'.join(RUN_FLAGS)}; add "
+            f"{' '.join(f'--{name}={RUN_FLAGS[name][0]}' for name in missing)}"
         )
 
 
@@ -139,7 +140,7 @@ def pack_run(
         "trained_hash": sampler.fingerprint(params),
     }
     check_report(report, list(hashes.values()), meta["dataset"]["identity"])
-    return packed, make_card(values, meta, hashes, report)
+    return packed, without_folders(make_card(values, meta, hashes, report))
 
 
 def output_paths(
@@ -229,7 +230,7 @@ def make_card(
     report: dict[str, Any],
 ) -> dict[str, Any]:
     """The card of a run, JSON-serialisable; `pretrained.save` adds the checksums."""
-    card = {
+    return {
         "what": WHAT,
         "name": pathlib.Path(values.out).stem,
         "people": values.people,
@@ -244,8 +245,6 @@ def make_card(
             "numpy": np.__version__,
         },
     }
-    public: dict[str, Any] = without_folders(card)
-    return public
 
 
 def without_folders(content: Any) -> Any:
@@ -265,28 +264,15 @@ def without_folders(content: Any) -> Any:
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines the flags; not at import, because other commands share flag names."""
     own: dict[str, Any] = {"flag_values": values}
-    flags.DEFINE_string("model", None, "Training run, such as runs/a@best.", **own)
-    flags.DEFINE_string("report", None, "Folder of its evaluation.", **own)
-    flags.DEFINE_string("out", None, "NAME.npz to write, with its NAME.json.", **own)
-    flags.DEFINE_string("card", None, "NAME.md to write: the model card.", **own)
-    flags.DEFINE_string(
-        "people", None, "Whom the training images show: age, place, views.", **own
-    )
-    flags.DEFINE_string(
-        "licence",
-        None,
-        "Licence of the training images, and whom to attribute them to.",
-        **own,
-    )
-    flags.DEFINE_string(
-        "from", None, "NAME.npz published by version 0.1, to convert.", **own
-    )
-    dtypes = ["float16", "float32"]
-    flags.DEFINE_enum("dtype", dtypes[0], dtypes, "How weights are stored.", **own)
-    for name in (*EXAMPLES, "from"):
+    texts = {name: f"{text} Example: {one}" for name, (one, text) in RUN_FLAGS.items()}
+    texts["from"] = "NAME.npz published by version 0.1, to convert."
+    for name, text in texts.items():
+        flags.DEFINE_string(name, None, text, **own)
         flags.register_validator(
             name, lambda text: text is None or text.strip(), "must not be empty", **own
         )
+    dtypes = ["float16", "float32"]
+    flags.DEFINE_enum("dtype", dtypes[0], dtypes, "How weights are stored.", **own)
 
 
 def cli() -> None:

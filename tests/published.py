@@ -6,6 +6,7 @@ import json
 
 import tiny_generator
 from absl import flags
+from flax import traverse_util
 
 from cxr_gan import publish
 from cxr_gan.config import freeze, to_json
@@ -32,77 +33,37 @@ META = {
     "score": 0.5,
 }
 COUNTS = {"NORMAL": 30, "PNEUMONIA": 31}
-# A configuration as version 0.1 stored it; renamed keys have values of their own.
-CONFIG_0_1 = {
-    "augment": {"brightness": 0.0, "contrast": 0.0, "cutout": 0.0, "translation": 0.0},
-    "augment_by_lead": True,
-    "balance": {
-        **{"enabled": True, "halflife_kimg": 1.0, "high": 0.8, "low": 0.4},
-        "strength": 6.0,
-    },
-    "batch_size": 16,
-    "condition": 0.0,
-    "dataset": "set",
-    "decay": 0.21,
-    "discriminator": {"features_at_32": 32, "max_features": 256, "name": "residual"},
-    "draw_kimg": 11.0,
-    "ema_halflife_kimg": 10.0,
-    "ema_rampup": 0.05,
-    "evaluate_kimg": 12.0,
-    "generator": {
-        **{"embedding": 65, "features_at_32": 64, "max_features": 128},
-        "name": "residual",
-    },
-    "group_per_class": 5,
-    "latent_size": 128,
-    "loss": {
-        "adversarial": "least_squares",
-        "class_weight_d": 0.51,
-        "class_weight_g": 0.41,
-        "classes": "both",
-        "feature_matching": 0.31,
-        "r1_every": 9,
-        "r1_weight": 0.1,
-        "r2_weight": 0.0,
-        "sameness_weight": 1.1,
-    },
-    "max_minutes": 0.0,
-    "microbatches": 2,
-    "on_nan": "stop",
-    "optimizer_d": {"beta1": 0.0, "beta2": 0.99, "learning_rate": 0.006},
-    "optimizer_g": {"beta1": 0.0, "beta2": 0.99, "learning_rate": 0.01},
-    "precision": "bfloat16",
-    "report_kimg": 1.5,
-    "resolution": 64,
-    "rollbacks": 2,
-    "samples_per_class": [0],
-    "save_kimg": 13.0,
-    "seed": 0,
-    "sharpen": 0.55,
-    "split_seed": 0,
-    "total_kimg": 250.0,
+# Key of 0.1 -> key since 0.2, and a value that differs from the default.
+RENAMED = {
+    "decay": ("lr_decay_fraction", 0.21),
+    "draw_kimg": ("sample_kimg", 11.0),
+    "evaluate_kimg": ("eval_kimg", 12.0),
+    "save_kimg": ("checkpoint_kimg", 13.0),
+    "report_kimg": ("log_kimg", 1.5),
+    "rollbacks": ("max_rollbacks", 2),
+    "sharpen": ("checkerboard_ramp", 0.55),
+    "precision": ("compute_dtype", "bfloat16"),
+    "augment_by_lead": ("augment.adaptive", True),
+    "group_per_class": ("stddev_group_per_class", 5),
+    "generator.embedding": ("generator.class_embedding_dim", 65),
+    "loss.class_weight_d": ("loss.class_weight.d", 0.51),
+    "loss.class_weight_g": ("loss.class_weight.g", 0.41),
+    "loss.classes": ("loss.class_loss", "both"),
+    "loss.feature_matching": ("loss.feature_matching_weight", 0.31),
+    "loss.sameness_weight": ("loss.diversity_weight", 1.1),
+    "loss.r1_every": ("loss.r1_interval", 9),
 }
-# The same values under the current keys, where they differ from configs/acgan.py.
-CONVERTED_CONFIG = {
-    "dataset": "set",
-    "lr_decay_fraction": 0.21,
-    "sample_kimg": 11.0,
-    "eval_kimg": 12.0,
-    "checkpoint_kimg": 13.0,
-    "log_kimg": 1.5,
-    "loss.class_weight.d": 0.51,
-    "loss.class_weight.g": 0.41,
-    "loss.class_loss": "both",
-    "loss.feature_matching_weight": 0.31,
-    "loss.diversity_weight": 1.1,
-    "compute_dtype": "bfloat16",
-    "checkerboard_ramp": 0.55,
-    "augment.adaptive": True,
-    "stddev_group_per_class": 5,
-    "loss.r1_interval": 9,
-    "max_rollbacks": 2,
-    "generator.class_embedding_dim": 65,
-}
+CONVERTED_CONFIG = {"dataset": "set", **dict(RENAMED.values())}
+
+
+def config_0_1(changes=()) -> dict:
+    """A configuration as version 0.1 stored it; `changes` are {dotted key: value}."""
+    flat = traverse_util.flatten_dict(META["config"], sep=".") | {"dataset": "set"}
+    for old, (new, value) in RENAMED.items():
+        del flat[new]
+        flat[old] = value
+    removed = {"microbatches": 2, "condition": 0.0}
+    return traverse_util.unflatten_dict(flat | removed | dict(changes), sep=".")
 
 
 def report(model_hash: str) -> dict:
@@ -183,14 +144,14 @@ def patch(monkeypatch, meta=META):
     monkeypatch.setattr(checkpoint, "load_item", lambda *_: (weights, meta))
 
 
-def write_as_0_1(folder, config=CONFIG_0_1, name="old"):
-    """Writes folder/tiny.npz as version 0.1 published it; returns the path of its npz.
+def write_as_0_1(folder, changes=()):
+    """Writes folder/old.npz: tiny.npz as version 0.1 published it; returns its path.
 
     The names of 0.1 are written out here, not derived from `sampling.convert`.
     """
     card = copy.deepcopy(pretrained.load_card(folder / "tiny.json"))
     del card["schema"]
-    card["config"] = config
+    card["config"] = config_0_1(changes)
     card["spec"] = card.pop("generator")
     card["spec"]["embedding"] = card["spec"].pop("class_embedding_dim")
     card["figures"] = {
@@ -205,8 +166,8 @@ def write_as_0_1(folder, config=CONFIG_0_1, name="old"):
         if row["metric"] == "label_accuracy":
             row |= {"metric": "label_fidelity", "space": "judge"}
     card["report"]["figures"] = rows
-    write_card(folder / f"{name}.json", card)
-    npz = folder / f"{name}.npz"
+    write_card(folder / "old.json", card)
+    npz = folder / "old.npz"
     npz.write_bytes((folder / "tiny.npz").read_bytes())
     return npz
 

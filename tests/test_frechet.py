@@ -52,16 +52,11 @@ def test_distance_of_a_set_to_itself_is_0():
     assert 0 <= frechet_distance(a, a) < 1e-9
 
 
-def test_distance_does_not_depend_on_order_of_sets_or_rows():
+def test_distance_does_not_depend_on_order_or_block_size(monkeypatch):
     a, b = features(80, 12, 1), features(90, 12, 2)
     distance = frechet_distance(a, b)
     assert frechet_distance(b, a) == pytest.approx(distance, rel=1e-10)
     assert frechet_distance(a[::-1], b) == pytest.approx(distance, rel=1e-10)
-
-
-def test_distance_does_not_depend_on_block_size(monkeypatch):
-    a, b = features(80, 12, 1), features(90, 12, 2)
-    distance = frechet_distance(a, b)
     monkeypatch.setattr(frechet, "ROWS_PER_BLOCK", 7)
     assert frechet_distance(a, b) == pytest.approx(distance, rel=1e-10)
 
@@ -72,20 +67,11 @@ def test_distance_of_few_images_is_biased_upward():
     assert few > 5 * many
 
 
-def test_five_images_per_feature_are_enough():
-    assert frechet.has_enough_images(320, 64)
-    assert not frechet.has_enough_images(319, 64)
-
-
 @pytest.mark.parametrize(
     ("a", "b", "message"),
     [
         (np.zeros((1, 3)), np.zeros((5, 3)), "1 and 5 rows; give at least 2"),
-        (
-            np.zeros((5, 3)),
-            np.zeros((5, 4)),
-            r"\[5, 3\] and \[5, 4\]; must be \[n, d\]",
-        ),
+        (np.zeros((5, 3)), np.zeros((5, 4)), r"\[5, 3\] and \[5, 4\]; must be \[n"),
         (np.zeros((5, 0)), np.zeros((5, 0)), "the same d >= 1"),
         (np.zeros(5), np.zeros((5, 1)), r"must be \[n, d\]"),
         (np.full((5, 3), np.nan), np.zeros((5, 3)), "not all finite"),

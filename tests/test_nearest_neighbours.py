@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
+from cxr_gan.evaluation.metrics import nearest_neighbours
 from cxr_gan.evaluation.metrics.nearest_neighbours import (
     audit,
     nearest,
@@ -34,47 +35,54 @@ def shift(images, down, across):
     return images[:, row][:, :, column]
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 1024])
-def test_nearest_agrees_with_scikit_learn_for_any_chunk(chunk):
+@pytest.fixture
+def rows_per_block(request, monkeypatch):
+    monkeypatch.setattr(nearest_neighbours, "ROWS_PER_BLOCK", request.param)
+
+
+any_block_size = pytest.mark.parametrize("rows_per_block", [3, 16, 1024], indirect=True)
+
+
+@any_block_size
+def test_nearest_agrees_with_scikit_learn(rows_per_block):
     queries, points = normal_points(40, 1), normal_points(90, 2)
     distance, point = NearestNeighbors(n_neighbors=1).fit(points).kneighbors(queries)
-    result = nearest(queries, points, chunk=chunk)
+    result = nearest(queries, points)
     np.testing.assert_array_equal(result.point, point[:, 0])
     np.testing.assert_allclose(result.distance, distance[:, 0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("chunk", [3, 16, 1024])
-def test_equal_point_has_distance_0_and_ties_give_the_first_point(chunk):
+@any_block_size
+def test_equal_point_has_distance_0_and_ties_give_the_first_point(rows_per_block):
     points = 1000 + normal_points(50, 0)  # far from 0, where matrix products round
     points[[30, 41]] = points[20]
-    result = nearest(points, points, chunk=chunk)
+    result = nearest(points, points)
     expected = np.arange(50)
     expected[[30, 41]] = 20
     np.testing.assert_array_equal(result.point, expected)
     np.testing.assert_array_equal(result.distance, 0)
 
 
-def test_points_of_the_same_patient_are_ignored():
+@any_block_size
+def test_points_of_the_same_patient_are_ignored(rows_per_block):
     points = np.array([[0.0], [1.0], [5.0], [6.5]])
     patients = np.array(["a", "a", "b", "c"])
-    result = nearest(points, points, patients=(patients, patients), chunk=2)
+    result = nearest(points, points, patients=(patients, patients))
     np.testing.assert_array_equal(result.point, [2, 2, 3, 2])
     np.testing.assert_array_equal(result.distance, [5, 4, 1.5, 1.5])
 
 
-def test_points_of_the_querys_patient_only_are_refused():
-    patients = np.array([7, 8]), np.array([8, 8, 8])
-    with pytest.raises(ValueError, match="all points belong to the patient of query 1"):
+@pytest.mark.parametrize(
+    ("patients", "message"),
+    [
+        (([7, 8], [8, 8, 8]), "all points belong to the patient of query 1"),
+        (([7], [8, 8, 8]), "1 queries and 3 points; there are 2 and 3"),
+    ],
+)
+def test_unusable_patients_are_refused(patients, message):
+    patients = tuple(map(np.array, patients))
+    with pytest.raises(ValueError, match=message):
         nearest(normal_points(2, 0), normal_points(3, 1), patients=patients)
-
-
-def test_patients_of_wrong_length_are_refused():
-    with pytest.raises(ValueError, match="1 queries and 3 points; there are 2 and 3"):
-        nearest(
-            normal_points(2, 0),
-            normal_points(3, 1),
-            patients=(np.zeros(1), np.zeros(3)),
-        )
 
 
 def test_pixel_vectors_are_normalised_area_means():
@@ -85,13 +93,6 @@ def test_pixel_vectors_are_normalised_area_means():
     areas -= areas.mean(1, keepdims=True)
     areas /= np.sqrt(np.sum(areas**2, 1, keepdims=True))
     np.testing.assert_allclose(pixel_vectors(images), areas, atol=1e-6)
-
-
-def test_squared_distance_of_pixel_vectors_is_2_minus_2_correlations():
-    images = smooth_images(2, 0, size=32)
-    a, b = pixel_vectors(images)
-    correlation = np.corrcoef(images.reshape(2, -1))[0, 1]
-    assert np.sum((a - b) ** 2) == pytest.approx(2 - 2 * correlation, rel=1e-5)
 
 
 def test_copies_with_other_brightness_contrast_or_blur_are_found():
@@ -113,27 +114,25 @@ def test_noise_of_a_constant_image_is_not_amplified():
     np.testing.assert_array_equal(vectors[1], 0)
 
 
-@pytest.mark.parametrize(("down", "across"), [(4, -4), (0, 3), (-1, 2)])
-def test_shifted_copy_is_near_in_the_shifted_search_only(down, across):
-    train, others = (
-        pixel_vectors(smooth_images(200, 0)),
-        pixel_vectors(smooth_images(200, 1)),
-    )
-    copies = pixel_vectors(shift(smooth_images(200, 0)[:10], down, across))
-    unshifted = audit(copies, train, others)
-    shifted = audit(copies, train, others, search=nearest_shifted)
-    assert unshifted.near == 0
-    assert shifted.near == 10
-    np.testing.assert_array_equal(shifted.nearest.point, np.arange(10))
+def test_shifted_copies_are_near_in_the_shifted_search_only():
+    images = smooth_images(100, 0)
+    train, others = pixel_vectors(images), pixel_vectors(smooth_images(100, 1))
+    shifted = [shift(images[:5], *by) for by in ((4, -4), (0, 3), (-1, 2))]
+    copies = pixel_vectors(np.concatenate(shifted))
+    assert audit(copies, train, others).near == 0
+    result = audit(copies, train, others, search=nearest_shifted)
+    assert result.near == 15
+    np.testing.assert_array_equal(result.nearest.point, [*range(5)] * 3)
 
 
 def test_shifts_by_quarters_of_a_thumbnail_pixel_are_found():
     fine = smooth_images(20, 0, size=128)
-    train = pixel_vectors(fine)
-    copies = [pixel_vectors(shift(fine[:5], *by)) for by in ((1, 0), (-3, 7), (2, 5))]
-    for result in (nearest_shifted(copy, train) for copy in copies):
-        np.testing.assert_array_equal(result.point, np.arange(5))
-        assert result.distance.max() < 0.02
+    shifted = [shift(fine[:5], *by) for by in ((1, 0), (-3, 7), (2, 5))]
+    result = nearest_shifted(
+        pixel_vectors(np.concatenate(shifted)), pixel_vectors(fine)
+    )
+    np.testing.assert_array_equal(result.point, [*range(5)] * 3)
+    assert result.distance.max() < 0.02
 
 
 def test_shift_beyond_the_maximum_is_not_found():
@@ -147,7 +146,7 @@ def test_shift_beyond_the_maximum_is_not_found():
 
 def test_shifted_search_finds_equal_images_and_ignores_the_same_patient():
     vectors = pixel_vectors(smooth_images(12, 0))
-    result = nearest_shifted(vectors, vectors, chunk=5)
+    result = nearest_shifted(vectors, vectors)
     np.testing.assert_array_equal(result.point, np.arange(12))
     np.testing.assert_array_equal(result.distance, 0)
     patients = np.arange(12) // 2
@@ -160,30 +159,19 @@ def test_audit_agrees_with_hand_calculation():
     train = np.array([[0.0], [1000.0]])
     held_out = np.arange(1, 102)[:, None] / 10
     generated = np.array([[10.2], [1000.0], [0.04], [0.1], [995.0]])
-    result = audit(generated, train, held_out, worst=3)
+    result = audit(generated, train, held_out)
     np.testing.assert_array_equal(result.nearest.point, [0, 1, 0, 0, 1])
     assert result.ratio == pytest.approx(0.1 / 5.1)
     assert (result.below, result.exact, result.near) == (3 / 5, 1, 1)
-    np.testing.assert_array_equal(result.worst, [[1, 1], [2, 0], [3, 0]])
+    np.testing.assert_array_equal(result.worst[:3], [[1, 1], [2, 0], [3, 0]])
 
 
 def test_images_of_the_same_distribution_are_as_far_as_held_out_ones():
-    result = audit(
-        normal_points(2000, 1), normal_points(500, 0), normal_points(2000, 2)
-    )
+    generated, held_out = normal_points(2000, 1), normal_points(2000, 2)
+    result = audit(generated, normal_points(500, 0), held_out)
     assert result.ratio == pytest.approx(1, abs=0.05)
     assert result.below == pytest.approx(0.01, abs=0.008)
     assert (result.exact, result.near) == (0, 0)
-
-
-def test_exact_and_near_copies_are_counted():
-    train = normal_points(500, 0)
-    generated = normal_points(100, 1)
-    generated[:7] = train[40:47]
-    generated[7:20] = train[50:63] + 0.001
-    result = audit(generated, train, normal_points(500, 2))
-    assert (result.exact, result.near) == (7, 13)
-    assert result.worst[:7].tolist() == [[i, 40 + i] for i in range(7)]
 
 
 def test_training_images_of_other_patients_serve_as_held_out_images():
@@ -202,19 +190,6 @@ def test_same_bytes_finds_exact_copies_only():
     np.testing.assert_array_equal(same_bytes(images, train), [True, False, True])
     with pytest.raises(ValueError, match="must have the same dtype and size"):
         same_bytes(images.astype(np.int16), train)
-
-
-@pytest.mark.parametrize(
-    ("images", "error", "message"),
-    [
-        (np.zeros((2, 64, 64, 1)), TypeError, "images are float64; use uint8"),
-        (np.zeros((2, 64, 64), np.uint8), ValueError, r"must be \[n, s, s, 1\]"),
-        (np.zeros((2, 16, 16, 1), np.uint8), ValueError, "s at least 32"),
-    ],
-)
-def test_invalid_images_are_refused(images, error, message):
-    with pytest.raises(error, match=message):
-        pixel_vectors(images)
 
 
 @pytest.mark.parametrize(

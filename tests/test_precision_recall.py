@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
+from cxr_gan.evaluation.metrics import precision_recall
 from cxr_gan.evaluation.metrics.precision_recall import Prdc, prdc, squared_distances
 
 # On a line, k = 1. Radii of real balls are 1, 1, 2, 1, 1; of generated ones 5, 5, 1, 1.
@@ -74,12 +75,13 @@ def test_prdc_agrees_with_the_neighbours_of_scikit_learn():
     )
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 64])
-def test_prdc_does_not_depend_on_chunk_or_order(chunk):
+@pytest.mark.parametrize("rows", [1, 7, 64])
+def test_prdc_does_not_depend_on_block_size_or_order(monkeypatch, rows):
     generated, real = cloud(90, 1, 0.5).astype(np.float32), cloud(80, 2)
     expected = prdc(generated, real)
-    assert prdc(generated, real, chunk=chunk) == expected
-    assert prdc(generated[::-1], real[::-1], chunk=chunk) == expected
+    monkeypatch.setattr(precision_recall, "ROWS_PER_BLOCK", rows)
+    assert prdc(generated, real) == expected
+    assert prdc(generated[::-1], real[::-1]) == expected
 
 
 def test_squared_distances_agree_with_differences():
@@ -89,18 +91,13 @@ def test_squared_distances_agree_with_differences():
 
 
 @pytest.mark.parametrize(
-    ("n", "changes", "message"),
+    ("n", "k", "value", "message"),
     [
-        (5, {}, "5 and 9 rows; give at least 6"),
-        (9, {"k": 0}, "k=0, chunk=1024; both must be at least 1"),
-        (9, {"chunk": 0}, "both must be at least 1"),
+        (5, 5, 0.0, "5 and 9 rows; give at least 6"),
+        (9, 0, 0.0, "k=0; must be at least 1"),
+        (9, 5, np.inf, "not all finite"),
     ],
 )
-def test_invalid_arguments_are_refused(n, changes, message):
+def test_invalid_arguments_are_refused(n, k, value, message):
     with pytest.raises(ValueError, match=message):
-        prdc(cloud(n, 1), cloud(9, 2), **changes)
-
-
-def test_non_finite_features_are_refused():
-    with pytest.raises(ValueError, match="not all finite"):
-        prdc(cloud(9, 1), np.full((9, 3), np.inf))
+        prdc(cloud(n, 1), cloud(9, 2) + value, k=k)

@@ -1,4 +1,3 @@
-import json
 import re
 import subprocess
 import sys
@@ -6,11 +5,9 @@ import sys
 import numpy as np
 import published
 import pytest
-from absl import flags
 from ml_collections import ConfigDict
 
 import cxr_gan
-from cxr_gan import generate
 from cxr_gan.config import flatten
 from cxr_gan.config import published as published_config
 from cxr_gan.sampling import convert, pretrained, sampler
@@ -97,37 +94,33 @@ def test_missing_file_is_named(folder, name):
         cxr_gan.load(folder / "tiny.npz")
 
 
-@pytest.mark.parametrize("position", [0, 100, 1000, -1])
-def test_damaged_npz_is_refused(folder, position):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: bytes([data[0] ^ 1]) + data[1:],
+        lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+        lambda data: data[:-100],
+    ],
+    ids=["first byte", "last byte", "truncated"],
+)
+def test_damaged_npz_is_refused(folder, damage):
     path = folder / "tiny.npz"
-    data = bytearray(path.read_bytes())
-    data[position] ^= 1
-    path.write_bytes(data)
-    with pytest.raises(
-        ValueError, match=r"tiny.npz: damaged, or not the file described by its"
-    ):
-        cxr_gan.load("tiny")
-
-
-def test_truncated_npz_is_refused(folder):
-    path = folder / "tiny.npz"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"tiny.npz: damaged"):
+    path.write_bytes(damage(path.read_bytes()))
+    message = r"tiny.npz: damaged, or not the file described by its"
+    with pytest.raises(ValueError, match=message):
         cxr_gan.load("tiny")
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda text: text.replace('"kimg": 0.448', '"kimg": 200.0'),
         lambda text: text.replace('"resolution": 32', '"resolution": 64'),
         lambda text: text.replace("CC0", "none"),
         lambda text: text[:-10],
         lambda text: "[]",
         lambda text: "{}",
-        lambda text: "",
     ],
-    ids=["kimg", "generator", "licence", "truncated", "list", "object", "empty"],
+    ids=["generator", "licence", "truncated", "list", "object"],
 )
 def test_damaged_or_changed_card_is_refused(folder, damage):
     path = folder / "tiny.json"
@@ -152,11 +145,10 @@ def test_generator_of_another_version_is_refused(folder, changes):
 def test_card_without_schema_is_refused_with_the_command_that_converts_it(folder):
     old = published.write_as_0_1(folder)
     command = f"python -m cxr_gan.publish --from={old} --out=NEW.npz --card=NEW.md"
-    with pytest.raises(ValueError, match=re.escape(command)) as refused:
-        cxr_gan.load(old)
-    assert "\n" not in str(refused.value)
-    with pytest.raises(ValueError, match=re.escape(command)):
-        cxr_gan.load("old")
+    for model in (old, "old"):
+        with pytest.raises(ValueError, match=re.escape(command)) as refused:
+            cxr_gan.load(model)
+        assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("schema", [1, 3, "2", None])
@@ -169,19 +161,11 @@ def test_card_of_another_schema_is_refused(folder, schema):
 
 
 @pytest.mark.parametrize(
-    ("changes", "removed"),
-    [
-        ({"condition": 0.1}, "condition=0.1"),
-        (
-            {"loss": published.CONFIG_0_1["loss"] | {"classes": "discriminating"}},
-            "loss.classes='discriminating'",
-        ),
-    ],
-    ids=["condition", "discriminating"],
+    ("key", "value"), [("condition", 0.1), ("loss.classes", "discriminating")]
 )
-def test_conversion_refuses_removed_feature(folder, changes, removed):
-    old = published.write_as_0_1(folder, published.CONFIG_0_1 | changes)
-    message = f"old.json: the model was trained with {removed}, a feature .*; use it"
+def test_conversion_refuses_removed_feature(folder, key, value):
+    old = published.write_as_0_1(folder, {key: value})
+    message = f"old.json: the model was trained with {key}={value!r}, a feature .*; use"
     with pytest.raises(ValueError, match=message) as refused:
         convert.read_version_0_1(old)
     assert "\n" not in str(refused.value)
@@ -197,14 +181,16 @@ def test_conversion_refuses_damaged_file(folder, suffix):
         convert.read_version_0_1(old)
 
 
-def test_conversion_refuses_current_card(folder):
-    with pytest.raises(ValueError, match="the card has schema 2; only cards of"):
-        convert.read_version_0_1(folder / "tiny.npz")
-
-
-@pytest.mark.parametrize("name", ["tiny.json", "."])
-def test_conversion_refuses_what_is_not_an_npz(folder, name):
-    with pytest.raises(ValueError, match=r"is not the \.npz of a published model"):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tiny.npz", "the card has schema 2; only cards of"),
+        ("tiny.json", r"is not the \.npz of a published model"),
+        (".", r"is not the \.npz of a published model"),
+    ],
+)
+def test_conversion_refuses_other_files(folder, name, message):
+    with pytest.raises(ValueError, match=message):
         convert.read_version_0_1(folder / name)
 
 
@@ -222,28 +208,10 @@ def test_save_refuses_existing_file(folder):
         pretrained.save(folder / "tiny.npz", b"", {})
 
 
-def test_generate_accepts_shipped_model(folder, tmp_path):
-    values = flags.FlagValues()
-    generate.define_flags(values)
-    values(["generate", "--model=tiny", "--num=2", f"--out={tmp_path}/out"])
-    assert generate.main(["generate"], values) == 0
-    metadata = json.loads((tmp_path / "out" / "generation.json").read_text())
-    assert metadata["model"] == "tiny"
-    card = pretrained.load_card(folder / "tiny.json")
-    assert metadata["model_hash"] == card["model_hash"]
-    assert metadata["dataset"] == card["dataset"]
-
-
-def test_generate_refuses_checkpoint_of_shipped_model(folder, tmp_path, capsys):
-    values = flags.FlagValues()
-    generate.define_flags(values)
-    values(["generate", "--model=tiny@best", f"--out={tmp_path}/out"])
-    assert generate.main(["generate"], values) == 1
-    assert "leave off @best" in capsys.readouterr().err
-
-
-def check_shipped(name):
-    """Checks what must be true of every model shipped with the package."""
+@pytest.mark.parametrize("name", ["tiny", *pretrained.bundled()])
+def test_every_shipped_model_loads_and_generates_and_has_a_complete_card(request, name):
+    if name == "tiny":  # in place of the shipped models
+        request.getfixturevalue("folder")
     path = pretrained.FOLDER / f"{name}.npz"
     assert path.stat().st_size <= MAX_MB * 1e6
     params, card = sampler.load_with_meta(name)
@@ -264,15 +232,6 @@ def check_shipped(name):
     }
     known = flatten(published_config())
     assert flatten(ConfigDict(card["config"])).keys() == known.keys()
-
-
-def test_requirements_of_shipped_models_hold_for_the_tiny_one(folder):
-    check_shipped("tiny")
-
-
-@pytest.mark.parametrize("name", pretrained.bundled())
-def test_every_shipped_model_loads_and_generates_and_has_a_complete_card(name):
-    check_shipped(name)
 
 
 def test_fingerprint_of_shipped_model_is_the_one_published_by_version_0_1():

@@ -1,5 +1,4 @@
 import dataclasses
-import hashlib
 import subprocess
 import sys
 
@@ -34,12 +33,11 @@ def images(params):
 def test_images_are_float32_in_unit_range_and_all_differ(images):
     assert images.shape == (N, 32, 32, 1)
     assert images.dtype == np.float32
-    assert images.min() >= 0
-    assert images.max() <= 1
+    assert images.min() >= 0 and images.max() <= 1
     assert len(np.unique(images.reshape(N, -1), axis=0)) == N
 
 
-@pytest.mark.parametrize("size", [5, 7, 16, 23])
+@pytest.mark.parametrize("size", [5, 16, 23])
 def test_any_division_into_calls_is_bit_identical(params, images, size):
     parts = [
         cxr_gan.sample(params, LABELS[i : i + size], 0, start=i)
@@ -53,11 +51,6 @@ def test_images_generated_one_by_one_agree_up_to_rounding(params, images):
     np.testing.assert_allclose(np.concatenate(single), images, atol=1e-5)
 
 
-def test_start_skips_images_without_changing_the_others(params, images):
-    tail = cxr_gan.sample(params, LABELS[30:], 0, start=30)
-    np.testing.assert_array_equal(tail, images[30:])
-
-
 def test_image_does_not_depend_on_labels_of_other_images(params, images):
     flipped = LABELS.copy()
     flipped[::3] = 1 - flipped[::3]
@@ -66,12 +59,10 @@ def test_image_does_not_depend_on_labels_of_other_images(params, images):
     np.testing.assert_array_equal(same, flipped == LABELS)
 
 
-def test_largest_index_is_accepted(params):
-    assert cxr_gan.sample(params, [1], 0, start=2**32 - 1).shape == (1, 32, 32, 1)
-
-
-def test_no_labels_give_empty_array(params):
-    assert cxr_gan.sample(params, [], 0).shape == (0, 32, 32, 1)
+@pytest.mark.parametrize("labels", [[], [1]])
+def test_largest_index_and_no_labels_are_accepted(params, labels):
+    images = cxr_gan.sample(params, labels, 0, start=2**32 - 1)
+    assert images.shape == (len(labels), 32, 32, 1)
 
 
 @pytest.mark.parametrize(
@@ -149,19 +140,12 @@ def test_label_out_of_range_within_jit_gives_nan(params):
     np.testing.assert_array_equal(np.isnan(sampled).all((1, 2, 3)), [False, True, True])
 
 
-def test_vmap_over_keys_generates_images_of_each_key(params, images):
+def test_vmap_over_keys_and_params_generates_images_of_each(params, images):
     keys = jnp.stack([jax.random.key(seed) for seed in (0, 1)])
-    sampled = jax.vmap(lambda key: cxr_gan.sample(params, LABELS[:3], key))(keys)
-    other = cxr_gan.sample(params, LABELS[:3], 1)
-    np.testing.assert_allclose(sampled[0], images[:3], atol=ROUNDING)
-    np.testing.assert_allclose(sampled[1], other, atol=ROUNDING)
-
-
-def test_vmap_over_stacked_params_generates_images_of_each_model(params, images):
     second = tiny_generator.params(seed=1)
     both = jax.tree.map(lambda *leaves: np.stack(leaves), params, second)
-    sampled = jax.vmap(lambda p: cxr_gan.sample(p, LABELS[:3], 0))(both)
-    other = cxr_gan.sample(second, LABELS[:3], 0)
+    sampled = jax.vmap(lambda p, key: cxr_gan.sample(p, LABELS[:3], key))(both, keys)
+    other = cxr_gan.sample(second, LABELS[:3], 1)
     np.testing.assert_allclose(sampled[0], images[:3], atol=ROUNDING)
     np.testing.assert_allclose(sampled[1], other, atol=ROUNDING)
 
@@ -214,15 +198,6 @@ def test_fingerprint_depends_on_weights_and_config_but_not_on_array_type(params)
     assert sampler.fingerprint(tiny_generator.params(seed=1)) != digest
 
 
-def test_fingerprint_hashes_the_key_names_of_version_0_1(params):
-    empty = hashlib.sha256(
-        b'{"name": "residual", "resolution": 32, "latent_size": 8, '
-        b'"class_names": ["NORMAL", "PNEUMONIA"], "features_at_32": 4, '
-        b'"max_features": 8, "embedding": 4}'
-    ).hexdigest()
-    assert sampler.fingerprint(params.replace(params={})) == empty[:16]
-
-
 def save(folder, config, state, *steps):
     """Saves checkpoints whose averaged generator is filled with the step number."""
     generator = dataclasses.asdict(generator_config(config, CLASS_NAMES))
@@ -236,30 +211,18 @@ def save(folder, config, state, *steps):
         checkpoints.wait()
 
 
-def test_load_returns_averaged_generator_of_newest_or_given_step(
+def test_load_returns_averaged_generator_of_newest_best_or_given_step(
     tmp_path, config, state
 ):
-    save(tmp_path, config, state, 1, 2)
-    newest, older = cxr_gan.load(tmp_path), cxr_gan.load(f"{tmp_path}@1")
-    assert newest.config == generator_config(config, CLASS_NAMES)
-    assert newest.class_names == CLASS_NAMES
-    for loaded, step in ((newest, 2), (older, 1)):
-        assert all((w == step).all() for w in jax.tree.leaves(loaded.params))
-    assert jax.tree.structure(newest.params) == jax.tree.structure(state.ema)
-    assert cxr_gan.sample(newest, ["NORMAL"], 0).shape == (1, 32, 32, 1)
-
-
-def test_load_selects_best_and_latest_by_suffix(tmp_path, config, state):
-    save(tmp_path, config, state, 1, 2, 3, 4)
-    for suffix, step in (("best", 2), ("latest", 4)):
-        loaded = cxr_gan.load(f"{tmp_path}@{suffix}")
-        assert all((w == step).all() for w in jax.tree.leaves(loaded.params))
-
-
-def test_load_accepts_folder_with_at_sign_in_its_name(tmp_path, config, state):
     folder = tmp_path / "run@home"
-    save(folder, config, state, 1)
-    assert cxr_gan.load(folder).class_names == cxr_gan.load(f"{folder}@1").class_names
+    save(folder, config, state, 1, 2, 3, 4)
+    for suffix, step in (("", 4), ("@latest", 4), ("@best", 2), ("@3", 3)):
+        loaded = cxr_gan.load(f"{folder}{suffix}")
+        assert all((w == step).all() for w in jax.tree.leaves(loaded.params))
+        assert loaded.config == generator_config(config, CLASS_NAMES)
+        assert loaded.class_names == CLASS_NAMES
+    assert jax.tree.structure(loaded.params) == jax.tree.structure(state.ema)
+    assert cxr_gan.sample(loaded, ["NORMAL"], 0).shape == (1, 32, 32, 1)
 
 
 @pytest.mark.parametrize("suffix", ["newest", "", "-3", "1.5"])

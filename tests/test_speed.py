@@ -1,95 +1,35 @@
-"""benchmarks.speed and benchmarks.ops: interleaving, counting, tables and errors."""
+"""benchmarks.speed and benchmarks.worker: interleaving, pinning, ratios and errors."""
 
 import dataclasses
-import functools
 import json
-import pathlib
 import types
 
-import jax
-import numpy as np
 import pytest
-import tiny
-from absl import app, flags
+from absl import flags
 
-from benchmarks import (
-    contest,
-    operations,
-    ops,
-    pages,
-    speed,
-    standings,
-    timing,
-    worker,
-)
+from benchmarks import command_line, speed, worker
 from benchmarks.baselines import BASELINES, OURS, Entry, published
-from cxr_gan.training import train_step
 
-ROOT = pathlib.Path(__file__).parents[1]
-PAGE = "Text.\n<!-- speed -->\nold\n<!-- end of speed -->\nMore text.\n"
+SINGLE = {"cxr_gan, one core", "cxr_gan, one device"}
 
 
-def test_put_replaces_only_the_text_between_the_marks():
-    assert pages.put(PAGE, "speed", "new\n") == PAGE.replace("old", "\nnew\n")
-
-
-@pytest.mark.parametrize(
-    "page",
-    [
-        "no marks",
-        PAGE.replace("<!-- end of speed -->\n", ""),
-        PAGE + PAGE,
-        "<!-- end of speed -->\n<!-- speed -->\n",
-    ],
-)
-def test_page_without_both_marks_is_rejected_naming_the_mark(page):
-    with pytest.raises(ValueError, match="<!-- speed -->"):
-        pages.put(page, "speed", "new")
-
-
-def test_results_are_stored_beside_their_page_and_read_again(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text(PAGE)
-    assert pages.earlier(page, "speed") == {}
-    pages.write(page, {"a": 1}, "speed", lambda results: f"{results}\n")
-    assert pages.earlier(page, "speed") == {"a": 1}
-    assert page.read_text() == PAGE.replace("old", "\n{'a': 1}\n")
-    assert {path.name for path in tmp_path.iterdir()} == {"page.md", "page.speed.json"}
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [("{", "is not valid JSON"), ("[]", "was not written by this command")],
-)
-def test_results_file_of_another_format_is_rejected(tmp_path, text, reason):
-    page = tmp_path / "page.md"
-    page.write_text(PAGE)
-    pages.file_of(page, "speed").write_text(text)
-    with pytest.raises(ValueError, match=f"page.speed.json {reason}.*move it away"):
-        pages.earlier(page, "speed")
-
-
-def turns(*seconds):
+def timings(*seconds):
     return [{"cpu": cpu, "wall": 2 * cpu, "rss": 5e8} for cpu in seconds]
 
 
-def test_rates_use_the_median_run_and_ratios_are_taken_run_by_run():
-    results = {
-        OURS: {"turns": turns(1, 2, 4)},
-        "other": {"turns": turns(1, 3, 8)},
-    }
-    table = standings.training(100, results).splitlines()
-    assert table[2].startswith("| cxr_gan | 50.0 | 25.0 | 1.00 (1.00 to 1.00) |")
-    other = "| other | 33.3 | 16.7 | 1.50 (1.00 to 2.00) | 1.50 (1.00 to 2.00) | 500 |"
-    assert table[3] == other
+def test_speeds_are_medians_and_ratios_are_taken_pair_by_pair():
+    runs = {OURS: timings(1, 2, 4), "other": timings(1, 3, 8)}
+    table = speed.run_table("training", 100, runs).splitlines()
+    assert "| cxr_gan | 50.0 | 25.0 | 1.000 (1.000 to 1.000) |" in table[2]
+    assert "| other | 33.3 | 16.7 | 1.500 (1.250 to 1.750) |" in table[3]
 
 
 def test_table_without_cxr_gan_has_no_ratio():
-    assert OURS not in standings.training(100, {"other": {"turns": turns(1)}})
+    assert OURS not in speed.run_table("training", 100, {"other": timings(1)})
 
 
 class FakeWorker:
-    """A worker that records its commands and returns empty timings."""
+    """A worker that records its commands and returns constant timings."""
 
     def __init__(self, name, commands):
         self.name, self._commands = name, commands
@@ -101,19 +41,19 @@ class FakeWorker:
         return None
 
     def first_step(self):
-        return {}
+        return timings(1)[0]
 
     def do(self, **command):
         self._commands.append((self.name, command))
-        return {}
+        return timings(1)[0]
 
 
 def test_runs_of_programs_are_interleaved():
     commands = []
     workers = [FakeWorker("a", commands), FakeWorker("b", commands)]
-    timings = list(contest.interleave(workers, 2, train=8))
+    pairs = list(worker.interleave(workers, 2, train=8))
     assert commands == [(name, {"train": 8}) for name in "abab"]
-    assert [worker.name for worker, _ in timings] == list("abab")
+    assert [worker.name for worker, _ in pairs] == list("abab")
 
 
 @pytest.fixture(scope="module")
@@ -121,42 +61,100 @@ def settings():
     return published.settings_of(published.benchmark_config(16))
 
 
-def test_each_program_has_its_own_compilation_cache(monkeypatch, settings):
+def test_each_cold_start_has_an_empty_cache_that_no_other_program_shares(
+    monkeypatch, settings
+):
     caches = {}
 
     class CacheRecorder(FakeWorker):
-        def __init__(self, name, settings, cores, cache):
+        def __init__(self, name, entry, settings, cores, cache):
             super().__init__(name, [])
             caches.setdefault(name, []).append(cache)
 
-    monkeypatch.setattr(contest, "Worker", CacheRecorder)
-    names = (OURS, "PyTorch, compiled")
-    comparison = contest.Comparison(names, settings, (0,), repeats=1, sampling=False)
-    assert set(comparison.run(lambda what: None)) == set(names)
+    monkeypatch.setattr(speed, "Worker", CacheRecorder)
+    programs = {name: BASELINES[name] for name in (OURS, "PyTorch, compiled")}
+    comparison = speed.Comparison(
+        programs, settings, (0,), repeats=1, starts=2, sampling=False
+    )
+    runs = comparison.run(lambda part: None)["runs"]
+    assert [len(runs["cold"][name]) for name in programs] == [2, 2]
     ours, other = caches.values()
-    assert ours[0] == ours[1] != other[0] == other[1]  # cold, then warm
-    assert " " not in other[0].name  # PyTorch's compiler fails on such paths
+    first, second, warm = ours
+    assert first == warm != second
+    assert not set(ours) & set(other)
+    assert " " not in str(other[0])  # PyTorch's compiler fails on such paths
 
 
 def test_error_of_a_worker_contains_its_stderr(tmp_path, settings):
+    entry, shared = dataclasses.asdict(Entry("nobody", "jax")), vars(settings)
     with (
-        contest.Worker("nobody", settings, [0], tmp_path) as worker,
-        pytest.raises(RuntimeError, match=r"nobody ended(?s:.)*KeyError: 'nobody'"),
+        worker.Worker("a program", entry, shared, [0], tmp_path) as process,
+        pytest.raises(ChildProcessError, match=r"a program ended(?s:.)*nobody"),
     ):
-        worker.first_step()
+        process.first_step()
+
+
+def write_checkout(root, package, program, protocol):
+    """A checkout whose program writes what it is asked to do into a file."""
+    for folder in ("benchmarks", f"benchmarks/{package}", "cxr_gan"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "__init__.py").touch()
+    (root / "benchmarks" / package / "ours.py").write_text(
+        "import pathlib\n"
+        "class Program:\n"
+        f"    def {program}(self, steps):\n"
+        "        with pathlib.Path('log').open('a') as log:\n"
+        "            print(self.options, steps, file=log)\n"
+        "    def sample(self, count):\n"
+        "        return [0] * count\n"
+        "def build(settings, cores):\n"
+        "    built = Program()\n"
+        "    built.options = settings, cores\n"
+        "    return built\n"
+    )
+    config, convert = protocol
+    (root / "benchmarks" / package / "published.py").write_text(
+        f"def {config}(batch_size, resolution): return batch_size, resolution\n"
+        f"def {convert}(config): return config\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("package", "program", "protocol"),
+    [
+        ("rivals", "play", ("measured", "rules_of")),  # version 0.1
+        ("baselines", "train", ("benchmark_config", "settings_of")),
+    ],
+)
+def test_another_checkout_runs_its_own_code(
+    tmp_path, settings, package, program, protocol
+):
+    write_checkout(tmp_path, package, program, protocol)
+    entry = dataclasses.asdict(Entry("ours", "jax", checkout=str(tmp_path)))
+    with worker.Worker("other", entry, vars(settings), [0], tmp_path) as process:
+        process.first_step()
+        process.do(train=7)
+        assert process.do(sample=2, times=3)["rss"] > 0
+    log = (tmp_path / "log").read_text().splitlines()
+    assert log == ["((16, 64), 1) 1", "((16, 64), 1) 7"]
 
 
 def parse_flags(*arguments):
     values = flags.FlagValues()
-    speed.define(values)
+    command_line.define(speed.define_flags, values)
     values(["speed", *arguments])
     return values
 
 
-def test_batches_and_core_counts_are_combined(monkeypatch):
+@pytest.fixture
+def two_cores(monkeypatch):
     monkeypatch.setattr(speed.os, "sched_getaffinity", lambda _: {3, 5})
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_batches_and_core_counts_are_combined(monkeypatch):
     monkeypatch.setattr(Entry, "installed", True)
-    comparisons = speed.comparisons(parse_flags("--out=x"))
+    comparisons = speed.comparisons(parse_flags("--batch=16", "--batch=64"))
     assert list(comparisons) == [
         *("64 px, batch 16, 1 core", "64 px, batch 64, 1 core"),
         *("64 px, batch 16, 2 cores", "64 px, batch 64, 2 cores"),
@@ -165,23 +163,25 @@ def test_batches_and_core_counts_are_combined(monkeypatch):
     assert comparisons["64 px, batch 64, 2 cores"].settings.batch_size == 64
     assert comparisons["64 px, batch 16, 2 cores"].sampling
     assert not comparisons["64 px, batch 64, 1 core"].sampling
+    for comparison in comparisons.values():
+        single = SINGLE & set(comparison.programs)
+        assert len(single) == (0 if len(comparison.cores) == 1 else 2)
 
 
 def test_programs_without_the_resolution_are_left_out(monkeypatch):
     monkeypatch.setattr(Entry, "installed", True)
-    values = parse_flags("--out=x", "--resolution=128", "--cores=1")
+    values = parse_flags("--resolution=128", "--cores=1")
     comparison = speed.comparisons(values)["128 px, batch 16, 1 core"]
     assert comparison.settings.resolution == 128
-    left_out = {"public ACGAN", "cxr_gan, one core", "cxr_gan, one device"}
-    assert set(BASELINES) - set(comparison.names) == left_out
+    assert set(BASELINES) - set(comparison.programs) == {"public ACGAN", *SINGLE}
 
 
-def test_single_core_variants_run_only_where_there_are_several_cores(monkeypatch):
-    monkeypatch.setattr(speed.os, "sched_getaffinity", lambda _: {3, 5})
-    monkeypatch.setattr(Entry, "installed", True)
-    for comparison in speed.comparisons(parse_flags("--out=x")).values():
-        single = {"cxr_gan, one core", "cxr_gan, one device"} & set(comparison.names)
-        assert len(single) == (0 if len(comparison.cores) == 1 else 2)
+def test_another_checkout_is_compared_with_cxr_gan_alone(tmp_path):
+    (tmp_path / "benchmarks").mkdir()
+    values = parse_flags(f"--against={tmp_path}", "--cores=1")
+    (comparison,) = speed.comparisons(values).values()
+    assert [*comparison.programs] == [OURS, str(tmp_path)]
+    assert comparison.programs[str(tmp_path)].checkout == str(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -210,10 +210,10 @@ def test_worker_is_pinned_to_the_cores_it_uses(
     monkeypatch.setattr(worker.os, "dup2", lambda *_: None)
     monkeypatch.setattr(worker.sys, "stdin", [])
     arguments = {
-        "name": name,
+        "entry": dataclasses.asdict(BASELINES[name]),
         "settings": dataclasses.asdict(settings),
         "cores": [3, 5],
-        "begun": 0.0,
+        "start": 0.0,
     }
     monkeypatch.setattr(worker.sys, "argv", ["", json.dumps(arguments)])
     worker.main()
@@ -225,140 +225,64 @@ def test_missing_library_is_reported_before_anything_starts(monkeypatch):
         Entry, "installed", property(lambda self: self.needs != "torch")
     )
     with pytest.raises(ValueError, match=r"PyTorch needs torch.*pip install"):
-        speed.comparisons(parse_flags("--out=x"))
+        speed.comparisons(parse_flags())
     quick = speed.comparisons(parse_flags("--quick"))
-    assert quick["64 px, batch 16, 1 core"].names == (OURS,)
+    assert [*quick["64 px, batch 16, 1 core"].programs] == [OURS]
 
 
-@pytest.mark.parametrize("batch", [12, 24])
-def test_batch_that_does_not_divide_over_cores_is_rejected(batch, monkeypatch):
-    monkeypatch.setattr(speed.os, "sched_getaffinity", lambda _: {3, 5})
-    with pytest.raises(
-        ValueError, match=f"--batch={batch} on 2 cores: .*multiple of 16"
-    ):
-        speed.comparisons(
-            parse_flags("--cores=2", f"--batch={batch}", f"--rival={OURS}")
-        )
-
-
-def test_more_cores_than_available_are_rejected(monkeypatch):
-    monkeypatch.setattr(speed.os, "sched_getaffinity", lambda _: {3, 5})
-    with pytest.raises(ValueError, match="--cores=3: this process may use 2"):
-        speed.comparisons(parse_flags("--out=x", "--cores=3", f"--rival={OURS}"))
-
-
-@pytest.fixture
-def fake_comparisons(monkeypatch):
-    """Comparisons return fixed timings of cxr_gan and "other", one run each."""
-
-    def run(comparison, done):
-        done("everything")
-        start = turns(3)[0]
-        timings = {"cold": start, "warm": start, "turns": turns(1)}
-        if comparison.sampling:
-            timings["sampling"] = {"1": turns(1), "16": turns(1), "256": turns(1)}
-        return {OURS: timings, "other": timings}
-
-    monkeypatch.setattr(contest.Comparison, "run", run)
-
-
-@pytest.mark.usefixtures("fake_comparisons")
-def test_comparisons_are_added_to_those_of_the_page(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text(PAGE)
-    for batch in (64, 16):
-        arguments = (f"--batch={batch}", "--cores=1", f"--rival={OURS}")
-        assert speed.main([""], parse_flags(f"--out={page}", *arguments)) == 0
-    results = pages.earlier(page, speed.MARK)
-    assert set(results) == {f"64 px, batch {n}, 1 core" for n in (16, 64)}
-    text = page.read_text()
-    assert text == pages.put(PAGE, speed.MARK, standings.text(results))
-    assert text.index("px, batch 16, 1 core") < text.index("px, batch 64, 1 core")
-    assert "| cxr_gan | 128.0 | 64.0 | 1.00 (1.00 to 1.00) |" in text
-    assert "| other | 32, 16 | 128, 64 | 256, 128 |" in text  # sampling
-
-
-@pytest.mark.usefixtures("fake_comparisons")
-def test_quick_prints_and_writes_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert speed.main([""], parse_flags("--quick", f"--rival={OURS}")) == 0
-    assert "### 64 px, batch 16, 1 core" in capsys.readouterr().out
-    assert not [*tmp_path.iterdir()]
-
-
+@pytest.mark.usefixtures("two_cores")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give either a page"),
-        (["--quick", "--out=x.md"], "give either a page"),
-        (["--out=nowhere.md"], "nowhere.md: no such page"),
-        (["--quick", "more"], "unexpected argument 'more'"),
+        (["--cores=2", "--batch=24"], "--batch=24 on 2 cores: .*multiple of 16"),
+        (["--cores=3"], "--cores=3: this process may use 2"),
+        (["--against=nowhere"], "--against=nowhere has no folder benchmarks"),
     ],
 )
-def test_invalid_arguments_are_rejected(arguments, message):
-    values = parse_flags(*arguments)
-    positional = [a for a in arguments if not a.startswith("-")]
-    with pytest.raises(app.UsageError, match=message):
-        speed.main(["", *positional], values)
+def test_invalid_flags_are_rejected(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        speed.comparisons(parse_flags(f"--baseline={OURS}", *arguments))
 
 
-def test_listed_convolutions_have_most_flops_of_a_step(monkeypatch):
-    """Their FLOPs are 85 to 100 % of what XLA counts in a step without R1."""
-    monkeypatch.setattr(operations, "noise", lambda *s: np.zeros(s, np.float32))
-    config = published.benchmark_config(16)
-    config.loss.r1_weight = 0.0
-    gan, state = ops.shapes(config)
-    image, label = published.settings_of(config).batch()
-    step = functools.partial(train_step.train_step, gan)
-    step = jax.vmap(step, axis_name=train_step.AXIS, in_axes=(None, 0, None))
-    shard = {"image": image[None], "label": label[None]}
-    with ops.plain_convolutions():
-        lowered = jax.jit(step).lower(state, shard, tiny.key(0))
-    counted = lowered.cost_analysis()["flops"]
-    listed = sum(x.per_step * x.flops for x in operations.convolutions(gan, 16))
-    assert 0.85 * counted < listed < counted
+def test_benchmark_prints_its_table_and_writes_its_results(
+    tmp_path, monkeypatch, capsys
+):
+    def run(comparison, report):
+        report("everything")
+        parts = ("cold", "warm", "train", "sample 1", "sample 16", "sample 256")
+        return {"images": 128, "runs": {part: {OURS: timings(1)} for part in parts}}
+
+    monkeypatch.setattr(speed.Comparison, "run", run)
+    out = tmp_path / "results" / "speed.json"
+    values = parse_flags(f"--baseline={OURS}", "--cores=1", f"--out={out}")
+    assert command_line.main(speed.measure, [""], values) == 0
+    assert "| cxr_gan | 128.0 | 64.0 | 1.000 " in capsys.readouterr().out
+    results = json.loads(out.read_text())
+    assert results["about"].keys() >= {"date", "processor", "jax"}
+    (comparison,) = results["comparisons"].values()
+    assert comparison["runs"]["train"] == {OURS: timings(1)}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("fast", [True, False], ids=["with AMX", "without"])
-def test_operations_of_a_tiny_step_are_timed_and_reported(monkeypatch, fast):
-    monkeypatch.setattr(timing, "SECONDS", 0.0)
-    monkeypatch.setattr(operations, "has_fast_bfloat16", lambda: fast)
-    config = tiny.tiny_config(16)
-    results = ops.measure(config, rounds=1)
-    kinds = ops.kinds(results)
-    assert all(seconds > 0 for _, seconds in kinds.values())
-    assert {
-        operations.TO_WEIGHTS,
-        "skips",
-        "LayerNorm",
-        "upsample",
-        "Adam",
-        "EMA",
-    } < kinds.keys()
-    results["costs"] = {"16": ops.cost(config)}
-    assert results["costs"]["16"]["flops"] > 0
-    text = ops.text(results, "page.operations.svg")
-    assert "(page.operations.svg)" in text
-    assert ("forward: bfloat16" in text) == fast
-    for row in results["operations"]:
-        assert "convolutions" not in row["kind"] or row["name"] in text
-        assert row["name"] in ops.figure(results)
+@pytest.mark.parametrize(
+    ("out", "positional", "message"),
+    [
+        ("taken.json", [], "taken.json exists already"),
+        ("page.md", [], "give a name that ends in .json"),
+        ("new.json", ["more"], "unexpected argument 'more'"),
+    ],
+)
+def test_invalid_arguments_end_with_one_line(
+    tmp_path, capsys, out, positional, message
+):
+    (tmp_path / "taken.json").touch()
+    values = parse_flags(f"--out={tmp_path / out}")
+    assert command_line.main(lambda _: ({}, ""), ["", *positional], values) == 1
+    assert message in capsys.readouterr().err
 
 
-PAGES = [ROOT / "docs" / name for name in ("performance.md", "performance_avx2.md")]
+def test_error_of_a_benchmark_ends_with_one_line(capsys):
+    def benchmark(values):
+        raise ValueError("too few images")
 
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_page_has_the_tables_of_its_comparisons(page):
-    results = pages.earlier(page, speed.MARK)
-    text = page.read_text()
-    assert pages.put(text, speed.MARK, standings.text(results)) == text
-
-
-def test_page_has_the_tables_of_a_step_and_its_drawing():
-    page = PAGES[0]
-    results, picture = pages.earlier(page, ops.MARK), ops.picture_of(page)
-    text = page.read_text()
-    assert pages.put(text, ops.MARK, ops.text(results, picture.name)) == text
-    assert picture.read_text() == ops.figure(results)
+    assert command_line.main(benchmark, [""], parse_flags()) == 1
+    assert capsys.readouterr().err == "error: too few images\n"

@@ -37,10 +37,8 @@ def test_each_image_has_47_finite_features(features):
     assert features.shape == (48, texture_features.DIMENSION) == (48, 47)
     assert features.dtype == np.float32
     assert np.isfinite(features).all()
-
-
-def test_320_images_are_enough_for_a_frechet_distance():
-    assert 5 * texture_features.DIMENSION <= 320
+    constant = np.full((1, 32, 32, 1), 77, np.uint8)
+    assert np.isfinite(texture_features.features(constant)).all()
 
 
 @pytest.mark.parametrize(
@@ -65,44 +63,37 @@ def test_features_do_not_depend_on_brightness(images, features):
     np.testing.assert_allclose(of_bright, texture_features.features(dark), atol=1e-3)
 
 
-@pytest.mark.parametrize("orientation", range(4))
-@pytest.mark.parametrize(("scale", "period"), [(0, 2.7), (1, 6), (2, 12), (3, 24)])
-def test_modulus_of_a_wave_is_largest_at_its_scale_and_orientation(
-    scale, period, orientation
-):
-    (features,) = texture_features.features(wave(45 * orientation, period))
-    assert features[FIRST_ORDER].argmax() == 4 * scale + orientation
+def test_modulus_of_a_wave_is_largest_at_its_scale_and_orientation():
+    waves = [wave(angle, p) for p in (2.7, 6, 12, 24) for angle in (0, 45, 90, 135)]
+    features = texture_features.features(np.concatenate(waves))
+    np.testing.assert_array_equal(features[:, FIRST_ORDER].argmax(1), np.arange(16))
 
 
 def test_twice_the_noise_doubles_first_order_moduli_only():
     noise = np.random.default_rng(0).standard_normal((1, 128, 128, 1))
     small, large = (texture_features.features(uint8(128 + a * noise)) for a in (15, 30))
-    np.testing.assert_allclose((large - small)[0, FIRST_ORDER], np.log(2), atol=0.03)
-    np.testing.assert_allclose((large - small)[0, UNEVENNESS], 0, atol=0.03)
-    np.testing.assert_allclose((large - small)[0, SECOND_ORDER], 0, atol=0.03)
+    change = (large - small)[0]
+    np.testing.assert_allclose(change[FIRST_ORDER], np.log(2), atol=0.03)
+    for part in (UNEVENNESS, SECOND_ORDER):
+        np.testing.assert_allclose(change[part], 0, atol=0.03)
 
 
 def test_rotation_by_90_degrees_permutes_orientations_only(images, features):
     rotated = texture_features.features(np.rot90(images, axes=(1, 2)).copy())
     before, after = (x[:, FIRST_ORDER].reshape(-1, 4, 4) for x in (features, rotated))
     np.testing.assert_allclose(after, np.roll(before, 2, 2), atol=1e-3)
-    np.testing.assert_allclose(
-        rotated[:, UNEVENNESS], features[:, UNEVENNESS], atol=1e-3
-    )
-    np.testing.assert_allclose(
-        rotated[:, SECOND_ORDER], features[:, SECOND_ORDER], atol=1e-3
-    )
+    for part in (UNEVENNESS, SECOND_ORDER):
+        np.testing.assert_allclose(rotated[:, part], features[:, part], atol=1e-3)
     swapped = features[:, ALTERNATING][:, [0, 2, 1]]
     np.testing.assert_allclose(rotated[:, ALTERNATING], swapped, atol=1e-3)
 
 
 def test_alternating_patterns_are_separated_by_direction():
     y, x = np.indices((64, 64))
-    for index, pattern in enumerate((x + y, y, x)):
-        image = uint8(128 + 20 * (pattern % 2))[None, :, :, None]
-        alternating = texture_features.features(image)[0, ALTERNATING]
-        np.testing.assert_allclose(alternating[index], np.log(10), atol=0.02)
-        assert alternating.argmax() == index
+    images = uint8(128 + 20 * (np.stack([x + y, y, x]) % 2))[..., None]
+    alternating = texture_features.features(images)[:, ALTERNATING]
+    np.testing.assert_allclose(alternating.diagonal(), np.log(10), atol=0.02)
+    np.testing.assert_array_equal(alternating.argmax(1), [0, 1, 2])
 
 
 def test_noise_in_a_part_of_the_image_is_more_uneven():
@@ -112,19 +103,7 @@ def test_noise_in_a_part_of_the_image_is_more_uneven():
     assert (both[1, UNEVENNESS] - both[0, UNEVENNESS] > 0.2).all()
 
 
-def test_constant_image_has_finite_features():
-    constant = np.full((1, 32, 32, 1), 77, np.uint8)
-    assert np.isfinite(texture_features.features(constant)).all()
-
-
 def test_features_do_not_depend_on_the_other_images(images, features):
     again = texture_features.features(np.concatenate([images[40:], images]))
     np.testing.assert_allclose(again[:8], features[40:], atol=1e-4)
     np.testing.assert_allclose(again[8:], features, atol=1e-4)
-
-
-def test_too_small_images_and_wrong_dtypes_are_refused(images):
-    with pytest.raises(ValueError, match="31 px; texture at 4 scales needs 32"):
-        texture_features.features(np.zeros((1, 31, 31, 1), np.uint8))
-    with pytest.raises(TypeError, match="float32; use uint8"):
-        texture_features.features(images.astype(np.float32))

@@ -1,10 +1,10 @@
 """A generator small enough to compile in a second, with random weights."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cxr_gan.models.registry import GeneratorConfig
+from cxr_gan.sampling import pretrained
 from cxr_gan.sampling.sampler import GeneratorParams
 
 CONFIG = GeneratorConfig(
@@ -23,14 +23,9 @@ def params(seed: int = 0) -> GeneratorParams:
 
     A new block's last convolution is zero.
     """
-    shapes = jax.eval_shape(
-        CONFIG.build().init,
-        jax.random.key(0),
-        jnp.zeros((1, CONFIG.latent_size)),
-        jnp.zeros(1, jnp.int32),
-    )["params"]
     noise = np.random.default_rng(seed)
     weights = jax.tree.map(
-        lambda w: noise.normal(0, 0.25, w.shape).astype(np.float32), shapes
+        lambda w: noise.normal(0, 0.25, w.shape).astype(np.float32),
+        pretrained.param_shapes(CONFIG),
     )
     return GeneratorParams(weights, CONFIG)

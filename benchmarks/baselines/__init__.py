@@ -1,13 +1,26 @@
-"""The programs that `benchmarks.speed` compares, each run in its own process."""
+"""The programs that `benchmarks.speed` and `benchmarks.train_baseline` run."""
 
 import dataclasses
 import importlib.util
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Program(NamedTuple):
+    """A baseline that is trained on a data set."""
+
+    # labels int32 [n] -> images uint8 [n, s, s]
+    generate: Callable[[np.ndarray], np.ndarray]
+    # images uint8 [n, s, s, 1], labels int32 [n]; None: nothing is trained
+    train_step: Callable[[np.ndarray, np.ndarray], None] | None = None
+    batch_size: int = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A program: its library, and the module whose `build` returns a `Baseline`."""
+    """A program of `benchmarks.speed`; runs in a process of its own."""
 
     module: str  # of this package; has build(settings, cores, **options)
     needs: str  # library the program is written in
@@ -15,6 +28,7 @@ class Entry:
     only_resolution: int = 0  # the one supported number of pixels per side; 0: any
     multicore_only: bool = False  # of interest only if several cores are given
     cores: int | None = None  # number of the given cores it uses; None: all
+    checkout: str = ""  # absolute path of another checkout of cxr_gan, to run its code
 
     def supports(self, resolution: int, cores: int) -> bool:
         """Whether to run it with images of `resolution` pixels per side, on `cores`."""

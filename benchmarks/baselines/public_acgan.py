@@ -13,15 +13,20 @@ implementation from its description. Networks here start at 4 x 4 pixels instead
 three equal ones.
 """
 
+import dataclasses
+
 import keras
 import numpy as np
 from keras import layers
 
+from benchmarks.baselines import Program, published
 from benchmarks.baselines.keras_baseline import set_threads
 from benchmarks.baselines.settings import Settings
 from benchmarks.baselines.stacked import Stacked
+from cxr_gan.data import Dataset
+from cxr_gan.models import pixel_range
 
-LATENT, EMBEDDING = 100, 100
+LATENT, EMBEDDING, BATCH = 100, 100, 16
 SMOOTHING = 0.2  # maximum distance of D's targets from 0 and 1
 
 
@@ -104,3 +109,23 @@ def build(settings: Settings, cores: int) -> PublicAcgan:
         weights=([1.0, 1.0], [1.0, 1.0]),
         adam=lambda: keras.optimizers.Adam(2e-4, 0.5),
     )
+
+
+def program(dataset: Dataset, seed: int) -> Program:
+    """The baseline for `benchmarks.train_baseline`; the batches of the notebook differ.
+
+    Its batches are not balanced.
+    """
+    settings = published.settings_of(published.benchmark_config(BATCH))
+    classes = len(dataset.class_names)
+    acgan = build(dataclasses.replace(settings, num_classes=classes), cores=1)
+
+    def train_step(image: np.ndarray, label: np.ndarray) -> None:
+        acgan.train_step(image.astype(np.float32) / 127.5 - 1, label)
+
+    def generate(labels: np.ndarray) -> np.ndarray:
+        chunks = np.array_split(labels, max(1, len(labels) // 100))
+        images = np.concatenate([acgan.generate(chunk) for chunk in chunks])
+        return pixel_range.to_uint8(images[..., 0] * 0.5 + 0.5)
+
+    return Program(generate, train_step, BATCH)

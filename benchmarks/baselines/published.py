@@ -1,10 +1,15 @@
 """The default configuration as it is benchmarked."""
 
+import functools
+
+import jax
 from ml_collections import ConfigDict
 
 from benchmarks.baselines.settings import Settings
 from cxr_gan import config as configs
 from cxr_gan.models.registry import channels_per_stage
+from cxr_gan.training.gan import GanDefinition, build_gan
+from cxr_gan.training.train_state import TrainState, create_train_state
 
 CLASS_NAMES = ("NORMAL", "PNEUMONIA")
 # Off in configs/acgan.py; on in benchmarks, so that augmentation is compared as well.
@@ -51,3 +56,10 @@ def settings_of(config: ConfigDict) -> Settings:
         beta2=config.optimizer_d.beta2,
         ema_decay=0.5 ** (config.batch_size / 1000 / config.ema_halflife_kimg),
     )
+
+
+def build_shapes(config: ConfigDict) -> tuple[GanDefinition, TrainState]:
+    """The GAN of a configuration, and the shapes of its training state."""
+    gan = build_gan(configs.freeze(config), CLASS_NAMES)
+    create = functools.partial(create_train_state, gan)
+    return gan, jax.eval_shape(create, jax.random.key(0))

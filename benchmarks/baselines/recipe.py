@@ -1,45 +1,30 @@
-"""A common PyTorch recipe, trained on the same images at 64 x 64 pixels.
-
-    pip install -e ".[bench]"
-    python -m benchmarks.baselines.recipe --dataset=path/to/chest_xray --out=runs/recipe
+"""A common PyTorch recipe at 64 x 64 pixels, not tuned for radiographs.
 
 Least-squares loss and a class output; G with transposed convolutions, D with strided
-convolutions and spectral normalisation; DiffAugment; Adam; bfloat16. It runs on one
-thread. Every --keep_kimg, and at the end, it writes 2,000 images of the EMA generator
-to OUT/KIMG.npz, in the format that `python -m cxr_gan.evaluate --images=` reads, and
-the CPU time so far to OUT/recipe.json.
+convolutions and spectral normalisation; DiffAugment; Adam; bfloat16.
 
 Sources: Mao et al. 2017, "Least Squares GANs"; Odena et al. 2017, "Auxiliary Classifier
 GANs"; Miyato et al. 2018, "Spectral Normalization for GANs"; Zhao et al. 2020,
 "Differentiable Augmentation for Data-Efficient GAN Training" (strengths as published).
 """
 
-import json
-import math
-import pathlib
-import sys
-import time
-from collections.abc import Sequence
+import functools
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tqdm
-from absl import app, flags
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from benchmarks.baselines import Program
 from benchmarks.baselines.torch_baseline import augment
-from cxr_gan import data
-from cxr_gan.data import pipeline
-from cxr_gan.storage import files
+from cxr_gan.data import Dataset
 
-RESOLUTION, LATENT, EMBEDDING, GROUPS = 64, 128, 64, 8
+LATENT, EMBEDDING, GROUPS = 128, 64, 8
 UP, DOWN = (256, 128, 64, 32), (32, 64, 128, 256)  # channels from 4 px, and from 32 px
 BATCH, RATE, BETAS, EMA = 32, 3e-4, (0.0, 0.99), 0.998
 CLASS_D, CLASS_G = 1.0, 0.5  # class loss weights: D on real, G on generated images
-NUM_IMAGES = 2_000  # in each .npz, equally many of each class
 
 
 class Strengths(NamedTuple):
@@ -165,76 +150,9 @@ class Recipe:
         return np.clip(np.round(grey), 0, 255).astype(np.uint8)
 
 
-def save_images(recipe: Recipe, out: pathlib.Path, kimg: float) -> None:
-    """Writes images and labels to OUT/KIMG.npz."""
-    labels = np.arange(NUM_IMAGES, dtype=np.int32) % recipe.num_classes
-    with files.atomic_write(out / f"{kimg:03.0f}.npz") as path, path.open("wb") as file:
-        np.savez_compressed(file, images=recipe.generate(labels, 0), labels=labels)
-
-
-def train(
-    dataset: data.Dataset, out: pathlib.Path, kimg: float, every: float, seed: int
-) -> None:
-    """Trains and writes the results; CPU seconds cover the training steps only."""
+def program(dataset: Dataset, seed: int) -> Program:
+    """The baseline for `benchmarks.train_baseline`, on one thread."""
+    torch.set_num_threads(1)
     recipe = Recipe(len(dataset.class_names), seed)
-    batches = pipeline.batches(
-        dataset.train,
-        num_classes=recipe.num_classes,
-        batch_size=BATCH,
-        samples_per_class=(0,),
-        seed=seed,
-    )
-    save_kimg = [min(k * every, kimg) for k in range(1, math.ceil(kimg / every) + 1)]
-    save_steps = [round(1000 * k / BATCH) for k in save_kimg]
-    seconds, course = 0.0, []
-    for step in tqdm.trange(1, save_steps[-1] + 1, disable=None):
-        start = time.process_time()
-        batch = next(batches)
-        recipe.train_step(batch["image"], batch["label"])
-        seconds += time.process_time() - start
-        if step in save_steps:
-            shown = step * BATCH / 1000
-            save_images(recipe, out, shown)
-            course.append({"kimg": shown, "cpu_seconds": round(seconds, 1)})
-            with files.atomic_write(out / "recipe.json") as path:
-                path.write_text(json.dumps({"course": course}, indent=1) + "\n")
-            print(f"{shown:g} kimg in {seconds:.0f} s of CPU", flush=True)
-
-
-def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
-    """Runs the command; returns the exit code."""
-    try:
-        if argv[1:]:
-            raise ValueError(f"unexpected argument {argv[1]!r}; see --help")
-        out = pathlib.Path(values.out)
-        if out.exists():
-            raise FileExistsError(f"{out} already exists; give another --out")
-        dataset = data.load(values.dataset, RESOLUTION, split_seed=0)
-        out.mkdir(parents=True)
-        torch.set_num_threads(1)
-        train(dataset, out, values.kimg, values.keep_kimg, values.seed)
-    except (OSError, ValueError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines the flags; in a function, so that tests can pass their own values."""
-    own = {"flag_values": values}
-    flags.DEFINE_string("dataset", None, "Real images, as in config.dataset.", **own)
-    flags.DEFINE_string("out", None, "New folder to write to.", **own)
-    flags.DEFINE_float("kimg", 250.0, "Thousands of real images shown to D.", 1, **own)
-    flags.DEFINE_float("keep_kimg", 50.0, "Interval between files of images.", 1, **own)
-    flags.DEFINE_integer("seed", 0, "Seed of weights, latents and batches.", 0, **own)
-    flags.mark_flags_as_required(["dataset", "out"], **own)
-
-
-def cli() -> None:
-    """Entry point of the command line."""
-    define_flags()
-    app.run(main)
-
-
-if __name__ == "__main__":
-    sys.exit(cli())
+    generate = functools.partial(recipe.generate, seed=0)
+    return Program(generate, recipe.train_step, BATCH)

@@ -1,6 +1,6 @@
 """What every program is built from, as plain numbers; imports no deep learning library.
 
-`benchmarks.contest` sends `Settings` to the processes of the programs as JSON.
+`benchmarks.worker` sends `Settings` to the processes of the programs as JSON.
 """
 
 import dataclasses

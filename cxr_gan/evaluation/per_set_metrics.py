@@ -18,7 +18,6 @@ from cxr_gan.evaluation.results import HEADLINE, POOLED, Estimate, Estimates, Me
 
 DRAWS = 200  # bootstrap draws; too few for interval limits that are quoted
 PAIRS = 4_000  # pairs of a class for MS-SSIM; all pairs if there are fewer
-PAIRS_AT_ONCE = 64
 
 
 def power_difference(context: EvaluationContext) -> Estimates:
@@ -138,21 +137,8 @@ def _pair_similarities(
         [group.patients[group.labels == label] for group in image_groups]
     )
     first, second = ms_ssim.draw_pairs(len(images), context.seed, PAIRS)
-    size = images.shape[1]
-    scales = ms_ssim.scales_for(size)
-    while size % 2 ** (scales - 1):
-        scales -= 1
-    values = []
-    for at in range(0, len(first), PAIRS_AT_ONCE):
-        i, j = first[at : at + PAIRS_AT_ONCE], second[at : at + PAIRS_AT_ONCE]
-        # The last batch is padded by repetition, so that one shape is compiled.
-        a, b = (
-            np.resize(images[k], (PAIRS_AT_ONCE, *images.shape[1:])).astype(np.float32)
-            for k in (i, j)
-        )
-        batch = np.asarray(ms_ssim.ms_ssim(a / 255, b / 255, scales))
-        values.append(batch[: len(i)])
-    return np.concatenate(values), first, second, patients
+    similarities = ms_ssim.pair_similarities(images, first, second)
+    return similarities, first, second, patients
 
 
 def _mean_difference(a: PairSimilarities, b: PairSimilarities, seed: int) -> Estimate:

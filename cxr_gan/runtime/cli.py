@@ -1,10 +1,19 @@
-"""Parts shared by the commands: a check of --out, and quieter logs."""
+"""Parts shared by the commands: checks of arguments and of --out, quieter logs."""
 
 import pathlib
+from collections.abc import Sequence
 
 from absl import logging
 
 from cxr_gan.storage import files
+
+
+def refuse_arguments(argv: Sequence[str], example: str) -> None:
+    """Raises ValueError if anything but flags follows the command; shows an example."""
+    if argv[1:]:
+        raise ValueError(
+            f"unexpected argument {argv[1]!r}; flags are written {example}; see --help"
+        )
 
 
 def new_output_folder(out: str) -> pathlib.Path:

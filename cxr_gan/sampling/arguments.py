@@ -50,11 +50,9 @@ def as_labels(labels: Labels, class_names: tuple[str, ...]) -> Any:
         values = array.tolist()
         if values and all(isinstance(label, str) for label in values):
             array = np.array([label_index(name, class_names) for name in values])
-        unknown = [
-            y for y in values if isinstance(y, int) and not 0 <= y < len(class_names)
-        ]
-        if unknown:
-            raise ValueError(f"no class has label {unknown[0]}; labels are {known}")
+        for label in values:
+            if isinstance(label, int) and not 0 <= label < len(class_names):
+                raise ValueError(f"no class has label {label}; labels are {known}")
     if len(array) and not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(
             f"labels are {array.dtype}; use integers, or names outside jit: {known}"
@@ -89,14 +87,14 @@ def as_key(rng: Rng) -> jax.Array:
         TypeError: rng is not an int or a single key.
         ValueError: rng is an int outside 0 to 2**32 - 1.
     """
-    shape, dtype = np.shape(rng), getattr(rng, "dtype", None)
-    if dtype is None and isinstance(rng, int) and not isinstance(rng, bool):
-        dtype = np.dtype(int)
-    if _is(dtype, jax.dtypes.prng_key) and not shape:
+    is_int = isinstance(rng, int) and not isinstance(rng, bool)
+    shape = np.shape(rng)
+    dtype = getattr(rng, "dtype", np.dtype(int if is_int else object))
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key) and not shape:
         words = jax.random.key_data(rng)
     elif dtype == np.uint32 and shape in {(2,), (4,)}:
         words = jnp.asarray(rng)
-    elif _is(dtype, jnp.integer) and not shape:
+    elif jnp.issubdtype(dtype, jnp.integer) and not shape:
         if not is_traced(rng) and not 0 <= int(rng) < UINT32_RANGE:
             raise ValueError(
                 f"rng={rng} is out of range; use an int from 0 to {UINT32_RANGE - 1}"
@@ -105,17 +103,14 @@ def as_key(rng: Rng) -> jax.Array:
         array = jnp if is_traced(rng) else np
         words = array.asarray([0, rng], np.uint32)
     else:
-        kind = type(rng).__name__ if dtype is None else f"{dtype} {list(shape)}"
+        has_dtype = hasattr(rng, "dtype")
+        kind = f"{dtype} {list(shape)}" if has_dtype else type(rng).__name__
         raise TypeError(
             f"rng is {kind}; use one int, jax.random.key(seed) or "
             "jax.random.PRNGKey(seed), and jax.vmap for several of them"
         )
     first_two = words if words.shape == (2,) else words[:2]
     return jax.random.wrap_key_data(first_two, impl="threefry2x32")
-
-
-def _is(dtype: Any, kind: Any) -> bool:
-    return dtype is not None and jnp.issubdtype(dtype, kind)
 
 
 def as_start(start: int | jax.Array, n: int) -> Any:

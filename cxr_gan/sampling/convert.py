@@ -4,6 +4,7 @@ The weights stay byte for byte the same; only the keys of the card are renamed.
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from flax import traverse_util
@@ -11,17 +12,21 @@ from flax import traverse_util
 from cxr_gan.config import REMOVED_KEYS, RENAMED_KEYS
 from cxr_gan.sampling import pretrained
 
-CARD_KEYS = {"spec": "generator", "figures": "metrics"}
-GENERATOR_KEYS = {"embedding": "class_embedding_dim"}
-REPORT_KEYS = {"figures": "metrics"}
-ROW_KEYS = {"floor": "reference"}
-# Names of metrics on the validation split; "/CLASS" may follow.
-VALIDATION_METRICS = {
+# Names of 0.1 -> names since 0.2, in each part of a card.
+CARD = {"spec": "generator", "figures": "metrics"}
+GENERATOR = {"embedding": "class_embedding_dim"}
+METRICS = {  # on the validation split; "/CLASS" may follow
     "eval/fidelity": "eval/label_accuracy",
     "eval/repetition": "eval/ms_ssim_excess",
 }
-REPORT_METRICS = {"label_fidelity": "label_accuracy"}
-REPORT_SPACES = {"judge": "classifier"}
+REPORT = {"figures": "metrics"}
+REPORT_ROW = {"floor": "reference"}
+REPORT_VALUES = {"label_fidelity": "label_accuracy", "judge": "classifier"}
+# Key of a configuration -> whether a value of it needs a feature that 0.2 removed.
+REMOVED_FEATURES: dict[str, Callable[[Any], bool]] = {
+    "condition": lambda value: value != 0,
+    "loss.classes": lambda value: value == "discriminating",
+}
 
 
 def read_version_0_1(path: pathlib.Path) -> tuple[bytes, dict[str, Any]]:
@@ -50,7 +55,7 @@ def read_version_0_1(path: pathlib.Path) -> tuple[bytes, dict[str, Any]]:
         )
     try:
         data = pretrained.read_weights(path, card)
-        return data, convert_card(card, str(card_path))
+        return data, _convert_card(card, str(card_path))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{card_path}: not a card of version 0.1 ({error!r}); give the .npz of a "
@@ -58,7 +63,7 @@ def read_version_0_1(path: pathlib.Path) -> tuple[bytes, dict[str, Any]]:
         ) from error
 
 
-def convert_card(card: dict[str, Any], where: str) -> dict[str, Any]:
+def _convert_card(card: dict[str, Any], where: str) -> dict[str, Any]:
     """The card with the key names of the current schema.
 
     Args:
@@ -69,64 +74,48 @@ def convert_card(card: dict[str, Any], where: str) -> dict[str, Any]:
         ValueError: the model was trained with a feature that was removed since.
         KeyError, TypeError, AttributeError: it is not a card of version 0.1.
     """
-    card = _rename(card, CARD_KEYS)
+    card = _rename(card, CARD)
+    report = _rename(card["report"], REPORT)
+    rows = [_rename(row, REPORT_ROW) for row in report["metrics"]]
+    for row in rows:
+        for key in ("metric", "space"):
+            row[key] = REPORT_VALUES.get(row[key], row[key])
+    metrics = {_metric(name): value for name, value in card["metrics"].items()}
     return {
         **card,
-        "config": convert_config(card["config"], where),
-        "generator": _rename(card["generator"], GENERATOR_KEYS),
-        "metrics": {
-            _validation_metric(name): value for name, value in card["metrics"].items()
-        },
-        "report": _convert_report(card["report"]),
+        "config": _convert_config(card["config"], where),
+        "generator": _rename(card["generator"], GENERATOR),
+        "metrics": metrics,
+        "report": {**report, "metrics": rows},
     }
 
 
-def convert_config(config: dict[str, Any], where: str) -> dict[str, Any]:
-    """A training configuration with the current keys.
+def _metric(name: str) -> str:
+    """eval/fidelity/NORMAL -> eval/label_accuracy/NORMAL."""
+    for old, new in METRICS.items():
+        if name == old or name.startswith(f"{old}/"):
+            return new + name.removeprefix(old)
+    return name
 
-    Args:
-        config: nested dict of version 0.1.
-        where: name of its file, for error messages.
+
+def _convert_config(config: dict[str, Any], where: str) -> dict[str, Any]:
+    """A nested training configuration with the current keys.
 
     Raises:
         ValueError: it uses a feature that was removed since.
     """
     flat = traverse_util.flatten_dict(config, sep=".")
-    for key, removed in (
-        ("condition", flat["condition"] != 0),
-        ("loss.classes", flat["loss.classes"] == "discriminating"),
-    ):
-        if removed:
+    for key, is_removed in REMOVED_FEATURES.items():
+        if is_removed(flat[key]):
             raise ValueError(
                 f"{where}: the model was trained with {key}={flat[key]!r}, a feature "
                 "that version 0.2 removed; use it with version 0.1"
             )
     kept = {key: value for key, value in flat.items() if key not in REMOVED_KEYS}
-    renamed = _rename(kept, RENAMED_KEYS)
-    nested: dict[str, Any] = traverse_util.unflatten_dict(renamed, sep=".")
+    nested: dict[str, Any] = traverse_util.unflatten_dict(
+        _rename(kept, RENAMED_KEYS), sep="."
+    )
     return nested
-
-
-def _convert_report(report: dict[str, Any]) -> dict[str, Any]:
-    """The evaluation report inside a card, with the current names."""
-    report = _rename(report, REPORT_KEYS)
-    rows = [
-        {
-            **_rename(row, ROW_KEYS),
-            "metric": REPORT_METRICS.get(row["metric"], row["metric"]),
-            "space": REPORT_SPACES.get(row["space"], row["space"]),
-        }
-        for row in report["metrics"]
-    ]
-    return {**report, "metrics": rows}
-
-
-def _validation_metric(name: str) -> str:
-    """eval/fidelity/NORMAL -> eval/label_accuracy/NORMAL."""
-    for old, new in VALIDATION_METRICS.items():
-        if name == old or name.startswith(f"{old}/"):
-            return new + name.removeprefix(old)
-    return name
 
 
 def _rename(content: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

@@ -27,11 +27,11 @@ def bundled() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
 
 
-def resolve(model: str) -> pathlib.Path | None:
-    """The npz file of a published model; None if `model` names a training run.
+def resolve(model: str) -> pathlib.Path | tuple[str, int | str]:
+    """The npz file of a published model, or the --workdir and checkpoint of a run.
 
-    An existing folder is a run, even if a shipped model has the same name. A path with
-    a slash that does not end in .npz is a run as well.
+    An existing folder is a run, even if a shipped model has the same name or its name
+    has an @ in it. A path with a slash that does not end in .npz is a run as well.
 
     Args:
         model: a --workdir, the path of an npz file, or the name of a shipped model;
@@ -39,28 +39,34 @@ def resolve(model: str) -> pathlib.Path | None:
 
     Raises:
         ValueError: a checkpoint is requested (as in "@best") of a published model,
-            which has only one set of weights.
+            which has only one set of weights; or the suffix is none of these.
         FileNotFoundError: a bare name is neither a folder nor a shipped model.
     """
-    before_at, at, checkpoint = model.rpartition("@")
-    no_checkpoint = not at or model.endswith(SUFFIX)
-    name = model if no_checkpoint else before_at
-    if pathlib.Path(model).is_dir() or pathlib.Path(name).is_dir():
-        return None
-    published = name.endswith(SUFFIX) or name in bundled()
-    if published and not no_checkpoint:
-        raise ValueError(
-            f"{model!r}: {name} is a published model, which has no checkpoints; "
-            f"leave off @{checkpoint}"
-        )
-    if published:
-        return pathlib.Path(name) if name.endswith(SUFFIX) else FOLDER / (name + SUFFIX)
-    if pathlib.Path(name).name != name:
-        return None
-    raise FileNotFoundError(
-        f"{name!r} is neither a folder here nor a model shipped with cxr_gan (these "
-        f"are: {', '.join(bundled()) or 'none'}); give the --workdir of a training "
-        "run, or the .npz of a published model"
+    workdir, at, checkpoint = model.rpartition("@")
+    if not at or pathlib.Path(model).is_dir() or model.endswith(SUFFIX):
+        workdir, at, checkpoint = model, "", "latest"
+    if not pathlib.Path(workdir).is_dir():
+        if workdir.endswith(SUFFIX) or workdir in bundled():
+            if at:
+                raise ValueError(
+                    f"{model!r}: {workdir} is a published model, which has no "
+                    f"checkpoints; leave off @{checkpoint}"
+                )
+            is_path = workdir.endswith(SUFFIX)
+            return pathlib.Path(workdir) if is_path else FOLDER / (workdir + SUFFIX)
+        if pathlib.Path(workdir).name == workdir:
+            raise FileNotFoundError(
+                f"{workdir!r} is neither a folder here nor a model shipped with "
+                f"cxr_gan (these are: {', '.join(bundled()) or 'none'}); give the "
+                "--workdir of a training run, or the .npz of a published model"
+            )
+    if checkpoint in ("best", "latest"):
+        return workdir, checkpoint
+    if checkpoint.isdecimal():
+        return workdir, int(checkpoint)
+    raise ValueError(
+        f"{model!r}: {checkpoint!r} does not name a checkpoint; after the @ write "
+        "best, latest or a step, such as 12500"
     )
 
 

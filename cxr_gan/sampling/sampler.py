@@ -129,14 +129,14 @@ def load_with_meta(
     """
     name = os.fspath(model)
     files.require_local_path(name, "model")
-    published = pretrained.resolve(name)
-    if published is not None:
-        params, meta = pretrained.load(published)
+    source = pretrained.resolve(name)
+    if isinstance(source, pathlib.Path):
+        params, meta = pretrained.load(source)
     else:
         # Imported here because Orbax is slow to import and only needed for runs.
         from cxr_gan.storage import checkpoint
 
-        workdir, which = _split_checkpoint(name)
+        workdir, which = source
         params, meta = checkpoint.load_item(workdir, "ema", which)
         if "generator" not in meta:
             raise ValueError(
@@ -145,24 +145,6 @@ def load_with_meta(
             )
     config = GeneratorConfig.from_json(meta["generator"], name)
     return GeneratorParams(jax.tree.map(jnp.asarray, params), config), meta
-
-
-def _split_checkpoint(model: str) -> tuple[str, int | str]:
-    """Splits "runs/a@best" into workdir and checkpoint.
-
-    The name of an existing folder is not split, even if it has an @ in it.
-    """
-    workdir, at, which = model.rpartition("@")
-    if not at or pathlib.Path(model).is_dir():
-        return model, "latest"
-    if which in ("best", "latest"):
-        return workdir, which
-    if which.isdecimal():
-        return workdir, int(which)
-    raise ValueError(
-        f"{model!r}: {which!r} does not name a checkpoint; after the @ write best, "
-        "latest or a step, such as 12500"
-    )
 
 
 def fingerprint(params: GeneratorParams) -> str:

@@ -86,7 +86,4 @@ def validation_metrics(
 
 def mean_ms_ssim(images: np.ndarray) -> float:
     """Mean MS-SSIM of pairs of uint8 [n, s, s, 1], at the scales that suit s."""
-    unit = images.astype(np.float32) / 255
-    scales = ms_ssim.scales_for(images.shape[1])
-    mean, _ = ms_ssim.mean_pairwise(unit, SEED, PAIRS, scales)
-    return mean
+    return ms_ssim.mean_pairwise(images, SEED, PAIRS)

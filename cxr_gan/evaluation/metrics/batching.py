@@ -1,9 +1,6 @@
-"""Applies a function to a set of images in batches of one fixed size.
+"""Checks sets of images and divides them into batches, which bound memory use."""
 
-A fixed size means one compilation; batches keep memory use constant.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +15,8 @@ def map_batches(
 ) -> np.ndarray:
     """Concatenated results of `function` on batches of images: [n, ...].
 
+    All batches have one size, so `function` compiles once.
+
     Args:
         function: maps uint8 [batch_size, s, s, 1] to an array [batch_size, ...].
         images: uint8 [n, s, s, 1]. May be a memory map: one batch is read at a time.
@@ -29,19 +28,24 @@ def map_batches(
     """
     check_images(images)
     results = []
-    for start in range(0, len(images), batch_size):
-        batch = np.asarray(images[start : start + batch_size])
+    for block in blocks(len(images), batch_size):
+        batch = np.asarray(images[block])
         padded = np.resize(batch, (batch_size, *batch.shape[1:]))
         results.append(np.asarray(function(padded))[: len(batch)])
     return np.concatenate(results)
 
 
-def check_images(images: np.ndarray) -> None:
-    """Checks that images are uint8 [n, s, s, 1] with n >= 1, as `data` loads them.
+def blocks(n: int, size: int) -> Iterator[slice]:
+    """Slices that divide n rows into blocks of `size`; the last one may be smaller."""
+    return (slice(start, start + size) for start in range(0, n, size))
+
+
+def check_images(images: np.ndarray, min_size: int = 1) -> None:
+    """Checks that images are uint8 [n, s, s, 1], as `data` loads them.
 
     Raises:
         TypeError: images are not uint8.
-        ValueError: the shape is not [n, s, s, 1], or n is 0.
+        ValueError: the shape is not [n, s, s, 1], n is 0, or s is below `min_size`.
     """
     size = images.shape[1] if images.ndim == 4 else 0
     if not size or images.shape != (len(images), size, size, 1):
@@ -55,3 +59,5 @@ def check_images(images: np.ndarray) -> None:
         )
     if not len(images):
         raise ValueError("there are no images (n = 0); give at least one")
+    if size < min_size:
+        raise ValueError(f"images have {size} px; they need {min_size} or more")

@@ -39,9 +39,7 @@ def bootstrap(
     """Percentile bootstrap interval: 2.5th and 97.5th percentile over resamples.
 
     Each draw samples as many patients as there are, with replacement, and takes all
-    images of each. Not suitable for FID and similar statistics (see the module
-    docstring), nor for a proportion of 0 or 1, which is equal in all draws (see
-    `share_interval`).
+    images of each. A proportion of 0 or 1 is equal in all draws: see `share_interval`.
 
     Args:
         statistic: maps indices into the images, int64, with repeats, to a value.
@@ -58,8 +56,11 @@ def bootstrap(
     members = _group_members(groups, draws)
     rng = np.random.default_rng(seed)
     count = len(members)
-    resamples = (rng.integers(count, size=count) for _ in range(draws))
-    values = _evaluate(statistic, members, resamples)
+
+    def draw() -> np.ndarray:
+        return np.concatenate([members[i] for i in rng.integers(count, size=count)])
+
+    values = _evaluate(statistic, (draw() for _ in range(draws)))
     low, high = np.quantile(values, (TAIL, 1 - TAIL))
     return float(low), float(high)
 
@@ -102,19 +103,18 @@ def subsample(
     groups: np.ndarray,
     *,
     strata: np.ndarray | None = None,
-    share: float = 0.5,
     draws: int,
     seed: int,
 ) -> tuple[float, float]:
     """Interval around the value of all images, from subsamples without replacement.
 
-    Each draw takes b of the g patients, each at most once. The variance over draws is
-    that over independent samples of g patients, times g/b because the draws are
-    smaller, times 1 - b/g because they overlap. The deviations from the mean over draws
-    are therefore multiplied by (b / (g - b))^(1/2), which is 1 for b = g/2. With t the
-    value of all images and t_0 the mean over draws, the limits are
-    t - (b / (g - b))^(1/2) (q - t_0), where q is the 97.5th and the 2.5th percentile
-    over draws.
+    Each draw takes b of the g patients, each at most once; b is g / 2, rounded in each
+    stratum. The variance over draws is that over independent samples of g patients,
+    times g/b because the draws are smaller, times 1 - b/g because they overlap. The
+    deviations from the mean over draws are therefore multiplied by (b / (g - b))^(1/2),
+    which is 1 for even g. With t the value of all images and t_0 the mean over draws,
+    the limits are t - (b / (g - b))^(1/2) (q - t_0), where q is the 97.5th and the
+    2.5th percentile over draws.
 
     The factor is exact for variances of means, and a good approximation for smooth
     statistics whose error falls as g^(-1/2). It ignores that the expectation of a
@@ -128,45 +128,35 @@ def subsample(
         strata: [n], the stratum of each image, such as its set and class; all draws
             have the same proportions of strata. A patient with images in two strata
             counts as two. None for a single stratum.
-        share: b / g, more than 0 and less than 1; b is rounded, and at least 1. Must be
-            large enough for the statistic: see `frechet.has_enough_images`.
         draws: number of subsamples, at least 40.
         seed: of the subsampling; the same seed and groups give the same subsamples.
 
     Raises:
-        ValueError: as `bootstrap`, also where a stratum has fewer than 2 groups; share
-            is not between 0 and 1.
+        ValueError: as `bootstrap`, also where a stratum has fewer than 2 groups.
 
     Source: Politis & Romano 1994, "Large sample confidence regions based on subsamples
     under minimal assumptions"; the factor is that of the delete-d jackknife, d = g - b
     (Shao & Wu 1989, "A general theory for jackknife variance estimation").
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share={share}; must be above 0 and below 1, such as 0.5")
     groups = np.asarray(groups)
     strata = np.zeros(len(groups), np.int64) if strata is None else np.asarray(strata)
     stratum_rows = [np.flatnonzero(strata == one) for one in np.unique(strata)]
     members_by_stratum = [
         [rows[i] for i in _group_members(groups[rows], draws)] for rows in stratum_rows
     ]
-    members = [rows for stratum in members_by_stratum for rows in stratum]
-    counts = np.array([len(stratum) for stratum in members_by_stratum])
-    sizes = np.clip(np.rint(share * counts).astype(int), 1, counts - 1)
-    starts = np.cumsum(counts) - counts
+    counts = np.array([len(members) for members in members_by_stratum])
+    sizes = np.rint(counts / 2).astype(int)
     rng = np.random.default_rng(seed)
 
     def draw() -> np.ndarray:
-        return np.concatenate(
-            [
-                start + rng.choice(count, size, replace=False)
-                for start, count, size in zip(starts, counts, sizes, strict=True)
-            ]
-        )
+        rows: list[np.ndarray] = []
+        for members, size in zip(members_by_stratum, sizes, strict=True):
+            chosen = rng.choice(len(members), size, replace=False)
+            rows += [members[i] for i in chosen]
+        return np.sort(np.concatenate(rows))
 
-    all_groups = [np.arange(len(members))]
-    (estimate,) = _evaluate(statistic, members, all_groups, ordered=True)
-    subsamples = (draw() for _ in range(draws))
-    values = _evaluate(statistic, members, subsamples, ordered=True)
+    (estimate,) = _evaluate(statistic, [np.arange(len(groups))])
+    values = _evaluate(statistic, (draw() for _ in range(draws)))
     factor = np.sqrt(sizes.sum() / (counts - sizes).sum())
     deviations = np.quantile(values, (1 - TAIL, TAIL)) - values.mean()
     low, high = estimate - factor * deviations
@@ -190,15 +180,9 @@ def _group_members(groups: np.ndarray, draws: int) -> list[np.ndarray]:
     return np.split(order, np.cumsum(sizes)[:-1])
 
 
-def _evaluate(
-    statistic: Statistic,
-    members: list[np.ndarray],
-    samples: Iterable[np.ndarray],
-    ordered: bool = False,
-) -> np.ndarray:
-    """float64 [draws]: the statistic of the images of each sample of groups."""
-    indices = (np.concatenate([members[i] for i in groups]) for groups in samples)
-    values = [statistic(np.sort(rows) if ordered else rows) for rows in indices]
+def _evaluate(statistic: Statistic, samples: Iterable[np.ndarray]) -> np.ndarray:
+    """float64 [draws]: the statistic of each sample of image indices."""
+    values = [statistic(rows) for rows in samples]
     if not np.isfinite(values).all():
         raise ValueError(
             "the statistic is not finite for some draw; it must be finite for any "

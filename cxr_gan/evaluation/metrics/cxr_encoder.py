@@ -12,9 +12,9 @@ card beside them lists the data.
 """
 
 import hashlib
-import importlib.resources
 import json
-from importlib.resources.abc import Traversable
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -28,28 +28,36 @@ from cxr_gan.storage import weights_file
 
 SIZE = 64  # px; the only input size
 DIMENSION = 64
-NAME = "cxr_encoder"  # stem of the .npz and .json files in `shipped()`
+NAME = "cxr_encoder"  # stem of the .npz and .json files
+FOLDER = Path(__file__).with_name("weights")  # of these files, in the package
+
+
+def convolutions(h: jax.Array, widths: Sequence[int]) -> jax.Array:
+    """Layers of the calling module: [n, s, s, c] -> [n, s/2^k, s/2^k, widths[-1]].
+
+    Each of the k = len(widths) stages is a convolution and 2 x 2 mean pooling; a last
+    convolution follows. Convolutions are 3 x 3 with stride 1 and followed by layer
+    normalisation and ReLU. Such layers are fast on CPUs as well.
+    """
+
+    def convolve(h: jax.Array, width: int, name: str) -> jax.Array:
+        h = nn.Conv(width, (3, 3), name=f"conv_{name}")(h)
+        return nn.relu(nn.LayerNorm(name=f"norm_{name}")(h))
+
+    for stage, width in enumerate(widths):
+        h = nn.avg_pool(convolve(h, width, str(stage)), (2, 2), (2, 2))
+    return convolve(h, widths[-1], "last")
 
 
 class Encoder(nn.Module):
-    """Convolutional encoder; features keep positions, on a grid of 4 x 4.
-
-    Each convolution is 3 x 3 with stride 1. All but the last are followed by 2 x 2 mean
-    pooling. Such layers are fast on CPUs as well.
-    """
+    """Convolutional encoder; features keep positions, on a grid of 4 x 4."""
 
     widths: tuple[int, ...] = (32, 64, 128)  # channels at 32, 16 and 8 px
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, 64, 64, 1] in [0, 1] -> float32 [n, 64]."""
-        h = unshuffle(4 * x - 2, 2)
-        for stage, width in enumerate(self.widths):
-            h = nn.Conv(width, (3, 3), name=f"conv_{stage}")(h)
-            h = nn.relu(nn.LayerNorm(name=f"norm_{stage}")(h))
-            h = nn.avg_pool(h, (2, 2), (2, 2))
-        h = nn.Conv(self.widths[-1], (3, 3), name="conv_last")(h)
-        h = nn.relu(nn.LayerNorm(name="norm_last")(h))
+        h = convolutions(unshuffle(4 * x - 2, 2), self.widths)
         return nn.Dense(DIMENSION, name="features")(h.reshape(len(x), -1))
 
 
@@ -74,14 +82,13 @@ def encode(params: Any, images: np.ndarray) -> np.ndarray:
     return map_batches(lambda batch: _encode(params, batch), images)
 
 
-def load(folder: Traversable | None = None) -> Any:
-    """Params of an `Encoder()` from a folder; None for those of the package.
+def load(folder: Path = FOLDER) -> Any:
+    """Params of an `Encoder()` from a folder.
 
     Raises:
         FileNotFoundError: the folder has no weights or no model card.
         ValueError: the weights are damaged, or do not match the model card.
     """
-    folder = shipped() if folder is None else folder
     path = folder / f"{NAME}.npz"
     data = path.read_bytes()
     expected, actual = card(folder)["sha256"], hashlib.sha256(data).hexdigest()
@@ -96,16 +103,10 @@ def load(folder: Traversable | None = None) -> Any:
     return weights_file.unpack(data, shapes, str(path))
 
 
-def card(folder: Traversable | None = None) -> dict[str, Any]:
+def card(folder: Path = FOLDER) -> dict[str, Any]:
     """The model card of the weights: data, licence, patients, scores, checksum."""
-    folder = shipped() if folder is None else folder
     contents: dict[str, Any] = json.loads((folder / f"{NAME}.json").read_text("utf-8"))
     return contents
-
-
-def shipped() -> Traversable:
-    """The package's folder with the weights and their model card."""
-    return importlib.resources.files("cxr_gan.evaluation.metrics") / "weights"
 
 
 @jax.jit

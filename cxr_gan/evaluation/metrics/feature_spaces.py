@@ -34,26 +34,18 @@ def open_space(spec: str) -> FeatureSpace:
     return SPACES[kind](spec)
 
 
-def _cxr(spec: str) -> FeatureSpace:
-    return FeatureSpace(spec, cxr_encoder.DIMENSION, cxr_encoder.features)
-
-
-def _texture(spec: str) -> FeatureSpace:
-    return FeatureSpace(spec, texture_features.DIMENSION, texture_features.features)
-
-
-def _onnx(spec: str) -> FeatureSpace:
-    return FeatureSpace(spec, None, onnx_encoder.extractor(spec.partition(":")[2]))
-
-
 # Kind -> function that opens a feature space from its specification. A specification is
 # the kind alone, or KIND:FILE for the kinds in FILE_SPACES. Add a feature space here.
 SPACES: dict[str, Callable[[str], FeatureSpace]] = {
     # Trained on radiographs: anatomy, disease, exposure.
-    "cxr": _cxr,
+    "cxr": lambda spec: FeatureSpace(spec, cxr_encoder.DIMENSION, cxr_encoder.features),
     # Fixed filters: noise, sharpness, patterns.
-    "texture": _texture,
+    "texture": lambda spec: FeatureSpace(
+        spec, texture_features.DIMENSION, texture_features.features
+    ),
     # A network of your own, as an ONNX file.
-    "onnx": _onnx,
+    "onnx": lambda spec: FeatureSpace(
+        spec, None, onnx_encoder.extractor(spec.partition(":")[2])
+    ),
 }
 FILE_SPACES = {"onnx"}

@@ -2,8 +2,10 @@
 
 import numpy as np
 
-# Images per feature. With fewer, the covariance is mostly noise, and the distance
-# depends more on the number of images than on the images.
+from cxr_gan.evaluation.metrics.batching import blocks
+
+# Images of the smaller set per feature. With fewer, the covariance is mostly noise, and
+# the distance depends more on the number of images than on the images.
 LEAST_PER_FEATURE = 5
 
 ROWS_PER_BLOCK = 4096
@@ -23,8 +25,8 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 
     The estimate is biased upward by about c / n, where c depends on the generator
     (Chong & Forsyth 2020, "Effectively unbiased FID and Inception Score and where to
-    find them"): compare distances of equal n only, and use enough images (see
-    `has_enough_images`).
+    find them"): compare distances of equal n only, and use at least `LEAST_PER_FEATURE`
+    images per feature.
 
     Raises:
         ValueError: if a set has fewer than 2 rows, d differs, or a value is not finite.
@@ -40,11 +42,6 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     covariance_term = np.sum(root_a**2) + np.sum(root_b**2) - 2 * trace_of_root
     # Rounding can make the covariance term slightly negative.
     return float(mean_term + max(covariance_term, 0))
-
-
-def has_enough_images(n: int, d: int) -> bool:
-    """Whether n images (of the smaller set) suffice for a distance in d features."""
-    return n >= LEAST_PER_FEATURE * d
 
 
 def check_features(
@@ -76,7 +73,7 @@ def _mean_and_root(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """x [n, d] -> mean [d] and R [min(n, d), d] such that R'R is the covariance."""
     mean = x.mean(0, dtype=np.float64)
     root = np.zeros((0, x.shape[1]))
-    for start in range(0, len(x), ROWS_PER_BLOCK):
-        rows = np.concatenate([root, x[start : start + ROWS_PER_BLOCK] - mean])
+    for block in blocks(len(x), ROWS_PER_BLOCK):
+        rows = np.concatenate([root, x[block] - mean])
         root = np.asarray(np.linalg.qr(rows, mode="r"))
     return mean, root / np.sqrt(len(x) - 1)

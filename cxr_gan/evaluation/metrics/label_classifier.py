@@ -12,6 +12,7 @@ deviation, and is trained on images that are shifted, blurred and made noisy.
 
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ import optax
 import tqdm
 from flax import linen as nn
 
-from cxr_gan.evaluation.metrics import augmentations
+from cxr_gan.evaluation.metrics import augmentations, cxr_encoder
 from cxr_gan.evaluation.metrics.batching import check_images, map_batches
 from cxr_gan.evaluation.metrics.resize import resize, to_unit, unshuffle
 from cxr_gan.storage import weights_file
@@ -63,12 +64,7 @@ class Classifier(nn.Module):
         axes = (1, 2, 3)
         h = (x - x.mean(axes, keepdims=True)) / (x.std(axes, keepdims=True) + 1e-3)
         h = unshuffle(h, 4)
-        for stage, width in enumerate((32, 64)):
-            h = nn.Conv(width, (3, 3), name=f"conv_{stage}")(h)
-            h = nn.relu(nn.LayerNorm(name=f"norm_{stage}")(h))
-            h = nn.avg_pool(h, (2, 2), (2, 2))
-        h = nn.Conv(64, (3, 3), name="conv_last")(h)
-        h = nn.relu(nn.LayerNorm(name="norm_last")(h))
+        h = cxr_encoder.convolutions(h, (32, 64))
         # Not h.max: its gradient finds the maximum by ==. Where XLA computes h twice
         # with different rounding, no element is equal, and the gradient is NaN.
         maximum = nn.max_pool(h, h.shape[1:3]).reshape(len(x), -1)
@@ -110,8 +106,11 @@ def fit(
     params = _init_params(num_classes, init_key)
     opt_state = ADAMW.init(params)
     rates = LEARNING_RATE * np.cos(np.linspace(0, np.pi / 2, steps + 1)) ** 2
-    draw = _balanced_batches if balanced else _natural_batches
-    batches = draw(labels, num_classes, seed, steps)
+    if balanced:
+        groups = [np.flatnonzero(labels == label) for label in range(num_classes)]
+    else:
+        groups = [np.arange(len(labels))]
+    batches = _batches(groups, max(1, BATCH // len(groups)), steps, seed)
     bar = tqdm.tqdm(batches, "Fitting the label classifier", disable=None, delay=2)
     for step, rows in enumerate(bar):
         rng, rate = jax.random.fold_in(key, step), np.float32(rates[step])
@@ -151,12 +150,10 @@ def load(path: str | os.PathLike[str], num_classes: int) -> LabelClassifier:
         FileNotFoundError: the file does not exist.
         ValueError: the file is damaged, or has another number of classes; fit again.
     """
-    shapes = jax.eval_shape(
-        Classifier(num_classes).init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 1))
-    )["params"]
-    return LabelClassifier(
-        weights_file.unpack(Path(path).read_bytes(), shapes, os.fspath(path))
-    )
+    init = functools.partial(_init_params, num_classes)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    data = Path(path).read_bytes()
+    return LabelClassifier(weights_file.unpack(data, shapes, os.fspath(path)))
 
 
 def _check_labels(labels: np.ndarray, n: int, num_classes: int) -> None:
@@ -193,29 +190,21 @@ def _check_class_weights(weights: np.ndarray, num_classes: int) -> np.ndarray:
     return weights
 
 
-def _balanced_batches(
-    labels: np.ndarray, num_classes: int, seed: int, steps: int
+def _batches(
+    groups: Sequence[np.ndarray], per_group: int, steps: int, seed: int
 ) -> np.ndarray:
-    """Indices, int64 [steps, batch]: repeated random permutations of each class."""
+    """Indices, int64 [steps, len(groups) * per_group].
+
+    Each batch has `per_group` images of each group, given by its indices, int64 [n].
+    They are taken from repeated random permutations of the group.
+    """
     rng = np.random.default_rng(seed)
-    per_class = max(1, BATCH // num_classes)
     columns = []
-    for label in range(num_classes):
-        members = np.flatnonzero(labels == label)
-        epochs = -(-steps * per_class // len(members))
+    for members in groups:
+        epochs = -(-steps * per_group // len(members))
         order = np.concatenate([rng.permutation(members) for _ in range(epochs)])
-        columns.append(order[: steps * per_class].reshape(steps, per_class))
+        columns.append(order[: steps * per_group].reshape(steps, per_group))
     return np.concatenate(columns, 1)
-
-
-def _natural_batches(
-    labels: np.ndarray, num_classes: int, seed: int, steps: int
-) -> np.ndarray:
-    """Indices, int64 [steps, 32]: repeated random permutations of all images."""
-    rng = np.random.default_rng(seed)
-    epochs = -(-steps * BATCH // len(labels))
-    order = np.concatenate([rng.permutation(len(labels)) for _ in range(epochs)])
-    return order[: steps * BATCH].reshape(steps, BATCH)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -14,11 +14,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cxr_gan.evaluation.metrics.batching import blocks, check_images
 from cxr_gan.evaluation.metrics.frechet import check_features
-from cxr_gan.evaluation.metrics.precision_recall import ROUNDING, squared_distances
+from cxr_gan.evaluation.metrics.precision_recall import (
+    rounding_error,
+    squared_distances,
+)
 
+ROWS_PER_BLOCK = 1024  # queries and points; peak memory is its square of distances
 SIDE = 32  # px, side of the thumbnails behind `pixel_vectors`
 MAX_SHIFT, SHIFT_STEP = 2, 0.5  # thumbnail px, in both directions
+WORST = 16  # pairs that an audit lists
 MIN_CONTRAST = 0.5  # grey levels of 255, standard deviation: about that of rounding
 MIN_NORM = 0.02  # of the centre of a thumbnail of norm 1; typical is 0.4
 
@@ -47,11 +53,7 @@ Search = Callable[..., Nearest]
 
 
 def nearest(
-    queries: np.ndarray,
-    points: np.ndarray,
-    *,
-    patients: Patients | None = None,
-    chunk: int = 1024,
+    queries: np.ndarray, points: np.ndarray, *, patients: Patients | None = None
 ) -> Nearest:
     """Nearest point of each query; the first one where several are equally near.
 
@@ -60,8 +62,6 @@ def nearest(
         points: float [m, d].
         patients: of queries [n] and of points [m]; points of the query's own patient
             are ignored.
-        chunk: queries and points in a block of distances. Peak memory is chunk^2
-            distances; the result does not depend on it.
 
     Raises:
         ValueError: if n or m is 0, d differs, a value is not finite, the lengths of
@@ -75,17 +75,15 @@ def nearest(
             f"points; there are {n} and {m}"
         )
     index, squared = np.zeros(n, np.int64), np.full(n, np.inf)
-    for query_start in range(0, n, chunk):
-        rows = slice(query_start, query_start + chunk)
-        for point_start in range(0, m, chunk):
-            block = slice(point_start, point_start + chunk)
-            allowed = np.ones((1, 1), bool)
-            if patients:
-                allowed = patients[0][rows, None] != patients[1][None, block]
-            column, new = _nearest_in_block(queries[rows], points[block], allowed)
-            better = new < squared[rows]
-            index[rows][better] = point_start + column[better]
-            squared[rows][better] = new[better]
+    tiles = itertools.product(*(blocks(count, ROWS_PER_BLOCK) for count in (n, m)))
+    for rows, columns in tiles:
+        allowed = np.ones((1, 1), bool)
+        if patients:
+            allowed = patients[0][rows, None] != patients[1][None, columns]
+        column, new = _nearest_in_block(queries[rows], points[columns], allowed)
+        better = new < squared[rows]
+        index[rows][better] = columns.start + column[better]
+        squared[rows][better] = new[better]
     if np.isinf(squared).any():
         query = np.flatnonzero(np.isinf(squared))[0]
         raise ValueError(
@@ -96,11 +94,7 @@ def nearest(
 
 
 def nearest_shifted(
-    queries: np.ndarray,
-    points: np.ndarray,
-    *,
-    patients: Patients | None = None,
-    chunk: int = 1024,
+    queries: np.ndarray, points: np.ndarray, *, patients: Patients | None = None
 ) -> Nearest:
     """`nearest` of `pixel_vectors`, minimised over shifts of up to 2 of the 32 pixels.
 
@@ -115,7 +109,6 @@ def nearest_shifted(
         queries: from `pixel_vectors`, [n, 1024].
         points: from `pixel_vectors`, [m, 1024].
         patients: as in `nearest`.
-        chunk: as in `nearest`.
 
     Raises:
         ValueError: as `nearest`; the vectors do not have 1024 elements.
@@ -131,7 +124,7 @@ def nearest_shifted(
     steps = np.arange(-MAX_SHIFT, MAX_SHIFT + SHIFT_STEP, SHIFT_STEP)
     for coarse in itertools.product(steps, steps):
         shifted = _sample_centre(points, np.array(coarse))
-        new = nearest(centre, shifted, patients=patients, chunk=chunk)
+        new = nearest(centre, shifted, patients=patients)
         better = new.distance < distance
         point[better], distance[better] = new.point[better], new.distance[better]
         shift[better] = coarse
@@ -149,7 +142,6 @@ def audit(
     *,
     patients: Patients | None = None,
     search: Search = nearest,
-    worst: int = 16,
 ) -> Audit:
     """Compares distances from generated and from held-out images to training images.
 
@@ -169,7 +161,6 @@ def audit(
             is compared with other patients only, so training images can serve as
             held-out ones.
         search: `nearest` or `nearest_shifted`; also used for held-out images.
-        worst: maximum number of pairs to list.
 
     Raises:
         ValueError: as the search; the first percentile is 0, that is, held-out images
@@ -184,7 +175,7 @@ def audit(
             "training: use a split without shared images, or give `patients`"
         )
     distance = matches.distance
-    order = np.argsort(distance, kind="stable")[:worst]
+    order = np.argsort(distance, kind="stable")[:WORST]
     return Audit(
         nearest=matches,
         ratio=float(np.median(distance) / np.median(reference)),
@@ -205,17 +196,11 @@ def pixel_vectors(images: np.ndarray) -> np.ndarray:
     0.
 
     Raises:
-        TypeError: if images are not uint8.
-        ValueError: if the shape is not as stated, or s is below 32.
+        TypeError, ValueError: images are not uint8 [n, s, s, 1], n is 0, or s is below
+            32.
     """
-    if images.dtype != np.uint8:
-        raise TypeError(f"images are {images.dtype}; use uint8 from 0 to 255")
-    size = images.shape[1] if images.ndim == 4 else 0
-    if size < SIDE or images.shape[1:] != (size, size, 1):
-        raise ValueError(
-            f"images have shape {list(images.shape)}; must be [n, s, s, 1], s at least "
-            f"{SIDE}"
-        )
+    check_images(images, min_size=SIDE)
+    size = images.shape[1]
     left, pixel = np.arange(SIDE)[:, None] * size / SIDE, np.arange(size)
     overlap = np.minimum(left + size / SIDE, pixel + 1) - np.maximum(left, pixel)
     weights = np.maximum(overlap, 0) * SIDE / size
@@ -249,9 +234,8 @@ def _nearest_in_block(
     infinite where no point is allowed. `allowed` is bool [n, m] or [1, 1].
     """
     squared = np.where(allowed, squared_distances(queries, points), np.inf)
-    longest = max(np.max(np.sum(x * x, 1, dtype=np.float64)) for x in (queries, points))
     least = squared.min(1)
-    close = squared <= (least + ROUNDING * longest)[:, None]
+    close = squared <= (least + rounding_error(queries, points))[:, None]
     index = close.argmax(1)
     # Where rounding could have changed the order, compare exact distances.
     for row in np.flatnonzero((close.sum(1) > 1) & np.isfinite(least)):

@@ -33,11 +33,12 @@ class OnnxConfig:
     """Preprocessing of a network's input, and the names of its input and output."""
 
     size: int  # px
-    mean: np.ndarray  # float32 [channels], for values in [0, 1]
-    std: np.ndarray  # float32 [channels]
+    channels: int
+    mean: list[float]  # of each channel, for values in [0, 1]
+    std: list[float]  # of each channel
     layout: str  # one of LAYOUTS
-    input: str | None  # None where the network has only one
-    output: str | None  # None where the network has only one
+    input: str | None = None  # None where the network has only one
+    output: str | None = None  # None where the network has only one
 
 
 def extractor(file: str | os.PathLike[str]) -> Callable[[np.ndarray], np.ndarray]:
@@ -63,9 +64,11 @@ def extractor(file: str | os.PathLike[str]) -> Callable[[np.ndarray], np.ndarray
     declared_batch = network_input.shape[0]
     batch_size = declared_batch if isinstance(declared_batch, int) else BATCH
 
+    mean, std = (np.asarray(x, np.float32) for x in (config.mean, config.std))
+
     @jax.jit
     def preprocess(images: jax.Array) -> jax.Array:
-        x = (resize(to_unit(images), config.size) - config.mean) / config.std
+        x = (resize(to_unit(images), config.size) - mean) / std
         return x.transpose(0, 3, 1, 2) if config.layout == "NCHW" else x
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -94,54 +97,43 @@ def read_config(path: Path) -> OnnxConfig:
         values = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error}); correct it") from error
+    if fault := _fault(values):
+        raise ValueError(f"{path}: {fault}")
+    return OnnxConfig(**values)
+
+
+def _fault(values: Any) -> str | None:
+    """What is wrong with the content of a configuration; None if nothing is."""
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: must be a JSON object with {', '.join(KEYS)}")
-    missing = [key for key in KEYS if key not in values]
-    if missing:
-        raise ValueError(
-            f"{path}: key {missing[0]!r} is missing; required keys are "
-            f"{', '.join(KEYS)}"
+        return f"must be a JSON object with {', '.join(KEYS)}"
+    for key in KEYS:
+        if key not in values:
+            return f"key {key!r} is missing; required keys are {', '.join(KEYS)}"
+    for key in sorted(values.keys() - {*KEYS, *OPTIONAL}):
+        return (
+            f"unknown key {key!r}; keys are {', '.join(KEYS)}, and optionally "
+            f"{', '.join(OPTIONAL)}"
         )
-    unknown = sorted(set(values) - {*KEYS, *OPTIONAL})
-    if unknown:
-        raise ValueError(
-            f"{path}: unknown key {unknown[0]!r}; keys are {', '.join(KEYS)}, and "
-            f"optionally {', '.join(OPTIONAL)}"
-        )
-    _check_values(values, path)
-    mean, std = (np.asarray(values[key], np.float32) for key in ("mean", "std"))
-    return OnnxConfig(
-        size=values["size"],
-        mean=mean,
-        std=std,
-        layout=values["layout"],
-        input=values.get("input"),
-        output=values.get("output"),
-    )
-
-
-def _check_values(values: dict[str, Any], path: Path) -> None:
     for key in ("size", "channels"):
-        value = values[key]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{path}: {key} is {value!r}; must be an integer >= 1")
+        if type(values[key]) is not int or values[key] < 1:
+            return f"{key} is {values[key]!r}; must be an integer >= 1"
     for key in ("mean", "std"):
-        try:
-            array = np.asarray(values[key], np.float32)
-        except (TypeError, ValueError):
-            array = np.zeros(0, np.float32)
-        if array.shape != (values["channels"],) or not np.isfinite(array).all():
-            raise ValueError(
-                f"{path}: {key} is {values[key]!r}; must be a list of "
-                f"{values['channels']} finite numbers, one per channel, for images in "
-                "[0, 1]"
+        numbers = values[key] if isinstance(values[key], list) else []
+        are_numbers = all(isinstance(number, int | float) for number in numbers)
+        if (
+            len(numbers) != values["channels"]
+            or not are_numbers
+            or not np.isfinite(np.asarray(numbers, np.float32)).all()
+        ):
+            return (
+                f"{key} is {values[key]!r}; must be a list of {values['channels']} "
+                "finite numbers, one per channel, for images in [0, 1]"
             )
-        if key == "std" and array.min() <= 0:
-            raise ValueError(f"{path}: std is {values[key]!r}; must be above 0")
+    if np.float32(min(values["std"])) <= 0:
+        return f"std is {values['std']!r}; must be above 0"
     if values["layout"] not in LAYOUTS:
-        raise ValueError(
-            f"{path}: layout is {values['layout']!r}; must be {' or '.join(LAYOUTS)}"
-        )
+        return f"layout is {values['layout']!r}; must be {' or '.join(LAYOUTS)}"
+    return None
 
 
 def _open_session(path: Path) -> Any:
@@ -172,7 +164,7 @@ def _select(name: str | None, nodes: list[Any], kind: str, path: Path) -> Any:
 
 def _check_input(network_input: Any, config: OnnxConfig, path: Path) -> None:
     """Compares the configuration with the shape that the network declares, if any."""
-    size, channels = config.size, len(config.mean)
+    size, channels = config.size, config.channels
     shape = (size, size, channels)
     if config.layout == "NCHW":
         shape = (channels, size, size)

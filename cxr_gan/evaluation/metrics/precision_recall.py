@@ -8,10 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cxr_gan.evaluation.metrics.batching import blocks
 from cxr_gan.evaluation.metrics.frechet import check_features
 
 # Error bound of squared distances, relative to squared lengths; float64 keeps to 1e-13.
 ROUNDING = 1e-12
+
+# Peak memory is this times the larger of n and m distances.
+ROWS_PER_BLOCK = 1024
 
 
 class Prdc(NamedTuple):
@@ -27,9 +31,7 @@ class Prdc(NamedTuple):
     coverage: float  # fraction of real images with a generated image in their ball
 
 
-def prdc(
-    generated: np.ndarray, real: np.ndarray, *, k: int = 5, chunk: int = 1024
-) -> Prdc:
+def prdc(generated: np.ndarray, real: np.ndarray, *, k: int = 5) -> Prdc:
     """Precision, recall, density and coverage; see `Prdc`.
 
     Precision and recall are sensitive to the largest ball of a set, that of an outlier;
@@ -43,29 +45,26 @@ def prdc(
         real: float [m, d].
         k: which neighbour is the radius of a ball, from 1; an image is not its own
             neighbour.
-        chunk: rows in a block of distances. Peak memory is `chunk` times the larger of
-            n and m distances; the result does not depend on it.
 
     Raises:
         ValueError: if a set has k rows or fewer, d differs, a value is not finite, or k
-            or chunk is below 1.
+            is below 1.
 
     Source: Kynkaanniemi et al. 2019, "Improved precision and recall metric for
     assessing generative models", eqs. 1 and 2; Naeem et al. 2020, "Reliable fidelity
     and diversity metrics for generative models", section 3 (density, coverage).
     """
-    if k < 1 or chunk < 1:
-        raise ValueError(f"k={k}, chunk={chunk}; both must be at least 1")
+    if k < 1:
+        raise ValueError(f"k={k}; must be at least 1")
     generated, real = check_features(generated, real, min_rows=k + 1)
     # Each ball has an image exactly on its surface (its k-th neighbour). The tolerance
     # keeps rounding from deciding whether such an image is inside.
-    tolerance = ROUNDING * max(np.max(_squared_norms(x)) for x in (generated, real))
-    radii_generated = _squared_radii(generated, k, chunk) + tolerance
-    radii_real = _squared_radii(real, k, chunk) + tolerance
+    tolerance = rounding_error(generated, real)
+    radii_generated = _squared_radii(generated, k) + tolerance
+    radii_real = _squared_radii(real, k) + tolerance
     num_precise = num_balls = 0
     recalled, covered = np.zeros((2, len(real)), bool)
-    for start in range(0, len(generated), chunk):
-        block = slice(start, start + chunk)
+    for block in blocks(len(generated), ROWS_PER_BLOCK):
         squared = squared_distances(generated[block], real)
         inside = squared <= radii_real
         num_precise += inside.any(1).sum()
@@ -84,9 +83,8 @@ def prdc(
 def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Squared Euclidean distances: a [n, d], b [m, d] -> float64 [n, m].
 
-    Computed by one matrix product. The error is up to `ROUNDING` times the largest
-    squared length: equal vectors can have a small distance, and equal distances can
-    differ.
+    Computed by one matrix product. The error is up to `rounding_error`: equal vectors
+    can have a small distance, and equal distances can differ.
     """
     a, b = a.astype(np.float64), b.astype(np.float64)
     result = a @ b.T
@@ -96,17 +94,18 @@ def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.maximum(result, 0, out=result)
 
 
-def _squared_norms(x: np.ndarray) -> np.ndarray:
-    """x [n, d] -> float64 [n]."""
-    return np.einsum("nd,nd->n", x, x, dtype=np.float64)
+def rounding_error(a: np.ndarray, b: np.ndarray) -> float:
+    """Bound of the error of `squared_distances` of a [n, d] and b [m, d]."""
+    squares = [np.einsum("nd,nd->n", x, x, dtype=np.float64).max() for x in (a, b)]
+    return float(ROUNDING * max(squares))
 
 
-def _squared_radii(x: np.ndarray, k: int, chunk: int) -> np.ndarray:
+def _squared_radii(x: np.ndarray, k: int) -> np.ndarray:
     """float64 [n]: squared distance of each row to its k-th nearest other row."""
     radii = np.empty(len(x))
-    for start in range(0, len(x), chunk):
-        squared = squared_distances(x[start : start + chunk], x)
+    for block in blocks(len(x), ROWS_PER_BLOCK):
+        squared = squared_distances(x[block], x)
         rows = np.arange(len(squared))
-        squared[rows, start + rows] = np.inf
-        radii[start : start + chunk] = np.partition(squared, k - 1)[:, k - 1]
+        squared[rows, block.start + rows] = np.inf
+        radii[block] = np.partition(squared, k - 1)[:, k - 1]
     return radii

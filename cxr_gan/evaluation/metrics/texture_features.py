@@ -52,44 +52,31 @@ def features(images: np.ndarray) -> np.ndarray:
         TypeError, ValueError: images are not uint8 [n, s, s, 1], n is 0, or s is below
             32.
     """
-    check_images(images)
-    size = images.shape[1]
-    if size < MIN_SIZE:
-        raise ValueError(
-            f"images have {size} px; texture at {SCALES} scales needs {MIN_SIZE} or "
-            "more"
-        )
-    batch_size = max(1, min(BATCH, PIXELS_PER_BATCH // size**2))
+    check_images(images, min_size=MIN_SIZE)
+    batch_size = max(1, min(BATCH, PIXELS_PER_BATCH // images.shape[1] ** 2))
     return map_batches(_features, images, batch_size)
 
 
 @jax.jit
 def _features(images: jax.Array) -> jax.Array:
     image = images.astype(jnp.float32)
-    moduli = []
-    level = image
-    for _ in range(SCALES):
-        moduli.append(_moduli(level))
-        level = _halve(level)
+    levels = [image]
+    for _ in range(SCALES - 1):
+        levels.append(_halve(levels[-1]))
+    moduli = [_moduli(level) for level in levels]
     first_order = [jnp.log(u.mean((1, 2)) + MODULUS_OFFSET) for u in moduli]
     unevenness = [
         _log_rms(u) - log_mean.mean(1)
         for u, log_mean in zip(moduli, first_order, strict=True)
     ]
     second_order = []
-    for fine in range(SCALES - 1):
-        u = moduli[fine]
+    for fine, u in enumerate(moduli):
         for _ in range(fine + 1, SCALES):
             u = _halve(u)
             second_order.append(_second_order(u))
+    uneven = jnp.stack(unevenness, 1)
     return jnp.concatenate(
-        [
-            *first_order,
-            jnp.stack(unevenness, 1),
-            *second_order,
-            _alternating(image),
-        ],
-        1,
+        [*first_order, uneven, *second_order, _alternating(image)], 1
     )
 
 
@@ -137,11 +124,10 @@ def _halve(x: jax.Array) -> jax.Array:
     """[n, h, w, c] -> [n, h // 2, w // 2, c], by the binomial (1, 3, 3, 1) / 8."""
     for axis in (1, 2):
         x = jnp.moveaxis(x, axis, 0)
-        n = len(x) // 2
+        end = len(x) // 2 * 2
         padded = jnp.concatenate([x[:1], x, x[-1:]])
-        taps = [padded[offset : offset + 2 * n : 2] for offset in range(4)]
-        x = (taps[0] + 3 * taps[1] + 3 * taps[2] + taps[3]) / 8
-        x = jnp.moveaxis(x, 0, axis)
+        taps = [padded[offset : offset + end : 2] for offset in range(4)]
+        x = jnp.moveaxis((taps[0] + 3 * taps[1] + 3 * taps[2] + taps[3]) / 8, 0, axis)
     return x
 
 
@@ -160,9 +146,7 @@ def _second_order(u: jax.Array) -> jax.Array:
     ratio = _moduli(maps).mean((1, 2)) / (maps.mean((1, 2)) + MODULUS_OFFSET)
     ratio = ratio.reshape(n, angles, angles)
     by_turn = [
-        jnp.stack(
-            [ratio[:, fine, (fine + turn) % angles] for fine in range(angles)]
-        ).mean(0)
+        sum(ratio[:, fine, (fine + turn) % angles] for fine in range(angles)) / angles
         for turn in range(angles)
     ]
     return jnp.log(jnp.stack(by_turn, 1) + SECOND_ORDER_OFFSET)
@@ -173,12 +157,10 @@ def _alternating(x: jax.Array) -> jax.Array:
 
     Alternating in both directions, from row to row, and from column to column.
     """
-    difference, average = jnp.array([0.5, -0.5]), jnp.array([0.5, 0.5])
     upper, lower = x[:, :-1, :, 0], x[:, 1:, :, 0]
-    row_difference = difference[0] * upper + difference[1] * lower
-    row_average = average[0] * upper + average[1] * lower
-    both = (row_difference[:, :, :-1] - row_difference[:, :, 1:]) / 2
-    rows = (row_difference[:, :, :-1] + row_difference[:, :, 1:]) / 2
-    columns = (row_average[:, :, :-1] - row_average[:, :, 1:]) / 2
+    difference, average = (upper - lower) / 2, (upper + lower) / 2
+    both = (difference[:, :, :-1] - difference[:, :, 1:]) / 2
+    rows = (difference[:, :, :-1] + difference[:, :, 1:]) / 2
+    columns = (average[:, :, :-1] - average[:, :, 1:]) / 2
     means = [jnp.abs(m).mean((1, 2)) for m in (both, rows, columns)]
     return jnp.log(jnp.stack(means, 1) + MODULUS_OFFSET)

@@ -1,0 +1,92 @@
+"""benchmarks.quality: a table that compares evaluations."""
+
+import json
+
+import pytest
+from absl import flags
+
+from benchmarks import command_line, quality
+from cxr_gan.evaluation.results import POOLED
+
+NAMES = ("NORMAL", "PNEUMONIA")
+
+
+def report(value, **other):
+    """A report in which every metric has this value."""
+    rows = [(row, POOLED) for row in quality.POOLED_ROWS.values()]
+    rows += [(row, name) for row in quality.CLASS_ROWS.values() for name in NAMES]
+    metrics = [
+        {
+            **{"metric": row.metric, "space": row.space, "group": group},
+            **{"sets": row.sets, "value": value, "low": value - 1, "high": value + 1},
+            "reference": {"value": 0.25},
+        }
+        for row, group in rows
+    ]
+    return {
+        "dataset": {"identity": "a"},
+        "images": {"counts": {"NORMAL": 10, "PNEUMONIA": 10}},
+        **{"resolution": 32, "seed": 0, "spaces": ["cxr"], "class_names": [*NAMES]},
+        **{"metrics": metrics, "verdict": "verdict: no fault found", **other},
+    }
+
+
+@pytest.fixture
+def written(tmp_path):
+    """written(name=report, ...) -> the values of --report."""
+
+    def written(**reports):
+        for name, content in reports.items():
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "report.json").write_text(json.dumps(content))
+        return [f"{name}={tmp_path / name}" for name in reports]
+
+    return written
+
+
+def test_best_of_a_row_is_the_lowest_highest_or_nearest_to_zero(written):
+    rows = quality.compare(
+        quality.read_reports(written(ours=report(-0.5), theirs=report(0.4)))
+    )
+    best = {row["name"]: row["best"] for row in rows}
+    assert best["FID, cxr"] == best["KID, texture"] == ["ours"]
+    assert best["recall, cxr"] == best["label accuracy"] == ["theirs"]
+    assert best["finest octave, dB, PNEUMONIA"] == ["theirs"]
+    assert len(rows) == len(quality.POOLED_ROWS) + 2 * len(quality.CLASS_ROWS)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dataset": {"identity": "b"}},
+        {"images": {"counts": {"NORMAL": 20, "PNEUMONIA": 20}}},
+        {"resolution": 64},
+    ],
+)
+def test_incomparable_evaluations_are_refused(other, written):
+    arguments = written(ours=report(1.0), theirs=report(1.0, **other))
+    with pytest.raises(ValueError, match="evaluate both in the same way"):
+        quality.read_reports(arguments)
+
+
+def test_invalid_report_is_named(written, tmp_path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "report.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"bad/report.json is not a report"):
+        quality.read_reports([f"bad={tmp_path / 'bad'}"])
+    with pytest.raises(ValueError, match="give NAME=FOLDER, each name once"):
+        quality.read_reports([*written(ours=report(1.0)), "ours=elsewhere"])
+    lacking = report(1.0, metrics=[])
+    with pytest.raises(ValueError, match="lacks fid, cxr, all classes, generated~B"):
+        quality.compare({"ours": lacking})
+
+
+def test_command_prints_a_bold_best_value(written, capsys):
+    values = flags.FlagValues()
+    command_line.define(quality.define_flags, values)
+    reports = written(ours=report(1.0), theirs=report(2.0))
+    values(["quality", *(f"--report={argument}" for argument in reports)])
+    assert command_line.main(quality.measure, [""], values) == 0
+    text = capsys.readouterr().out
+    assert "| FID, cxr | **1** (0 to 2) | 2 (1 to 3) | 0.25 |" in text
+    assert "| verdict | no fault found | no fault found |  |" in text
