@@ -27,10 +27,10 @@ def get_config() -> ConfigDict:
     # Networks. Channels at r x r pixels: features_at_32 * 32 / r, at most max_features.
     config.latent_size = 128  # dimensions of the normal latent z
     config.generator = ConfigDict()
-    config.generator.name = "residual"
-    config.generator.features_at_32 = 64
-    config.generator.max_features = 128
-    config.generator.class_embedding_dim = 64
+    config.generator.name = "residual"  # architecture
+    config.generator.features_at_32 = 64  # channels at 32 x 32 pixels
+    config.generator.max_features = 128  # most channels of a layer
+    config.generator.class_embedding_dim = 64  # dimensions
     config.discriminator = ConfigDict()
     config.discriminator.name = "residual"
     config.discriminator.features_at_32 = 32
@@ -67,7 +67,7 @@ def get_config() -> ConfigDict:
     # this range. The gap is 0 where D separates nothing, 1 where it separates
     # everything
     config.balance = ConfigDict()
-    config.balance.enabled = True
+    config.balance.enabled = True  # False: both networks learn at full speed
     config.balance.low = 0.4  # below, G's update is scaled down
     config.balance.high = 0.8  # above, D's update is scaled down
     config.balance.strength = 6.0  # update scale: exp(-strength * distance from range)
@@ -78,8 +78,8 @@ def get_config() -> ConfigDict:
     config.optimizer_d.learning_rate = (
         6e-3  # at fan-in 1; others are divided by its root
     )
-    config.optimizer_d.beta1 = 0.0
-    config.optimizer_d.beta2 = 0.99
+    config.optimizer_d.beta1 = 0.0  # decay of the average gradient
+    config.optimizer_d.beta2 = 0.99  # and of the average squared gradient
     config.optimizer_g = config.optimizer_d.copy_and_resolve_references()
     config.optimizer_g.learning_rate = 1e-2
     config.lr_decay_fraction = 0.2  # last fraction of total_kimg, over which both

@@ -7,6 +7,7 @@ import sys
 import tomllib
 
 import pytest
+from fenced import read, typed
 from test_cloud import ROOT, WORKDIR, Cloud, script
 
 import cxr_gan
@@ -45,15 +46,7 @@ TRAINING = WORKDIR + "echo line >>metrics.jsonl\n"
 
 def section(page: str, title: str) -> str:
     """The text between a heading of the second level and the next."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
-
-
-def commands(text: str) -> list[str]:
-    """Commands of the bash blocks; a command of several lines is one string."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    lines = re.sub(r"(\\|&&)\n", r"\1\0", "".join(blocks)).splitlines()
-    return [line.replace("\0", "\n") for line in lines if line.strip()]
+    return read(page).split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 class User(Cloud):
@@ -111,7 +104,7 @@ GRANTED = {"request": ["PROVISIONING", "ACTIVE"], "node": ["CREATING", "READY"]}
 
 def test_gcloud_commands_of_the_page_run_twice_from_create_to_delete(user):
     user.set_world(granted=GRANTED, ssh_runs=True)
-    *steps, again = commands(section("docs/cloud.md", "With gcloud alone"))
+    *steps, again = typed(section("docs/cloud.md", "With gcloud alone"))
     outputs = {command: user.type(command) for command in steps}
     expected = {
         "create": "next: bash launch/tpu.sh wait",
@@ -143,7 +136,7 @@ def test_gcloud_commands_of_the_page_run_twice_from_create_to_delete(user):
 
 def test_skypilot_commands_of_the_page_run(user):
     text = section("docs/cloud.md", "With SkyPilot, recommended")
-    install, check, launch, queue = commands(text)
+    install, check, launch, queue = typed(text)
     for command in (install, check, launch, queue):
         user.type(command)
     assert user.logged() == ["pip install skypilot[gcp]"]
@@ -171,12 +164,12 @@ def test_copy_commands_of_the_bucket_error_run(user):
     assert (user.bucket / "runs/a/metrics.jsonl").read_text() == "line"
 
 
-def test_tpu_vm_commands_of_readme_and_guide_run(user, monkeypatch):
-    """The training command is only logged here; test_readme runs it."""
+def test_tpu_vm_commands_of_readme_and_manual_run(user, monkeypatch):
+    """The training command is only logged here; test_manual runs it."""
     text = section("README.md", "Train on your data")
     install = re.findall("`(pip install [^`]+)`", text)[0]
-    _, train = commands(text)
-    export = commands(section("docs/guide.md", "Several hosts"))
+    _, train = typed(text)
+    export = typed(section("docs/cloud.md", "Several hosts"))
     for command in (install, train, *export):
         user.type(command)
     installed, trained = user.logged()

@@ -1,6 +1,6 @@
 """Training under faults: non-finite values, full disks, damaged files, other processes.
 
-The order is that of docs/reliability.md.
+The order is that of docs/troubleshooting.md.
 """
 
 import errno
