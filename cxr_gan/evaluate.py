@@ -14,13 +14,11 @@ import dataclasses
 import functools
 import hashlib
 import json
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from cxr_gan import data
 from cxr_gan.evaluation import (
@@ -35,8 +33,7 @@ from cxr_gan.evaluation.inputs import EvaluationInput, labels_of, open_input
 from cxr_gan.evaluation.metrics import feature_spaces
 from cxr_gan.evaluation.report import pictures, render, summary
 from cxr_gan.evaluation.results import POOLED
-from cxr_gan.runtime import multihost
-from cxr_gan.runtime.cli import new_output_folder, quiet_logging
+from cxr_gan.runtime import cli, multihost
 from cxr_gan.version import __version__
 
 EXIT_COPIED = 3  # exit code
@@ -53,23 +50,15 @@ METHOD = (
 )
 
 
-def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
+@cli.command(example="--dataset=path/to/chest_xray")
+def main(values: flags.FlagValues) -> int:
     """Checks the flags, evaluates and writes both reports. Returns the exit code."""
-    try:
-        if argv[1:]:
-            raise ValueError(
-                f"unexpected argument {argv[1]!r}; flags are written "
-                "--dataset=path/to/chest_xray; see --help"
-            )
-        out = new_output_folder(values.out)
-        report, html, copied = evaluate(values)
-        out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        (out / "report.json").write_text(text, encoding="utf-8")
-        (out / "report.html").write_text(html, encoding="utf-8")
-    except (OSError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    out = cli.new_output_folder(values.out)
+    report, html, copied = evaluate(values)
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    (out / "report.json").write_text(text, encoding="utf-8")
+    (out / "report.html").write_text(html, encoding="utf-8")
     print(summary(report))
     print(f"wrote report.json and report.html to {out}")
     print(report["verdict"])
@@ -200,7 +189,7 @@ def make_report(
     }
 
 
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags; not at import, because other commands share flag names."""
     own: dict[str, Any] = {"flag_values": values}
     text = functools.partial(flags.DEFINE_string, **own)
@@ -234,17 +223,5 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.mark_flags_as_required(["dataset", "out"], **own)
 
 
-def cli() -> None:
-    """Entry point of the command line."""
-    define_flags()
-    app.call_after_init(quiet_logging)
-    with multihost.exit_all_on_error():
-        app.run(
-            lambda argv: multihost.run_on_primary(
-                lambda: main(argv), flags.FLAGS.multihost
-            )
-        )
-
-
 if __name__ == "__main__":
-    cli()
+    cli.run(main, define_flags)

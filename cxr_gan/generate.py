@@ -12,20 +12,18 @@ import json
 import math
 import pathlib
 import re
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 import tqdm
-from absl import app, flags
+from absl import flags
 from PIL import Image, PngImagePlugin
 
 from cxr_gan.models import pixel_range
-from cxr_gan.runtime import multihost
-from cxr_gan.runtime.cli import new_output_folder, quiet_logging, refuse_arguments
+from cxr_gan.runtime import cli, multihost
 from cxr_gan.runtime.signals import StopSignals
 from cxr_gan.sampling import arguments, sampler
 from cxr_gan.storage import files
@@ -77,27 +75,17 @@ class GenerationJob:
             Image.fromarray(image).save(unfinished, format="PNG", pnginfo=metadata)
 
 
-def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
-    """The command: parses flags, checks them, writes the files.
-
-    Returns:
-        The exit code.
-    """
-    try:
-        refuse_arguments(argv, "--model=runs/acgan")
-        out = new_output_folder(values.out)
-        params, meta = sampler.load_with_meta(values.model)
-        labels = make_labels(values.label, values.num, params.class_names)
-        model_hash = sampler.fingerprint(params)
-        job = GenerationJob(
-            params, model_hash, labels, values.seed, values.truncation, out
-        )
-        out.mkdir(parents=True, exist_ok=True)
-        written = write_images(job)
-        write_metadata(job, written, {"path": values.model, **meta})
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+@cli.command(example="--model=runs/acgan")
+def main(values: flags.FlagValues) -> int:
+    """Checks the flags and writes the files. Returns the exit code."""
+    out = cli.new_output_folder(values.out)
+    params, meta = sampler.load_with_meta(values.model)
+    labels = make_labels(values.label, values.num, params.class_names)
+    model_hash = sampler.fingerprint(params)
+    job = GenerationJob(params, model_hash, labels, values.seed, values.truncation, out)
+    out.mkdir(parents=True, exist_ok=True)
+    written = write_images(job)
+    write_metadata(job, written, {"path": values.model, **meta})
     if written < values.num:
         print(f"stopped after {written} of {values.num} images; see {out}/labels.csv")
         return STOPPED
@@ -235,7 +223,7 @@ def write_metadata(job: GenerationJob, written: int, model: dict[str, Any]) -> N
         unfinished.write_text(text, encoding="utf-8")
 
 
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags; not at import, because other commands share flag names."""
     own: dict[str, Any] = {"flag_values": values}
     last = arguments.UINT32_RANGE - 1
@@ -255,17 +243,5 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.mark_flags_as_required(["model", "out"], **own)
 
 
-def cli() -> None:
-    """Runs the command with the arguments of the process."""
-    define_flags()
-    app.call_after_init(quiet_logging)
-    with multihost.exit_all_on_error():
-        app.run(
-            lambda argv: multihost.run_on_primary(
-                lambda: main(argv), flags.FLAGS.multihost
-            )
-        )
-
-
 if __name__ == "__main__":
-    cli()
+    cli.run(main, define_flags)

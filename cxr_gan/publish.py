@@ -18,17 +18,15 @@ converts a model published by version 0.1; --card may be left out.
 
 import json
 import pathlib
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from cxr_gan import evaluate
 from cxr_gan.evaluation.report import model_card
-from cxr_gan.runtime.cli import quiet_logging, refuse_arguments
+from cxr_gan.runtime import cli
 from cxr_gan.sampling import convert, pretrained, sampler
 from cxr_gan.storage import files, weights_file
 from cxr_gan.version import __version__
@@ -63,27 +61,20 @@ RUN_FLAGS = {
 NOT_WITH_FROM = ("model", "report", "people", "licence", "dtype")
 
 
-def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
-    """The command: parses flags, checks them, writes the files.
-
-    Returns the exit code.
-    """
-    try:
-        refuse_arguments(argv, "--model=runs/acgan@best")
-        check_flags(values)
-        out, markdown = output_paths(values.out, values.card)
-        if values["from"].value:
-            packed, card = convert.read_version_0_1(pathlib.Path(values["from"].value))
-            card["name"] = out.stem
-            card["report"]["method"] = evaluate.METHOD  # the same, in current terms
-        else:
-            packed, card = pack_run(values, out)
-        if markdown:
-            weights_file.write(markdown, model_card(card).encode())
-        pretrained.save(out, packed, card)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+@cli.command(example="--model=runs/acgan@best")
+def main(values: flags.FlagValues) -> int:
+    """Checks the flags and writes the files. Returns the exit code."""
+    check_flags(values)
+    out, markdown = output_paths(values.out, values.card)
+    if values["from"].value:
+        packed, card = convert.read_version_0_1(pathlib.Path(values["from"].value))
+        card["name"] = out.stem
+        card["report"]["method"] = evaluate.METHOD  # the same, in current terms
+    else:
+        packed, card = pack_run(values, out)
+    if markdown:
+        weights_file.write(markdown, model_card(card).encode())
+    pretrained.save(out, packed, card)
     written = [f"{out} ({len(packed) / 1e6:.1f} MB)", out.with_suffix(".json").name]
     print("wrote", ", ".join([*written, str(markdown)] if markdown else written))
     return 0
@@ -261,7 +252,7 @@ def without_folders(content: Any) -> Any:
     }
 
 
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags; not at import, because other commands share flag names."""
     own: dict[str, Any] = {"flag_values": values}
     texts = {name: f"{text} Example: {one}" for name, (one, text) in RUN_FLAGS.items()}
@@ -275,12 +266,5 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_enum("dtype", dtypes[0], dtypes, "How weights are stored.", **own)
 
 
-def cli() -> None:
-    """Runs the command with the arguments of the process."""
-    define_flags()
-    app.call_after_init(quiet_logging)
-    app.run(main)
-
-
 if __name__ == "__main__":
-    cli()
+    cli.run(main, define_flags)

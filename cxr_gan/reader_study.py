@@ -13,18 +13,16 @@ ignores; the .gitignore of this repository ignores `panel*.png` and `panel*.csv`
 import csv
 import pathlib
 import subprocess
-import sys
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from PIL import Image, PngImagePlugin
 
 from cxr_gan import data
 from cxr_gan.evaluation.image_sets import ImageGroup
 from cxr_gan.evaluation.inputs import labels_of, open_input
-from cxr_gan.runtime.cli import quiet_logging
+from cxr_gan.runtime import cli
 from cxr_gan.sampling import pretrained
 from cxr_gan.storage import files
 from cxr_gan.storage.image_grid import make_grid
@@ -34,35 +32,25 @@ NUM_GENERATED = COLUMNS * ROWS // 2  # as many real images are added
 NOTE = "Half of these are radiographs of real patients: not to be published."
 
 
-def main(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> int:
+@cli.command(example="--model=runs/acgan")
+def main(values: flags.FlagValues) -> int:
     """Checks the flags, samples images and writes both files. Returns the exit code."""
-    try:
-        if argv[1:]:
-            raise ValueError(
-                f"unexpected argument {argv[1]!r}; flags are written "
-                "--model=runs/acgan; see --help"
-            )
-        out = files.require_local_path(values.out, "--out")
-        key = out.with_suffix(".csv")
-        if out.suffix != ".png":
-            raise ValueError(f"--out={out}: give a file name that ends in .png")
-        pretrained.require_new_paths(out, key)
-        require_git_ignored(out, key)
-        source = open_input(
-            values.model, None, values.dataset, NUM_GENERATED, values.seed
-        )
-        size = source.images.shape[1]
-        dataset = data.load(values.dataset, size, split_seed=source.split_seed)
-        labels = labels_of(source, dataset)
-        images, rows = mix_with_real(source.images, labels, dataset, values.seed)
-        write_panel(out, images)
-        with key.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(("number", "real", "class_name", "image"))
-            table.writerows(rows)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    out = files.require_local_path(values.out, "--out")
+    key = out.with_suffix(".csv")
+    if out.suffix != ".png":
+        raise ValueError(f"--out={out}: give a file name that ends in .png")
+    pretrained.require_new_paths(out, key)
+    require_git_ignored(out, key)
+    source = open_input(values.model, None, values.dataset, NUM_GENERATED, values.seed)
+    size = source.images.shape[1]
+    dataset = data.load(values.dataset, size, split_seed=source.split_seed)
+    labels = labels_of(source, dataset)
+    images, rows = mix_with_real(source.images, labels, dataset, values.seed)
+    write_panel(out, images)
+    with key.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("number", "real", "class_name", "image"))
+        table.writerows(rows)
     print(f"wrote {out}; {key} lists which images are real. {NOTE}")
     return 0
 
@@ -136,7 +124,7 @@ def require_git_ignored(*paths: pathlib.Path) -> None:
             )
 
 
-def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags; not at import, because other commands share flag names."""
     own: dict[str, Any] = {"flag_values": values}
     flags.DEFINE_string("model", None, "Model, as for cxr_gan.generate.", **own)
@@ -150,12 +138,5 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.mark_flags_as_required(["model", "dataset", "out"], **own)
 
 
-def cli() -> None:
-    """Entry point of the command line."""
-    define_flags()
-    app.call_after_init(quiet_logging)
-    app.run(main)
-
-
 if __name__ == "__main__":
-    cli()
+    cli.run(main, define_flags)

@@ -6,16 +6,12 @@ import socket
 import subprocess
 import sys
 import time
-from functools import partial
 
 import jax
 import numpy as np
 import pytest
 from tiny_runs import metric_lines, restore
 
-from cxr_gan import data, evaluate
-from cxr_gan.evaluation import image_sets, label_classifier_cache
-from cxr_gan.evaluation.metrics import label_classifier
 from cxr_gan.runtime import multihost
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -80,17 +76,12 @@ class Peers:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """The cache of images, compiled programs and classifiers of all processes."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def start(tmp_path_factory, cache):
+def start(tmp_path_factory):
     """start(arguments of each process, devices): the processes share one cache.
 
     They compile with the same XLA options as the tests, so that rounding is equal.
     """
+    cache = tmp_path_factory.mktemp("cache")
     kept = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
     environment = {
         **kept,
@@ -223,40 +214,6 @@ def test_first_of_two_processes_generates_for_both(start, tmp_path):
     wrote = f"wrote 3 images, labels.csv, grid.png, generation.json to {tmp_path}/out"
     assert wrote in peers.output(0) and "wrote" not in peers.output(1)
     assert len([*tmp_path.glob("out/*_*.png")]) == 3
-
-
-@pytest.fixture
-def fake_images(tmp_path, cache, monkeypatch):
-    """Flags of `evaluate` for a noise data set and fake images, a tenth of them copies.
-
-    The label classifier of the data set is in the cache.
-    """
-    noise = np.random.default_rng(0).integers(0, 256, (320, 32, 32), np.uint8)
-    label = np.arange(120) % 2
-    train = {"train_images": noise[:120], "train_labels": label}
-    val = {"val_images": noise[120:240], "val_labels": label}
-    np.savez(tmp_path / "set.npz", **train, **val)
-    mixed = np.concatenate([noise[:8], noise[240:312]])
-    np.savez(tmp_path / "fake.npz", images=mixed, labels=label[:80])
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setattr(
-        label_classifier_cache.label_classifier,
-        "fit",
-        partial(label_classifier.fit, steps=2),
-    )
-    dataset = data.load(str(tmp_path / "set.npz"), 32, split_seed=0)
-    label_classifier_cache.load_or_fit(image_sets.split_reference(dataset).train, 2)
-    paths = [f"--images={tmp_path}/fake.npz", f"--dataset={tmp_path}/set.npz"]
-    return [*paths, "--spaces=texture", "--most_copied=0.01"]
-
-
-@pytest.mark.slow
-def test_first_of_two_processes_evaluates_for_both(start, fake_images, tmp_path):
-    command = ["-m", "cxr_gan.evaluate", *fake_images, f"--out={tmp_path}/out"]
-    peers = start([command] * 2)
-    assert peers.codes() == [evaluate.EXIT_COPIED] * 2, peers.output(0)
-    wrote = f"wrote report.json and report.html to {tmp_path}/out"
-    assert wrote in peers.output(0) and "wrote" not in peers.output(1)
 
 
 @pytest.fixture

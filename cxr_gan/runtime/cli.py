@@ -1,19 +1,65 @@
-"""Parts shared by the commands: checks of arguments and of --out, quieter logs."""
+"""What the commands share: checks of arguments and of --out, errors, quieter logs."""
 
+import functools
 import pathlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 
-from absl import logging
+from absl import app, flags, logging
 
+from cxr_gan.runtime import multihost
 from cxr_gan.storage import files
 
+Main = Callable[[Sequence[str], flags.FlagValues], int]
 
-def refuse_arguments(argv: Sequence[str], example: str) -> None:
-    """Raises ValueError if anything but flags follows the command; shows an example."""
-    if argv[1:]:
-        raise ValueError(
-            f"unexpected argument {argv[1]!r}; flags are written {example}; see --help"
-        )
+
+def command(example: str) -> Callable[[Callable[[flags.FlagValues], int]], Main]:
+    """Makes a function of the flags, which returns an exit code, the main of a command.
+
+    The main refuses arguments that are not flags, and shows how flags are written by
+    the example. It prints an OSError, ValueError or ImportError in one line, without a
+    traceback, and returns 1.
+    """
+
+    def decorate(function: Callable[[flags.FlagValues], int]) -> Main:
+        @functools.wraps(function)
+        def main(argv: Sequence[str], values: flags.FlagValues) -> int:
+            try:
+                if argv[1:]:
+                    raise ValueError(
+                        f"unexpected argument {argv[1]!r}; flags are written "
+                        f"{example}; see --help"
+                    )
+                return function(values)
+            except (OSError, ValueError, ImportError) as error:
+                sys.stderr.write(f"error: {error}\n")
+                return 1
+
+        return main
+
+    return decorate
+
+
+def run(main: Main, define_flags: Callable[[flags.FlagValues], None]) -> None:
+    """Runs a command with the arguments of the process, and exits.
+
+    INFO logs, where Orbax reports every step, are hidden; --verbosity=1 shows them.
+    With --multihost, only the primary process runs the command.
+    """
+    define_flags(flags.FLAGS)
+    app.call_after_init(_quiet_logging)
+
+    def on_primary(argv: Sequence[str]) -> int:
+        several = "multihost" in flags.FLAGS and flags.FLAGS.multihost
+        return multihost.run_on_primary(lambda: main(argv, flags.FLAGS), several)
+
+    with multihost.exit_all_on_error():
+        app.run(on_primary)
+
+
+def _quiet_logging() -> None:
+    if logging.get_verbosity() == logging.INFO:
+        logging.set_verbosity(logging.WARNING)
 
 
 def new_output_folder(out: str) -> pathlib.Path:
@@ -29,9 +75,3 @@ def new_output_folder(out: str) -> pathlib.Path:
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"--out={out} is a file; give a new folder")
     return path
-
-
-def quiet_logging() -> None:
-    """Hides INFO logs, where Orbax reports every step; --verbosity=1 shows them."""
-    if logging.get_verbosity() == logging.INFO:
-        logging.set_verbosity(logging.WARNING)
