@@ -2,9 +2,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cxr_gan.config import BalanceConfig
 from cxr_gan.training import gd_balance
 
-RANGE = {"low": 0.1, "high": 0.6, "strength": 4.0}
+CONFIG = BalanceConfig(True, low=0.1, high=0.6, strength=4.0, halflife_kimg=3.0)
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ RANGE = {"low": 0.1, "high": 0.6, "strength": 4.0}
     ],
 )
 def test_network_that_is_ahead_slows_outside_of_the_range(gap, d, g):
-    np.testing.assert_allclose(gd_balance.update_scales(gap, **RANGE), (d, g), 1e-5)
+    np.testing.assert_allclose(gd_balance.update_scales(gap, CONFIG), (d, g), 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -24,14 +25,14 @@ def test_network_that_is_ahead_slows_outside_of_the_range(gap, d, g):
 )
 def test_normalized_gap_rises_from_0_to_1_across_the_range(gap, expected):
     np.testing.assert_allclose(
-        gd_balance.normalized_gap(gap, 0.1, 0.6), expected, atol=1e-6
+        gd_balance.normalized_gap(gap, CONFIG), expected, atol=1e-6
     )
 
 
 def test_update_scales_are_continuous():
     gap = jnp.linspace(-2, 2, 4001)
-    steepest = RANGE["strength"] * (gap[1] - gap[0])
-    for scale in gd_balance.update_scales(gap, **RANGE):
+    steepest = CONFIG.strength * (gap[1] - gap[0])
+    for scale in gd_balance.update_scales(gap, CONFIG):
         assert jnp.abs(jnp.diff(scale)).max() <= 1.01 * steepest
         assert scale.min() > 0
 

@@ -231,7 +231,7 @@ def test_bfloat16_networks_have_float32_weights_and_gradients(gan_bfloat16, smal
 
 def penalty_at(gan, params, image, step, grads):
     """`lazy_gradient_penalty` with the schedule's values of that step."""
-    schedule = schedule_values(gan.schedule, step)
+    schedule = schedule_values(gan.config, step)
     return lazy_gradient_penalty(gan, params, image, image, step, schedule, grads)
 
 

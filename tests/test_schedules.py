@@ -1,15 +1,12 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cxr_gan.training.schedules import Schedule, schedule_values
+from cxr_gan.training.schedules import schedule_values
 
-SCHEDULE = Schedule(  # of 100 steps
-    batch_kimg=0.008,
-    total_kimg=0.8,
-    lr_decay_kimg=0.16,
-    checkerboard_ramp_kimg=0.4,
-)
+TOTAL = {"batch_size": 8, "total_kimg": 0.8}  # 100 steps
 
 
 @pytest.mark.parametrize(
@@ -26,12 +23,17 @@ SCHEDULE = Schedule(  # of 100 steps
         (120, 0, 1),
     ],
 )
-def test_schedule_values_are_piecewise_linear(step, lr_scale, ramp):
-    values = schedule_values(SCHEDULE, jnp.asarray(step))
+def test_schedule_values_are_piecewise_linear(config, step, lr_scale, ramp):
+    config = dataclasses.replace(
+        config, **TOTAL, lr_decay_fraction=0.2, checkerboard_ramp=0.5
+    )
+    values = schedule_values(config, jnp.asarray(step))
     np.testing.assert_allclose(values, (lr_scale, ramp), atol=1e-5)
 
 
-def test_schedules_of_no_duration_are_one_throughout():
-    constant = Schedule(0.008, 0.8, 0, 0)
+def test_schedules_of_no_duration_are_one_throughout(config):
+    constant = dataclasses.replace(
+        config, **TOTAL, lr_decay_fraction=0.0, checkerboard_ramp=0.0
+    )
     for step in (0, 99):
         assert schedule_values(constant, jnp.asarray(step)) == (1, 1)

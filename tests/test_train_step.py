@@ -17,7 +17,7 @@ from cxr_gan.losses import ADVERSARIAL, CLASS_LOSSES
 from cxr_gan.models import pixel_range
 from cxr_gan.models.discriminator import DiscriminatorOutput
 from cxr_gan.training import loss_terms, train_step
-from cxr_gan.training.schedules import Schedule, schedule_values
+from cxr_gan.training.schedules import schedule_values
 
 BATCH = {
     "image": np.random.default_rng(0).integers(0, 256, (8, 4, 4, 1), dtype=np.uint8),
@@ -56,10 +56,13 @@ class Sum(nn.Module):
         )
 
 
-def with_values(gan, section, **values):
-    """The definition with other values in one section of its configuration."""
-    changed = dataclasses.replace(getattr(gan, section), **values)
-    return dataclasses.replace(gan, **{section: changed})
+def with_values(gan, section="", **values):
+    """The definition with other values in its configuration, or a section of it."""
+    if section:
+        changed = dataclasses.replace(getattr(gan.config, section), **values)
+        values = {section: changed}
+    config = dataclasses.replace(gan.config, **values)
+    return dataclasses.replace(gan, config=config)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,9 @@ def toy(gan):
         optimizer_g=optax.sgd(RATE),
         resolution=4,
         augment_policies=(),
-        schedule=Schedule(0.008, 0.8, 0.0, 0.0),
+    )
+    toy = with_values(
+        toy, batch_size=8, total_kimg=0.8, lr_decay_fraction=0.0, checkerboard_ramp=0.0
     )
     return with_values(
         toy,
@@ -107,7 +112,7 @@ def update(network, gan, state, scale=1.0):
     """The update of "d" or "g" alone: the next state, metrics, and the inputs."""
 
     def update(shard):
-        schedule = schedule_values(gan.schedule, state.step)
+        schedule = schedule_values(gan.config, state.step)
         inputs = train_step.prepare_inputs(gan, shard, tiny.key(1))
         fake, vjp_fn = train_step.generator_forward(gan, state.generator.params, inputs)
         if network == "d":
@@ -151,7 +156,7 @@ def test_discriminator_update_is_one_descent_step_and_leaves_g_unchanged(toy, st
     np.testing.assert_allclose(metrics["d/class"], np.log(2), rtol=1e-5)
     # Classes are learnt from real images only, with D's own weight.
     sign = 0.5 - np.eye(2)[BATCH["label"]]
-    classes_grad = toy.loss.class_weight.d * (sign * TOTAL[:, None]).mean(0)
+    classes_grad = toy.config.loss.class_weight.d * (sign * TOTAL[:, None]).mean(0)
     np.testing.assert_allclose(params["classes"], -RATE * classes_grad, rtol=1e-4)
 
 
@@ -246,7 +251,7 @@ def test_r2_penalizes_generated_images_with_its_own_weight(toy, start):
 def test_step_is_counted_and_score_gap_is_averaged(toy, start):
     new, metrics = step_of(toy, start)
     assert new.step == 1
-    keep = 0.5 ** (0.008 / toy.balance.halflife_kimg)
+    keep = 0.5 ** (0.008 / toy.config.balance.halflife_kimg)
     expected = keep * start.score_gap + (1 - keep) * metrics["d/score_gap"]
     np.testing.assert_allclose(new.score_gap, expected, rtol=1e-5)
     assert new.score_gap != start.score_gap
@@ -279,8 +284,7 @@ def test_disabled_balance_controller_leaves_both_networks_at_full_speed(toy, sta
 
 
 def test_learning_rate_decayed_to_zero_changes_neither_network(toy, start):
-    schedule = toy.schedule._replace(total_kimg=0.08, lr_decay_kimg=0.04)
-    over = dataclasses.replace(toy, schedule=schedule)
+    over = with_values(toy, total_kimg=0.08, lr_decay_fraction=0.5)
     new, metrics = step_of(over, start.replace(step=np.int32(10)))
     assert metrics["schedule/lr_scale"] == 0
     for network in ("discriminator", "generator"):
@@ -357,7 +361,7 @@ def test_real_and_generated_images_are_augmented_by_the_same_policies(
 def test_adaptive_augmentation_follows_the_score_gap(toy, start, gap, changed):
     state = start.replace(score_gap=np.float32(gap))
     strong = dataclasses.replace(toy, augment_policies=(("brightness", 1.0),))
-    adaptive = dataclasses.replace(strong, adaptive_augment=True)
+    adaptive = with_values(strong, "augment", adaptive=True)
     without, now = (d_update(gan, state)[1] for gan in (toy, adaptive))
     assert (without["d/adversarial"] != now["d/adversarial"]) == changed
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from cxr_gan.config import BalanceConfig, Config, LossConfig, OptimizerConfig
+from cxr_gan.config import Config, OptimizerConfig
 from cxr_gan.losses import ADVERSARIAL, CLASS_LOSSES, AdversarialLoss, ClassLoss
 from cxr_gan.models.discriminator import (
     DiscriminatorOutput,
@@ -20,13 +20,13 @@ from cxr_gan.models.registry import (
     GeneratorConfig,
     channels_per_stage,
 )
-from cxr_gan.training.schedules import Schedule
 
 
 @dataclasses.dataclass(frozen=True)
 class GanDefinition:
     """All that never changes in a training; hashable, closed over by the step."""
 
+    config: Config
     generator: nn.Module
     discriminator: nn.Module
     optimizer_d: optax.GradientTransformation
@@ -38,12 +38,6 @@ class GanDefinition:
     latent_size: int
     group_size: int  # consecutive images that D compares, equally many of each class
     augment_policies: tuple[tuple[str, float], ...]  # (name, strength), sorted by name
-    adaptive_augment: bool
-    loss: LossConfig
-    balance: BalanceConfig
-    ema_halflife_kimg: float
-    ema_rampup: float
-    schedule: Schedule
 
     def generate(
         self, params: optax.Params, z: jax.Array, label: jax.Array
@@ -71,23 +65,21 @@ class GanDefinition:
 def generator_config(config: Config, class_names: tuple[str, ...]) -> GeneratorConfig:
     """The generator of a configuration, for these classes."""
     return GeneratorConfig(
-        name=config.generator.name,
         resolution=config.resolution,
         latent_size=config.latent_size,
         class_names=tuple(class_names),
-        features_at_32=config.generator.features_at_32,
-        max_features=config.generator.max_features,
-        class_embedding_dim=config.generator.class_embedding_dim,
+        **dataclasses.asdict(config.generator),
     )
 
 
 def build_gan(config: Config, class_names: tuple[str, ...]) -> GanDefinition:
     """The GAN of a configuration, for these classes."""
     d, augment = config.discriminator, dataclasses.asdict(config.augment)
-    adaptive = augment.pop("adaptive")
+    del augment["adaptive"]
     group_size = config.stddev_group_per_class * len(class_names)
     channels = channels_per_stage(config.resolution, d.features_at_32, d.max_features)
     return GanDefinition(
+        config=config,
         generator=generator_config(config, class_names).build(config.compute_dtype),
         discriminator=DISCRIMINATORS[d.name](
             num_classes=len(class_names),
@@ -104,17 +96,6 @@ def build_gan(config: Config, class_names: tuple[str, ...]) -> GanDefinition:
         latent_size=config.latent_size,
         group_size=group_size,
         augment_policies=tuple(sorted(augment.items())),
-        adaptive_augment=adaptive,
-        loss=config.loss,
-        balance=config.balance,
-        ema_halflife_kimg=config.ema_halflife_kimg,
-        ema_rampup=config.ema_rampup,
-        schedule=Schedule(
-            batch_kimg=config.batch_size / 1000,
-            total_kimg=config.total_kimg,
-            lr_decay_kimg=config.lr_decay_fraction * config.total_kimg,
-            checkerboard_ramp_kimg=config.checkerboard_ramp * config.total_kimg,
-        ),
     )
 
 

@@ -14,17 +14,10 @@ Adversarial Networks with Limited Data", section 3.1. It scales the update after
 because Adam cancels a scale of the loss.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
-
-class UpdateScales(NamedTuple):
-    """Factors in (0, 1] on the updates of both networks; float32 []."""
-
-    discriminator: jax.Array
-    generator: jax.Array
+from cxr_gan.config import BalanceConfig
 
 
 def ema(average: jax.Array, new: jax.Array, kimg: float, halflife: float) -> jax.Array:
@@ -33,16 +26,20 @@ def ema(average: jax.Array, new: jax.Array, kimg: float, halflife: float) -> jax
     return keep * average + (1 - keep) * new
 
 
-def normalized_gap(gap: jax.Array, low: float, high: float) -> jax.Array:
+def normalized_gap(gap: jax.Array, config: BalanceConfig) -> jax.Array:
     """Position of the gap between low and high, clipped to [0, 1]; float32 []."""
-    return jnp.clip((gap - low) / (high - low), 0, 1)
+    return jnp.clip((gap - config.low) / (config.high - config.low), 0, 1)
 
 
-def update_scales(
-    gap: jax.Array, low: float, high: float, strength: float
-) -> UpdateScales:
-    """Both 1 while low <= gap <= high; D's falls above high, G's below low."""
-    return UpdateScales(
-        discriminator=jnp.exp(-strength * jax.nn.relu(gap - high)),
-        generator=jnp.exp(-strength * jax.nn.relu(low - gap)),
+def update_scales(gap: jax.Array, config: BalanceConfig) -> tuple[jax.Array, jax.Array]:
+    """Factors in (0, 1] on the updates of D and of G; float32 [].
+
+    Both are 1 while low <= gap <= high, and where the controller is switched off. D's
+    falls above high, G's below low.
+    """
+    if not config.enabled:
+        return jnp.ones(()), jnp.ones(())
+    return (
+        jnp.exp(-config.strength * jax.nn.relu(gap - config.high)),
+        jnp.exp(-config.strength * jax.nn.relu(config.low - gap)),
     )

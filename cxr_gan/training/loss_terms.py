@@ -24,9 +24,9 @@ def augment_for_d(
     Source: Karras et al. 2020, "Training Generative Adversarial Networks with Limited
     Data", section 3.1, with the fraction proportional to the gap.
     """
-    if not gan.adaptive_augment:
+    if not gan.config.augment.adaptive:
         return augment(images, keys, gan.augment_policies)
-    fraction = gd_balance.normalized_gap(score_gap, gan.balance.low, gan.balance.high)
+    fraction = gd_balance.normalized_gap(score_gap, gan.config.balance)
     return augment(images, keys, gan.augment_policies, fraction)
 
 
@@ -48,8 +48,8 @@ def lazy_gradient_penalty(
     Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of
     StyleGAN", section 3.1 (lazy regularization).
     """
-    interval = gan.loss.r1_interval
-    terms = [(gan.loss.r1_weight, real), (gan.loss.r2_weight, fake)]
+    interval = gan.config.loss.r1_interval
+    terms = [(gan.config.loss.r1_weight, real), (gan.config.loss.r2_weight, fake)]
     terms = [(weight, images) for weight, images in terms if weight]
     if not terms:
         return jnp.zeros(()), grads
@@ -77,7 +77,7 @@ def feature_matching_loss(
     gan: GanDefinition, real: jax.Array, fake: jax.Array, label: jax.Array
 ) -> jax.Array:
     """Weighted distance of class means of D's features [n, d], by group -> []."""
-    weight = gan.loss.feature_matching_weight
+    weight = gan.config.loss.feature_matching_weight
     if not weight:
         return jnp.zeros(())
     groups = [x.reshape(-1, gan.group_size, *x.shape[1:]) for x in (real, fake, label)]
@@ -93,7 +93,7 @@ def diversity_loss(gan: GanDefinition, real: jax.Array, fake: jax.Array) -> jax.
     Images are compared at DIVERSITY_SIZE pixels, each normalised to the same brightness
     and contrast; otherwise G could repeat one anatomy at many exposures.
     """
-    weight = gan.loss.diversity_weight
+    weight = gan.config.loss.diversity_weight
     if not weight:
         return jnp.zeros(())
     size = min(DIVERSITY_SIZE, gan.resolution)

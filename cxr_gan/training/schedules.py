@@ -5,29 +5,23 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-
-class Schedule(NamedTuple):
-    """Durations in kimg (thousand real images shown to D)."""
-
-    batch_kimg: float  # per step
-    total_kimg: float
-    lr_decay_kimg: float  # at the end, over which both learning rates fall to 0
-    checkerboard_ramp_kimg: float  # at the start, over which the gain rises
+from cxr_gan.config import Config
 
 
 class ScheduleValues(NamedTuple):
     """Values for one step; float32 [] in [0, 1]."""
 
-    lr_scale: jax.Array  # factor on both learning rates
+    lr_scale: jax.Array  # factor on both learning rates, which falls to 0 at the end
     checkerboard_ramp: jax.Array  # see models.discriminator.Discriminator
 
 
-def schedule_values(schedule: Schedule, step: jax.Array) -> ScheduleValues:
+def schedule_values(config: Config, step: jax.Array) -> ScheduleValues:
     """The values for the step after `step` steps; step int32 []."""
-    seen = schedule.batch_kimg * step
+    total = config.total_kimg
+    seen = config.batch_size / 1000 * step
     return ScheduleValues(
-        lr_scale=_fraction(schedule.total_kimg - seen, schedule.lr_decay_kimg),
-        checkerboard_ramp=_fraction(seen, schedule.checkerboard_ramp_kimg),
+        lr_scale=_fraction(total - seen, config.lr_decay_fraction * total),
+        checkerboard_ramp=_fraction(seen, config.checkerboard_ramp * total),
     )
 
 

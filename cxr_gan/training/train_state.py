@@ -48,5 +48,7 @@ def create_train_state(gan: GanDefinition, rng: jax.Array) -> TrainState:
         discriminator=NetworkState(params_d, gan.optimizer_d.init(params_d)),
         generator=NetworkState(params_g, gan.optimizer_g.init(params_g)),
         ema=jax.tree.map(jnp.copy, params_g),
-        score_gap=jnp.asarray(0.5 * (gan.balance.low + gan.balance.high), jnp.float32),
+        score_gap=jnp.asarray(
+            0.5 * (gan.config.balance.low + gan.config.balance.high), jnp.float32
+        ),
     )

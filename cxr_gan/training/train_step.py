@@ -66,15 +66,13 @@ def train_step(
 
     Source: Odena et al. 2017, "Auxiliary Classifier GANs", section 3.
     """
-    schedule = schedule_values(gan.schedule, state.step)
-    scales = update_scales(gan, state)
+    schedule = schedule_values(gan.config, state.step)
+    scale_d, scale_g = gd_balance.update_scales(state.score_gap, gan.config.balance)
     inputs = prepare_inputs(gan, batch, jax.random.fold_in(rng, state.step))
     fake, vjp_fn = generator_forward(gan, state.generator.params, inputs)
-    state, d_metrics = update_discriminator(
-        gan, state, inputs, fake, schedule, scales.discriminator
-    )
+    state, d_metrics = update_discriminator(gan, state, inputs, fake, schedule, scale_d)
     state, g_metrics = update_generator(
-        gan, state, inputs, fake, vjp_fn, schedule, scales.generator
+        gan, state, inputs, fake, vjp_fn, schedule, scale_g
     )
     score_gap = update_score_gap(gan, state, d_metrics["d/score_gap"])
     state = state.replace(
@@ -83,8 +81,8 @@ def train_step(
     return state, {
         **d_metrics,
         **g_metrics,
-        "schedule/d_update_scale": scales.discriminator,
-        "schedule/g_update_scale": scales.generator,
+        "schedule/d_update_scale": scale_d,
+        "schedule/g_update_scale": scale_g,
         "schedule/lr_scale": schedule.lr_scale,
         "schedule/checkerboard_gain": gan.checkerboard_gain(schedule.checkerboard_ramp),
         "state/non_finite": count_non_finite(state),
@@ -137,7 +135,7 @@ def update_discriminator(
         class_loss = gan.class_loss.discriminator(
             real_logits, fake_logits, inputs.label
         ).mean()
-        return adversarial + gan.loss.class_weight.d * class_loss, {
+        return adversarial + gan.config.loss.class_weight.d * class_loss, {
             "d/adversarial": adversarial,
             "d/class": class_loss,
             **discriminator_metrics(
@@ -179,7 +177,7 @@ def update_generator(
             gan, real_output.features, output.features, inputs.label
         )
         diversity = diversity_loss(gan, inputs.real, fake)
-        total = adversarial + gan.loss.class_weight.g * class_loss + matching
+        total = adversarial + gan.config.loss.class_weight.g * class_loss + matching
         return total + diversity, {
             "g/adversarial": adversarial,
             "g/class": class_loss,
@@ -217,14 +215,6 @@ def apply_gradients(
     return NetworkState(optax.apply_updates(network.params, updates), opt_state)
 
 
-def update_scales(gan: GanDefinition, state: TrainState) -> gd_balance.UpdateScales:
-    """The balance controller's factors for this step; 1 where it is switched off."""
-    rule = gan.balance
-    if not rule.enabled:
-        return gd_balance.UpdateScales(jnp.ones(()), jnp.ones(()))
-    return gd_balance.update_scales(state.score_gap, rule.low, rule.high, rule.strength)
-
-
 def update_score_gap(
     gan: GanDefinition, state: TrainState, score_gap: jax.Array
 ) -> jax.Array:
@@ -232,8 +222,8 @@ def update_score_gap(
     return gd_balance.ema(
         state.score_gap,
         score_gap / gan.adversarial.target_distance,
-        gan.schedule.batch_kimg,
-        gan.balance.halflife_kimg,
+        gan.config.batch_size / 1000,
+        gan.config.balance.halflife_kimg,
     )
 
 
@@ -243,9 +233,9 @@ def update_ema(gan: GanDefinition, state: TrainState) -> optax.Params:
     Source: the code published with Karras et al. 2020, "Training Generative
     Adversarial Networks with Limited Data" (ema_kimg, ema_rampup).
     """
-    kimg = gan.schedule.batch_kimg
+    kimg = gan.config.batch_size / 1000
     seen = kimg * (state.step + 1)
-    halflife = jnp.minimum(gan.ema_halflife_kimg, gan.ema_rampup * seen)
+    halflife = jnp.minimum(gan.config.ema_halflife_kimg, gan.config.ema_rampup * seen)
     keep = 0.5 ** (kimg / halflife)
     return optax.incremental_update(state.generator.params, state.ema, 1 - keep)
 
