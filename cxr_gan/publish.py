@@ -109,7 +109,7 @@ def check_flags(values: flags.FlagValues) -> None:
 def pack_run(
     values: flags.FlagValues, out: pathlib.Path
 ) -> tuple[bytes, dict[str, Any]]:
-    """The npz and the card of a run.
+    """The npz and the card of a run; `pretrained.save` adds the card's checksums.
 
     Raises:
         FileNotFoundError: there is no such run, checkpoint or report.
@@ -131,7 +131,22 @@ def pack_run(
         "trained_hash": sampler.fingerprint(params),
     }
     check_report(report, list(hashes.values()), meta["dataset"]["identity"])
-    return packed, without_folders(make_card(values, meta, hashes, report))
+    card = {
+        "what": WHAT,
+        "name": out.stem,
+        "people": values.people,
+        "licence": values.licence,
+        **{key: meta[key] for key in RUN_KEYS},
+        "dtype": values.dtype,
+        **hashes,
+        "report": report,
+        "software": {
+            "cxr_gan": __version__,
+            "jax": jax.__version__,
+            "numpy": np.__version__,
+        },
+    }
+    return packed, without_folders(card)
 
 
 def output_paths(
@@ -212,30 +227,6 @@ def check_report(report: dict[str, Any], hashes: list[str], identity: str) -> No
             "than the model was trained on, so it cannot detect copies of training "
             "images; evaluate with the --dataset of the training"
         )
-
-
-def make_card(
-    values: flags.FlagValues,
-    meta: dict[str, Any],
-    hashes: dict[str, str],
-    report: dict[str, Any],
-) -> dict[str, Any]:
-    """The card of a run, JSON-serialisable; `pretrained.save` adds the checksums."""
-    return {
-        "what": WHAT,
-        "name": pathlib.Path(values.out).stem,
-        "people": values.people,
-        "licence": values.licence,
-        **{key: meta[key] for key in RUN_KEYS},
-        "dtype": values.dtype,
-        **hashes,
-        "report": report,
-        "software": {
-            "cxr_gan": __version__,
-            "jax": jax.__version__,
-            "numpy": np.__version__,
-        },
-    }
 
 
 def without_folders(content: Any) -> Any:

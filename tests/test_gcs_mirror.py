@@ -199,7 +199,7 @@ def test_machine_whose_lease_was_taken_over_stops_and_copies_nothing(
 def test_folder_of_other_files_is_refused_and_unchanged(tmp_path, address, in_bucket):
     write(in_bucket, **{"NORMAL__1.png": "a radiograph"})
     with (
-        pytest.raises(ValueError, match=r"not a cxr_gan run: it has no run\.json"),
+        pytest.raises(BucketError, match=r"not a cxr_gan run: it has no run\.json"),
         Mirror(address, machine(tmp_path, 1), **SHORT),
     ):
         pass

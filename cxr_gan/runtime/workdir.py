@@ -19,9 +19,10 @@ def open_workdir(workdir: str) -> Iterator[pathlib.Path]:
     block.
 
     Raises:
-        ValueError: the workdir is a URL other than a gs:// folder, holds something else
-            than a run, or is used by another process or machine.
-        BucketError: the bucket cannot be read or written.
+        ValueError: the workdir is a URL other than a gs:// folder, or is used by
+            another process or machine.
+        BucketError: the bucket cannot be read or written, or the folder there holds
+            something other than a run.
         DiskError: the local folder cannot be written.
         multihost.PeerError: one of these was raised in the primary process.
     """

@@ -149,43 +149,12 @@ class Checkpoints:
         """
         if not self.steps():
             return None
-        found, damaged = self._last_intact(self.steps(), targets)
+        found, damaged = self.last_intact(self.steps(), targets)
         for step in damaged:
             self._set_aside(step)
         return found
 
-    def read(self, item: str, which: int | str = LATEST) -> tuple[Any, dict[str, Any]]:
-        """One item of one checkpoint, and the metadata; changes nothing on disk.
-
-        Args:
-            item: name of the item.
-            which: a step; LATEST, the newest intact one; or BEST, the one of the lowest
-                score.
-
-        Raises:
-            FileNotFoundError: there is no checkpoint, none of this step, or none with
-                a score.
-            CheckpointError: every checkpoint, or the requested one, is damaged.
-        """
-        if not self.steps():
-            raise FileNotFoundError(
-                f"{self.folder} holds no checkpoint; train one with python -m "
-                f"cxr_gan.main --workdir={self.folder.parent}"
-            )
-        if which == BEST:
-            steps = self._by_score()
-        elif which == LATEST:
-            steps = self.steps()
-        elif which in self.steps():
-            steps = [int(which)]
-        else:
-            raise FileNotFoundError(
-                f"{self.folder} holds no step {which}; use one of {self.steps()}"
-            )
-        (items, metadata), _ = self._last_intact(steps, {item: None})
-        return items[item], metadata
-
-    def _by_score(self) -> list[int]:
+    def steps_by_score(self) -> list[int]:
         """Steps with a score, that of the lowest score last.
 
         Raises:
@@ -194,7 +163,7 @@ class Checkpoints:
         scores = {}
         for step in self.steps():
             with contextlib.suppress(CheckpointError):
-                (_, metadata), _ = self._last_intact([step], {})
+                (_, metadata), _ = self.last_intact([step], {})
                 if metadata["score"] is not None:
                     scores[step] = metadata["score"]
         if not scores:
@@ -204,7 +173,7 @@ class Checkpoints:
             )
         return sorted(scores, key=lambda step: (-scores[step], -step))
 
-    def _last_intact(
+    def last_intact(
         self, steps: Sequence[int], targets: Mapping[str, Any]
     ) -> tuple[ItemsAndMetadata, list[int]]:
         """`_read` of the last intact step, and the damaged steps after it.
@@ -272,10 +241,18 @@ def first_line(error: Exception) -> str:
 def load_item(
     workdir: str | os.PathLike[str], item: str, which: int | str = LATEST
 ) -> tuple[Any, dict[str, Any]]:
-    """`Checkpoints.read` of a run's folder.
+    """One item of one checkpoint, and the metadata; changes nothing on disk.
 
-    Raises, besides its errors:
-        FileNotFoundError: there is no such run.
+    Args:
+        workdir: folder of the run.
+        item: name of the item.
+        which: a step; LATEST, the newest intact one; or BEST, the one of the lowest
+            score.
+
+    Raises:
+        FileNotFoundError: there is no such run, no checkpoint, none of this step, or
+            none with a score.
+        CheckpointError: every checkpoint, or the requested one, is damaged.
     """
     if not (pathlib.Path(workdir) / FOLDER).is_dir():
         raise FileNotFoundError(
@@ -283,4 +260,19 @@ def load_item(
             "--workdir of a training run"
         )
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        return checkpoints.read(item, which)
+        folder, steps = checkpoints.folder, checkpoints.steps()
+        if not steps:
+            raise FileNotFoundError(
+                f"{folder} holds no checkpoint; train one with python -m cxr_gan.main "
+                f"--workdir={folder.parent}"
+            )
+        if which == BEST:
+            steps = checkpoints.steps_by_score()
+        elif which in steps:
+            steps = [int(which)]
+        elif which != LATEST:
+            raise FileNotFoundError(
+                f"{folder} holds no step {which}; use one of {steps}"
+            )
+        (items, metadata), _ = checkpoints.last_intact(steps, {item: None})
+    return items[item], metadata

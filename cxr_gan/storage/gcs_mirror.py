@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from typing import NamedTuple, Self
+from typing import Self
 
 import tensorstore as ts
 from absl import logging
@@ -37,18 +37,7 @@ NOT_COPIED = (  # parts of names of files that stay local
 
 
 class BucketError(OSError):
-    """A bucket folder cannot be read or written, or was taken over; says what to do."""
-
-
-class NotARunError(ValueError):
-    """The folder of a bucket holds something other than a run."""
-
-
-class FileStat(NamedTuple):
-    """Size and modification time of a file; a change in either means new content."""
-
-    size: int  # bytes
-    mtime_ns: int  # nanoseconds
+    """A bucket folder cannot be used, or was taken over; says what to do."""
 
 
 class Mirror:
@@ -78,7 +67,8 @@ class Mirror:
         self._sync_interval, self._lease_timeout = sync_interval, lease_timeout
         # The mirror's own files, outside the mirrored folder.
         self._own_folder = folder.with_name(f"{folder.name}.bucket")
-        self._copied: dict[str, FileStat] = {}  # local files the bucket has unchanged
+        # Local files that the bucket has unchanged; values as of `_list_local`.
+        self._copied: dict[str, tuple[int, int]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._copy_periodically, daemon=True)
         self._local_lock = contextlib.ExitStack()
@@ -88,8 +78,8 @@ class Mirror:
 
         Raises:
             lock.InUseError: another process or another machine uses the folder.
-            NotARunError: the folder in the bucket holds something else.
-            BucketError: the bucket cannot be read or written.
+            BucketError: the bucket cannot be read or written, or its folder holds
+                something other than a run.
             files.DiskError: the local folder cannot be written.
         """
         with contextlib.ExitStack() as stack, self._translate_errors():
@@ -151,7 +141,7 @@ class Mirror:
         """Raises TensorStore's errors as a BucketError of one sentence."""
         try:
             yield
-        except (lock.InUseError, NotARunError, OSError):
+        except (lock.InUseError, OSError):
             raise
         except ValueError as error:  # TensorStore raises ValueError for every failure
             reason = str(error).split(" [", maxsplit=1)[0].splitlines()[0][:300]
@@ -162,13 +152,13 @@ class Mirror:
             ) from error
 
     def _require_run(self) -> None:
-        """Raises NotARunError for a folder of other files, before anything is written.
+        """Raises BucketError for a folder of other files, before anything is written.
 
         Not even a lease is written there.
         """
         names = self._list_bucket()
         if names and RECORD not in names:
-            raise NotARunError(
+            raise BucketError(
                 f"{self.address} is not empty and is not a cxr_gan run: it has no "
                 f"{RECORD}; give another --workdir"
             )
@@ -246,8 +236,11 @@ class Mirror:
                 self._store.write(name, None).result()
                 self._copied.pop(name, None)
 
-    def _list_local(self) -> dict[str, FileStat]:
-        """Local files to be copied, by their names in the bucket."""
+    def _list_local(self) -> dict[str, tuple[int, int]]:
+        """Local files to be copied: {name in the bucket: (bytes, mtime in ns)}.
+
+        A change of size or of modification time means new content.
+        """
         found = {}
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
@@ -256,7 +249,7 @@ class Mirror:
             with contextlib.suppress(FileNotFoundError):  # a checkpoint was replaced
                 if path.is_file():
                     stat = path.stat()
-                    found[name] = FileStat(stat.st_size, stat.st_mtime_ns)
+                    found[name] = stat.st_size, stat.st_mtime_ns
         return found
 
     def _list_bucket(self) -> list[str]:

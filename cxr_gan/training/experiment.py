@@ -53,15 +53,14 @@ class Run:
         """Thousands of real images shown to D in the first `step` steps."""
         return step * self.config.batch_size / 1000
 
-    def due(self, step: int, every_kimg: float) -> bool:
+    def due(self, step: int, every_kimg: float, last: bool = False) -> bool:
         """Whether an interval of every_kimg ends with this step, as the last one does.
 
         An interval of 0 never ends.
         """
-        if not every_kimg:
-            return False
         every = max(1, round(every_kimg * 1000 / self.config.batch_size))
-        return step % every == 0 or step == self.total_steps
+        ends = last or step % every == 0 or step == self.total_steps
+        return every_kimg > 0 and ends
 
     def record(self) -> dict[str, Any]:
         """The content of RECORD: schema, configuration and data set; JSON types."""

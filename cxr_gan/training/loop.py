@@ -5,7 +5,7 @@ primary process writes.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -57,19 +57,16 @@ def train(run: Run) -> str:
             return f"{run.folder} is finished; to continue, raise --config.total_kimg"
         step_fn, data = compile_step_and_open_data(run, restored.state, restored.step)
         consensus = data_parallel.StopConsensus()
+
+        def stop_level() -> int:
+            minutes = (time.monotonic() - start_time) / 60
+            time_is_up = 0 < run.config.max_minutes < minutes
+            return consensus(SIGNAL if signals.requested else TIME_IS_UP * time_is_up)
+
         done = None
         while done is None:
             try:
-                done = train_loop(
-                    run,
-                    restored,
-                    step_fn,
-                    data,
-                    checkpoints,
-                    signals,
-                    consensus,
-                    start_time,
-                )
+                done = train_loop(run, restored, step_fn, data, checkpoints, stop_level)
             except metric_writer.NonFiniteError as error:
                 restored = restore.roll_back(run, restored, checkpoints, initial, error)
                 data = make_train_iterator(run, restored.step)
@@ -85,11 +82,11 @@ def train_loop(
     step_fn: data_parallel.Step,
     data: Iterator[data_parallel.Batch],
     checkpoints: Checkpoints | None,
-    signals: StopSignals,
-    consensus: data_parallel.StopConsensus,
-    start_time: float,
+    stop_level: Callable[[], int],
 ) -> int:
     """Trains from a restored state; returns the number of steps done.
+
+    `stop_level` is called once a step and agrees in all processes; 0 continues.
 
     Raises:
         metric_writer.NonFiniteError: a metric became NaN or infinite.
@@ -105,13 +102,11 @@ def train_loop(
         for step in range(restored.step + 1, run.total_steps + 1):
             state, metrics = step_fn(state, accumulator.next_batch(data), key)
             accumulator.add(metrics)
-            minutes = (time.monotonic() - start_time) / 60
-            time_is_up = 0 < config.max_minutes < minutes
-            stop = consensus(SIGNAL if signals.requested else TIME_IS_UP * time_is_up)
+            stop = stop_level()
             last = stop > 0 or step == run.total_steps
-            validate = validator.due(step, last) and stop < SIGNAL
-            save = last or validate or run.due(step, config.checkpoint_kimg)
-            sample = last or run.due(step, config.sample_kimg)
+            validate = run.due(step, config.eval_kimg, last) and stop < SIGNAL
+            save = validate or run.due(step, config.checkpoint_kimg, last)
+            sample = run.due(step, config.sample_kimg, last)
             if save or sample or run.due(step, config.log_kimg):
                 # Raises on a non-finite metric, before anything is saved.
                 accumulator.flush(step)

@@ -26,11 +26,6 @@ class Validator:
     def _reference(self) -> validation.Reference | None:
         return validation.make_reference(self._run.dataset)
 
-    def due(self, step: int, last: bool) -> bool:
-        """Whether to validate after this step: every eval_kimg, and at the end."""
-        every = self._run.config.eval_kimg
-        return bool(every) and (last or self._run.due(step, every))
-
     def metrics(self, ema: Any) -> metric_writer.Metrics:
         """`validation.validation_metrics`, from the same latents each time.
 
