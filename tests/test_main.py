@@ -55,28 +55,6 @@ def error_text(capsys, *arguments):
     return text
 
 
-def run_command(*arguments, cwd, command=(sys.executable, "-m", "cxr_gan.main")):
-    """Runs the command in its own process, as a user does; exit code and output."""
-    done = subprocess.run(
-        [*command, *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    text = done.stdout + done.stderr
-    assert "Traceback" not in text
-    return done.returncode, text
-
-
-def test_misspelt_key_gives_a_suggestion_and_exit_code_1(tmp_path):
-    code, text = run_command("--config.batchsize=8", cwd=tmp_path)
-    assert code == 1
-    assert "--config.batchsize: no such key; did you mean batch_size?" in text
-    assert not [*tmp_path.glob("runs")]
-
-
 def test_bucket_as_dataset_is_refused_and_no_folder_created(capsys, tmp_path):
     arguments = ("--config=configs/quick.py", "--config.dataset=gs://b/runs/a")
     text = error_text(capsys, *arguments)
@@ -93,16 +71,20 @@ def test_bucket_as_dataset_is_refused_and_no_folder_created(capsys, tmp_path):
     ],
 )
 def test_help_shows_the_docstring_and_the_flags(tmp_path, command):
-    code, text = run_command("--help", cwd=tmp_path, command=command)
-    assert code in (0, 1)
+    done = subprocess.run(
+        [*command, "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    text = done.stdout + done.stderr
+    assert done.returncode in (0, 1)
+    assert "Traceback" not in text
     for words in ("The same command resumes", "--config:", "--workdir:"):
         assert words in text
     assert "(default: 'runs/acgan')" in text
-
-
-def test_packaged_configuration_is_found_from_any_folder():
-    _, config = parse("--config", "configs/quick.py", "--config.dataset", "my/data")
-    assert (config.dataset, config.resolution) == ("my/data", 32)
 
 
 @pytest.mark.parametrize(
@@ -122,10 +104,7 @@ def test_config_flag_is_accepted_at_any_position(arguments):
     assert config.dataset == "phantom:1000"
     assert config.seed == (3 if "--config.seed" in " ".join(arguments) else 0)
     assert config.is_locked
-
-
-def test_default_configuration_is_acgan():
-    _, config = parse("--config.batch_size=32")
+    _, config = parse("--config.batch_size=32")  # of configs/acgan.py, the default
     published = configs.published()
     published.batch_size = 32
     assert config.to_dict() == published.to_dict()
@@ -168,26 +147,19 @@ def test_flags_can_be_read_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--config.batchsize=8"], ["--config.batchsize", "did you mean batch_size?"]),
         (["--config.batchsize", "8"], ["did you mean batch_size?"]),
-        (["--config", "configs/quick.py", "--config.sed=1"], ["did you mean seed?"]),
         (["--config.r1_weight=2"], ["did you mean loss.r1_weight?"]),
         (["--noconfig.balance.enabeld"], ["did you mean balance.enabled?"]),
         (["--config.zzz=1"], ["there are: ", "seed", "loss.r1_interval"]),
         (["--config.loss=1"], ["--config.loss: no such key"]),
-        (["--config.seed.x=1"], ["--config.seed.x: no such key"]),
         (["--config.batch_size=abc"], ["batch_size=abc", "; give int, as "]),
-        (["--config.balance.enabled=maybe"], ["enabled=maybe", "; give bool, as "]),
-        (["--config.total_kimg=many"], ["total_kimg=many", "; give float, as "]),
         (["--config.samples_per_class=all"], ["samples_per_class"]),
         (["--config.samples_per_class=1.5"], ["samples_per_class", "whole numbers"]),
         (["--config.batch_size"], ["config.batch_size"]),
         (["--workdri=x"], ["workdri", "workdir"]),
         (["train"], ["unexpected argument 'train'", "--workdir=runs/acgan"]),
         (["--config=nope.py"], ["nope.py: no such", "configs/acgan.py"]),
-        (["--config", "nope.py", "--config.seed=1"], ["nope.py: no such", "quick.py"]),
         (["--config"], ["--config", "give one file"]),
-        (["--config="], ["--config", "give one file"]),
         (["--config=a.py", "--config=b.py"], ["['a.py', 'b.py']; give one file"]),
         (["--config=."], [".: no such configuration file"]),
         (["--config=configs/quick.py:tiny"], ["takes no argument 'tiny'"]),
