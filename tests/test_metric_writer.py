@@ -127,11 +127,6 @@ def test_lines_up_to_the_step_are_kept_byte_for_byte(tmp_path):
     assert [*tmp_path.iterdir()] == [path]
 
 
-def test_truncating_a_missing_file_creates_nothing(tmp_path):
-    metric_writer.truncate_after(tmp_path / "metrics.jsonl", 3)
-    assert not [*tmp_path.iterdir()]
-
-
 @pytest.mark.parametrize(
     ("kimg", "speed", "words"),
     [
