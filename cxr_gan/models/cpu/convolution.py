@@ -1,6 +1,7 @@
 """2-D convolution with custom gradients that XLA:CPU computes fast."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,14 +10,13 @@ from jax import lax
 
 from cxr_gan.models.cpu import bfloat16, winograd
 from cxr_gan.models.cpu.layout import (
-    gradient_chunk_size,
+    chunk_size,
     prevent_inplace,
     sum_chunks,
 )
-from cxr_gan.runtime.cpu import has_fast_bfloat16
+from cxr_gan.runtime.cpu import has_fast_bfloat16, on_cpu
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-FEW_CHANNELS, PADDED_CHANNELS = 16, 20  # see _has_few_channels
 SMALL_SIDE = 4  # pixels; see _input_gradient
 
 Saved = tuple[jax.Array, jax.Array]  # x and w, or their gradients
@@ -38,36 +38,9 @@ def convolve(x: jax.Array, w: jax.Array, pad: int) -> jax.Array:
     """
     if winograd.is_profitable(x, w.shape, pad):
         return prevent_inplace(winograd.convolve(x, w))
-    channels = w.shape[3]
-    if _has_few_channels(x, w.shape):
-        x, w = _pad_channels(x, w)
-    y = lax.conv_general_dilated(
-        x, w, (1, 1), [(pad, pad), (pad, pad)], dimension_numbers=LAYOUT
-    )
-    return prevent_inplace(y)[..., :channels]
-
-
-def _has_few_channels(x: jax.Array, kernel: tuple[int, ...]) -> bool:
-    """Whether to pad the channels for x [n, h, w, c] and a kernel [k, k, c, d].
-
-    XLA:CPU uses its convolution library for float32 only from 17 input or output
-    channels on. The library is 2.5 times as fast from 16 to 4 channels and from 4 to
-    16, and 1.3 times from 16 to 16. Kernels as large as the image, as in weight
-    gradients, gain nothing.
-    """
-    few = max(kernel[2:]) <= FEW_CHANNELS and kernel[0] <= winograd.KERNEL < x.shape[1]
-    return few and x.dtype == jnp.float32
-
-
-def _pad_channels(x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Pads the larger of the input and output channels with zeros, to PADDED_CHANNELS.
-
-    The input channels if both are equal.
-    """
-    missing = PADDED_CHANNELS - max(w.shape[2:])
-    pad_in, pad_out = (missing, 0) if w.shape[2] >= w.shape[3] else (0, missing)
-    x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, pad_in)))
-    return x, jnp.pad(w, ((0, 0), (0, 0), (0, pad_in), (0, pad_out)))
+    padding = [(pad, pad), (pad, pad)]
+    y = lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=LAYOUT)
+    return prevent_inplace(y)
 
 
 def _forward(x: jax.Array, w: jax.Array, pad: int) -> tuple[jax.Array, Saved]:
@@ -80,8 +53,7 @@ def _backward(pad: int, saved: Saved, dy: jax.Array) -> Saved:
         dw = winograd.weight_gradient(x, dy)
     else:
         gradient = functools.partial(_correlate, pad=pad)
-        size = _weight_gradient_chunk_size(x, w.shape)
-        dw = sum_chunks(gradient, x, dy, size).astype(x.dtype)
+        dw = sum_chunks(gradient, x, dy, chunk_size(x.shape[1])).astype(x.dtype)
     return _input_gradient(x, w, dy, pad), dw
 
 
@@ -115,13 +87,6 @@ def _input_gradient_by_matmul(dy: jax.Array, w: jax.Array, pad: int) -> jax.Arra
     return functools.reduce(jnp.add, terms)
 
 
-def _weight_gradient_chunk_size(x: jax.Array, kernel: tuple[int, ...]) -> int:
-    """How many examples of x [n, h, h, c] the gradient of [k, k, c, d] sums at once."""
-    if max(kernel[2:]) <= FEW_CHANNELS:
-        return 8
-    return gradient_chunk_size(*x.shape[:2])
-
-
 def _correlate(x: jax.Array, dy: jax.Array, pad: int) -> jax.Array:
     """x [n, h, h, c], dy [n, h', h', d] -> [k, k, c, d]: weight gradient of one chunk.
 
@@ -140,22 +105,23 @@ def _correlate(x: jax.Array, dy: jax.Array, pad: int) -> jax.Array:
 convolve.defvjp(_forward, _backward)
 
 
+def conv_general_dilated(dtype: Any) -> Callable[..., jax.Array] | None:
+    """The argument of this name of an `nn.Conv` with stride 1 and "SAME" padding.
+
+    On CPUs a convolution of float32 arrays [n, h, h, c]. If dtype is bfloat16, only its
+    operands are rounded; products and sums stay float32. On other backends None, which
+    selects XLA's own convolution.
+    """
+    if not on_cpu():
+        return None
+    return _convolve_float32 if dtype == jnp.float32 else _convolve_bfloat16
+
+
 def _convolve_float32(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
-    """Convolution for `nn.Conv` with stride 1 and equal input and output sizes."""
-    return convolve(x, kernel, (kernel.shape[0] - 1) // 2)
+    return convolve(x, kernel, (len(kernel) - 1) // 2)
 
 
-def _convolve_bfloat16(
-    x: jax.Array, kernel: jax.Array, *_: Any, **__: Any
-) -> jax.Array:
-    """The same with operands rounded to bfloat16; products and sums are float32."""
+def _convolve_bfloat16(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> Any:
     if has_fast_bfloat16():
         return prevent_inplace(bfloat16.convolve(x, kernel))
     return _convolve_float32(*(lax.reduce_precision(a, 8, 7) for a in (x, kernel)))
-
-
-# dtype of the operands -> the `conv_general_dilated` argument of `nn.Conv`
-CPU_CONVOLUTIONS = {
-    "float32": _convolve_float32,
-    "bfloat16": _convolve_bfloat16,
-}

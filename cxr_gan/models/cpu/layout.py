@@ -51,18 +51,9 @@ def prevent_inplace(x: jax.Array) -> jax.Array:
 def chunk_size(side: int) -> int:
     """How many images of side x side pixels a convolution processes at once.
 
-    Its intermediate arrays then stay in the cache of a core.
+    Their intermediate arrays then stay in the cache of a core.
     """
     return max(2, CHUNK_PIXELS // side**2)
-
-
-def gradient_chunk_size(n: int, side: int) -> int:
-    """How many of n images of side x side pixels a weight gradient sums at once.
-
-    All n if they have at most twice the pixels of a chunk, where a loop would be no
-    faster; else `chunk_size(side)`.
-    """
-    return n if n * side**2 <= 2 * CHUNK_PIXELS else chunk_size(side)
 
 
 def map_chunks(
