@@ -149,8 +149,7 @@ def normalize(
     mean = x.mean(axes, keepdims=True)
     variance = (x * x).mean(axes, keepdims=True) - mean * mean
     gain = scale * lax.rsqrt(jnp.maximum(variance, 0.0) + epsilon)
-    gain, shift = cpu.materialize((gain, bias - mean * gain))
-    return gain * x + shift
+    return gain * x + (bias - mean * gain)
 
 
 class LayerNorm(nn.Module):

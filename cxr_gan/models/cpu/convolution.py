@@ -9,15 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from cxr_gan.models.cpu import bfloat16, winograd
-from cxr_gan.models.cpu.layout import (
-    chunk_size,
-    prevent_inplace,
-    sum_chunks,
-)
+from cxr_gan.models.cpu.layout import chunk_size, prevent_inplace, sum_chunks
 from cxr_gan.runtime.cpu import has_fast_bfloat16, on_cpu
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-SMALL_SIDE = 4  # pixels; see _input_gradient
 
 Saved = tuple[jax.Array, jax.Array]  # x and w, or their gradients
 
@@ -33,8 +28,7 @@ def convolve(x: jax.Array, w: jax.Array, pad: int) -> jax.Array:
     other layouts, but not inside a loop or a branch: there, JAX's own weight gradients
     are dozens of times slower. So both gradients are calls of this same function, which
     keeps second derivatives (the R1 penalty) in these layouts as well. Where it is
-    faster, Winograd's algorithm is used, or, for the input gradient of small images,
-    one matrix product.
+    faster, Winograd's algorithm is used.
     """
     if winograd.is_profitable(x, w.shape, pad):
         return prevent_inplace(winograd.convolve(x, w))
@@ -54,37 +48,8 @@ def _backward(pad: int, saved: Saved, dy: jax.Array) -> Saved:
     else:
         gradient = functools.partial(_correlate, pad=pad)
         dw = sum_chunks(gradient, x, dy, chunk_size(x.shape[1])).astype(x.dtype)
-    return _input_gradient(x, w, dy, pad), dw
-
-
-def _input_gradient(x: jax.Array, w: jax.Array, dy: jax.Array, pad: int) -> jax.Array:
-    """Gradient of x [n, h, w, c]: dy convolved with the flipped kernel [k, k, d, c].
-
-    Flipping a kernel of many channels takes as long as multiplying few pixels by it.
-    For images of at most SMALL_SIDE pixels a side, therefore, dy is multiplied by the
-    kernel as it is, and the contributions to neighbouring pixels are added up.
-    """
-    is_small = x.shape[1] <= SMALL_SIDE and len(w) == 2 * pad + 1
-    if is_small and not winograd.is_profitable(x, w.shape, pad):
-        return prevent_inplace(_input_gradient_by_matmul(dy, w, pad))
     flipped = w[::-1, ::-1].transpose(0, 1, 3, 2)
-    return convolve(dy, flipped, len(w) - 1 - pad)
-
-
-def _input_gradient_by_matmul(dy: jax.Array, w: jax.Array, pad: int) -> jax.Array:
-    """dy [n, h, w, d], w [2 pad + 1, 2 pad + 1, c, d] -> [n, h, w, c].
-
-    One matrix product gives the contribution of each pixel of dy to each pixel under
-    the kernel; the sum of the shifted contributions is the gradient.
-    """
-    k, channels, d = len(w), *w.shape[2:]
-    parts = dy.reshape(-1, d) @ w.reshape(-1, d).T
-    parts = parts.reshape(*dy.shape[:3], k * k, channels)
-    shifts = [(at // k - pad, at % k - pad) for at in range(k * k)]
-    edges = [[(0, 0, 0), (i, -i, 0), (j, -j, 0), (0, 0, 0)] for i, j in shifts]
-    zero = jnp.zeros((), dy.dtype)
-    terms = [lax.pad(parts[:, :, :, at], zero, edge) for at, edge in enumerate(edges)]
-    return functools.reduce(jnp.add, terms)
+    return convolve(dy, flipped, len(w) - 1 - pad), dw
 
 
 def _correlate(x: jax.Array, dy: jax.Array, pad: int) -> jax.Array:

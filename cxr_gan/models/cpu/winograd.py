@@ -23,11 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cxr_gan.models.cpu.layout import (
-    chunk_size,
-    map_chunks,
-    sum_chunks,
-)
+from cxr_gan.models.cpu.layout import chunk_size, map_chunks, sum_chunks
 from cxr_gan.runtime.cpu import simd_level
 
 TILE, KERNEL = 4, 3  # pixels a side
@@ -128,7 +124,8 @@ def _convolve_chunk(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def weight_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     """x float32 [n, h, h, c], dy [n, h, h, d] -> gradient of w, [3, 3, c, d]."""
-    size = chunk_size(x.shape[1])
+    n, size = len(x), chunk_size(x.shape[1])
+    size = n if n <= 2 * size else size  # a loop over two chunks is slower than none
     return _to_kernel_gradient(sum_chunks(_weight_gradient_of_chunk, x, dy, size))
 
 
