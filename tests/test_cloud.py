@@ -622,3 +622,29 @@ def test_skypilot_job_sets_up_and_trains(cloud):
     assert "the training has ended" in output
     assert env["CXR_FLAGS"] in cloud.training_commands()[0]
     assert (cloud.folder / BUCKET_RUN / "a").exists()
+
+
+CHECK = """
+import sky, sys, yaml
+job = yaml.safe_load(open(sys.argv[1]))
+job["envs"]["CXR_BUCKET"] = "b"
+task = sky.Task.from_yaml_config(job)
+(resources,) = task.resources
+print(resources.cloud, *resources.accelerators, resources.use_spot)
+"""
+
+
+@pytest.mark.slow
+def test_skypilot_accepts_the_job(tmp_path):
+    python = os.environ.get("CXR_SKYPILOT_PYTHON")
+    if not python:
+        pytest.skip("CXR_SKYPILOT_PYTHON is not set to a Python with SkyPilot")
+    done = subprocess.run(
+        [python, "-c", CHECK, str(SKY)],
+        cwd=ROOT,  # the job's workdir, which must exist
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-3:] == ["GCP", "tpu-v5litepod-8", "True"]
