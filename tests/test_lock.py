@@ -56,15 +56,6 @@ def test_lock_is_released_when_its_block_fails(tmp_path):
             raise KeyboardInterrupt
 
 
-def test_two_trainings_of_one_process_exclude_each_other(tmp_path):
-    with (
-        lock.acquire(tmp_path),
-        pytest.raises(lock.InUseError, match=f"process {os.getpid()} on "),
-        lock.acquire(tmp_path),
-    ):
-        pass
-
-
 def test_file_system_without_locks_only_causes_a_warning(tmp_path, monkeypatch, caplog):
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")

@@ -354,18 +354,13 @@ def test_failing_process_reports_its_error_and_exits_at_once(
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("connected")
-def test_successful_process_exits_normally():
-    with pytest.raises(SystemExit), multihost.exit_all_on_error():
-        raise SystemExit(0)
-
-
-@pytest.mark.parametrize(
-    "error", [SystemExit("error: mine"), KeyboardInterrupt(), TypeError("a bug")]
-)
-def test_errors_of_a_single_process_are_unchanged(error):
+@pytest.mark.parametrize("error", [SystemExit("error: mine"), KeyboardInterrupt()])
+def test_success_and_errors_of_a_single_process_are_unchanged(error, request):
     with pytest.raises(type(error)), multihost.exit_all_on_error():
         raise error
+    request.getfixturevalue("connected")
+    with pytest.raises(SystemExit), multihost.exit_all_on_error():
+        raise SystemExit(0)
 
 
 @pytest.mark.parametrize("primary", [True, False])
