@@ -15,8 +15,8 @@ SCHEME = "gs://"
 def open_workdir(workdir: str) -> Iterator[pathlib.Path]:
     """The local folder of a --workdir.
 
-    The primary process mirrors the folder of a gs:// address to the bucket during the
-    block.
+    That of a gs:// address is in the user's cache; the primary process mirrors it to
+    the bucket during the block.
 
     Raises:
         ValueError: the workdir is a URL other than a gs:// folder, or is used by
@@ -29,21 +29,12 @@ def open_workdir(workdir: str) -> Iterator[pathlib.Path]:
     if not workdir.startswith(SCHEME):
         yield files.require_local_path(workdir, "--workdir")
         return
-    folder = local_folder(workdir)
-    with multihost.on_primary(lambda: Mirror(f"{workdir.rstrip('/')}/", folder)):
-        yield folder
-
-
-def local_folder(address: str) -> pathlib.Path:
-    """The local folder for the run at a gs:// address, in the user's cache.
-
-    Raises:
-        ValueError: the address has no folder in a bucket.
-    """
-    bucket, *path = address.removeprefix(SCHEME).rstrip("/").split("/")
+    bucket, *path = workdir.removeprefix(SCHEME).rstrip("/").split("/")
     if not bucket or not path or {"", ".", ".."} & {*path}:
         raise ValueError(
-            f"--workdir={address} does not name a folder in a bucket; give one, such "
+            f"--workdir={workdir} does not name a folder in a bucket; give one, such "
             f"as --workdir={SCHEME}{bucket or 'my-bucket'}/runs/a"
         )
-    return files.user_cache_dir() / "buckets" / pathlib.Path(bucket, *path)
+    folder = files.user_cache_dir() / "buckets" / pathlib.Path(bucket, *path)
+    with multihost.on_primary(lambda: Mirror(f"{workdir.rstrip('/')}/", folder)):
+        yield folder

@@ -52,11 +52,6 @@ class GanDefinition:
         output = self.discriminator.apply({"params": params}, image, checkerboard_ramp)
         return cast(DiscriminatorOutput, output)
 
-    def in_float32(self) -> "GanDefinition":
-        """A copy whose discriminator computes in float32."""
-        discriminator = self.discriminator.clone(dtype=jnp.float32)
-        return dataclasses.replace(self, discriminator=discriminator)
-
     def checkerboard_gain(self, ramp: jax.Array) -> jax.Array:
         """Factor by which D amplifies the checkerboard of its input; float32 []."""
         return 1 + ramp * (max_checkerboard_gain(self.resolution) - 1)

@@ -1,5 +1,7 @@
 """Weighted loss terms and metrics of the discriminator and generator updates."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -53,7 +55,8 @@ def lazy_gradient_penalty(
     terms = [(weight, images) for weight, images in terms if weight]
     if not terms:
         return jnp.zeros(()), grads
-    gan_float32 = gan.in_float32()
+    in_float32 = gan.discriminator.clone(dtype=jnp.float32)
+    gan_float32 = dataclasses.replace(gan, discriminator=in_float32)
 
     def penalty(params: optax.Params) -> jax.Array:
         def score(image: jax.Array) -> jax.Array:
