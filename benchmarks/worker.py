@@ -149,7 +149,7 @@ def build(entry: dict[str, Any], settings: dict[str, Any], cores: int) -> Any:
     from benchmarks.baselines.settings import Settings
 
     module = importlib.import_module(f"benchmarks.baselines.{entry['module']}")
-    return module.build(Settings.from_json(settings), cores, **entry["options"])
+    return module.build(Settings(**settings), cores, **entry["options"])
 
 
 def build_checkout(checkout: str, settings: dict[str, Any], cores: int) -> Any:

@@ -91,7 +91,7 @@ class InKeras:
         from benchmarks.baselines import keras_baseline
 
         keras.utils.set_random_seed(0)
-        self.settings, self.gan = settings, keras_baseline.KerasGan(settings)
+        self.settings, self.gan = settings, keras_baseline.KerasBaseline(settings)
         self.augment_tensor = keras_baseline.augment
 
     def load(self, params_d, params_g):

@@ -168,14 +168,6 @@ def test_batches_and_core_counts_are_combined(monkeypatch):
         assert len(single) == (0 if len(comparison.cores) == 1 else 2)
 
 
-def test_programs_without_the_resolution_are_left_out(monkeypatch):
-    monkeypatch.setattr(Entry, "installed", True)
-    values = parse_flags("--resolution=128", "--cores=1")
-    comparison = speed.comparisons(values)["128 px, batch 16, 1 core"]
-    assert comparison.settings.resolution == 128
-    assert set(BASELINES) - set(comparison.programs) == {"public ACGAN", *SINGLE}
-
-
 def test_another_checkout_is_compared_with_cxr_gan_alone(tmp_path):
     (tmp_path / "benchmarks").mkdir()
     values = parse_flags(f"--against={tmp_path}", "--cores=1")
