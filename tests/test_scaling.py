@@ -3,12 +3,12 @@
 import os
 import types
 
+import benchmark_command
 import numpy as np
 import pytest
 import tiny
-from absl import flags
 
-from benchmarks import command_line, scaling
+from benchmarks import scaling
 
 
 def test_images_of_a_measured_set_are_different_shifts_of_phantoms(monkeypatch):
@@ -24,20 +24,15 @@ def test_images_of_a_measured_set_are_different_shifts_of_phantoms(monkeypatch):
     assert chunks[-2][1].labels.tolist() == [0, 1]
 
 
-def parse_flags(*arguments):
-    values = flags.FlagValues()
-    command_line.define(scaling.define_flags, values)
-    values(["scaling", *arguments])
-    return values
-
-
 @pytest.mark.slow
 def test_sets_and_devices_are_measured_in_their_own_processes(monkeypatch):
     monkeypatch.setattr(scaling, "COUNTS", (150, 300))
     monkeypatch.setattr(scaling, "RENDERED", 160)
     monkeypatch.setattr(scaling, "VAL", 120)
     monkeypatch.setattr(scaling, "DEVICES", (2,))
-    results, text = scaling.measure(parse_flags("--only=data", "--only=devices"))
+    results, text = scaling.measure(
+        benchmark_command.parse(scaling, "--only=data", "--only=devices")
+    )
     few, many = results["data"].values()
     assert many["size"] > few["size"] + 150 * 64 * 64
     for result in (few, many):
@@ -53,7 +48,7 @@ def test_sets_and_devices_are_measured_in_their_own_processes(monkeypatch):
 def test_table_has_a_row_for_each_result(monkeypatch, capsys):
     fake = (lambda: {"64 px": {"a": 1}}, lambda result: {"letter": str(result["a"])})
     monkeypatch.setattr(scaling, "PARTS", {"cost": fake, "data": fake})
-    assert command_line.main(scaling.measure, [""], parse_flags("--only=data")) == 0
+    assert benchmark_command.run(scaling, "--only=data") == 0
     expected = "### data\n\n|  | letter |\n| --- | --: |\n| 64 px | 1 |\n\n"
     assert capsys.readouterr().out == expected
 

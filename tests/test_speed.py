@@ -1,11 +1,12 @@
 """benchmarks.speed and benchmarks.worker: interleaving, pinning, ratios and errors."""
 
 import dataclasses
+import functools
 import json
 import types
 
+import benchmark_command
 import pytest
-from absl import flags
 
 from benchmarks import command_line, speed, worker
 from benchmarks.baselines import BASELINES, OURS, Entry, published
@@ -22,10 +23,6 @@ def test_speeds_are_medians_and_ratios_are_taken_pair_by_pair():
     table = speed.run_table("training", 100, runs).splitlines()
     assert "| cxr_gan | 50.0 | 25.0 | 1.000 (1.000 to 1.000) |" in table[2]
     assert "| other | 33.3 | 16.7 | 1.500 (1.250 to 1.750) |" in table[3]
-
-
-def test_table_without_cxr_gan_has_no_ratio():
-    assert OURS not in speed.run_table("training", 100, {"other": timings(1)})
 
 
 class FakeWorker:
@@ -139,11 +136,7 @@ def test_another_checkout_runs_its_own_code(
     assert log == ["((16, 64), 1) 1", "((16, 64), 1) 7"]
 
 
-def parse_flags(*arguments):
-    values = flags.FlagValues()
-    command_line.define(speed.define_flags, values)
-    values(["speed", *arguments])
-    return values
+parse_flags = functools.partial(benchmark_command.parse, speed)
 
 
 @pytest.fixture
@@ -270,11 +263,3 @@ def test_invalid_arguments_end_with_one_line(
     values = parse_flags(f"--out={tmp_path / out}")
     assert command_line.main(lambda _: ({}, ""), ["", *positional], values) == 1
     assert message in capsys.readouterr().err
-
-
-def test_error_of_a_benchmark_ends_with_one_line(capsys):
-    def benchmark(values):
-        raise ValueError("too few images")
-
-    assert command_line.main(benchmark, [""], parse_flags()) == 1
-    assert capsys.readouterr().err == "error: too few images\n"

@@ -1,10 +1,10 @@
 """benchmarks.train_baseline and its baselines: recipe and Gaussian."""
 
+import benchmark_command
 import numpy as np
 import pytest
-from absl import flags
 
-from benchmarks import command_line, train_baseline
+from benchmarks import train_baseline
 from benchmarks.baselines import gaussian
 from cxr_gan import data
 from cxr_gan.evaluation import image_input
@@ -28,11 +28,8 @@ def command(phantoms, monkeypatch, tmp_path):
     monkeypatch.setattr(train_baseline, "NUM_IMAGES", 20)
 
     def command(*arguments):
-        values = flags.FlagValues()
-        command_line.define(train_baseline.define_flags, values)
         required = ("--dataset=phantom:60", f"--workdir={tmp_path / 'new' / 'run'}")
-        values(["train_baseline", *required, *arguments])
-        return command_line.main(train_baseline.measure, [""], values)
+        return benchmark_command.run(train_baseline, *required, *arguments)
 
     return command
 
