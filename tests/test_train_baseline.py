@@ -109,13 +109,3 @@ def test_step_updates_both_networks_and_the_ema(torch, recipe):
     assert all(p.grad is None for p in (*after[0], *after[1]))
     images = recipe.generate(LABEL, seed=0)
     assert images.shape == (32, 64, 64) and images.dtype == np.uint8
-
-
-def test_weights_of_d_have_spectral_norm_1(torch, recipe):
-    x = torch.randn(4, 1, 64, 64)
-    for _ in range(30):  # each call runs one power iteration
-        recipe.d(x)
-    recipe.d.eval()
-    for layer in (*recipe.d.convs, recipe.d.realness, recipe.d.pathology):
-        norm = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
-        assert norm.item() == pytest.approx(1, abs=0.05)
