@@ -14,15 +14,15 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """The default configuration, unlocked."""
     config = ConfigDict()
-    config.seed = 0  # of initialisation, batches, latents and augmentation
+    config.seed = 0  # seed of initialisation, batches, latents and augmentation
 
-    # Data. dataset: "phantom" or "phantom:N", a folder of class folders, a prepared
-    # set, a MedMNIST .npz, or "tfds:NAME".
-    config.dataset = "phantom"
+    # Data
+    config.dataset = "phantom"  # what to train on: "phantom:N", a folder of class
+    #                             folders, a prepared set, an .npz, or "tfds:NAME"
     config.resolution = 64  # pixels a side: 32, 64, 128, 256 or 512
     config.samples_per_class = (0,)  # images used of each class: (100, 0), or (100,)
     #                                  for every class; 0 = all
-    config.split_seed = 0  # of the held-out images, where the data has no val
+    config.split_seed = 0  # seed of the choice of held-out images, if there is no val
 
     # Networks. Channels at r x r pixels: features_at_32 * 32 / r, at most max_features.
     config.latent_size = 128  # dimensions of the normal latent z
@@ -30,75 +30,73 @@ def get_config() -> ConfigDict:
     config.generator.name = "residual"  # architecture
     config.generator.features_at_32 = 64  # channels at 32 x 32 pixels
     config.generator.max_features = 128  # most channels of a layer
-    config.generator.class_embedding_dim = 64  # dimensions
+    config.generator.class_embedding_dim = 64  # dimensions of the class embedding
     config.discriminator = ConfigDict()
     config.discriminator.name = "residual"
     config.discriminator.features_at_32 = 32
     config.discriminator.max_features = 256
-    config.compute_dtype = "float32"  # or "bfloat16", for TPUs, GPUs and CPUs with AMX.
-    #            On CPUs it affects the 3 x 3 convolutions alone. Parameters, norms,
-    #            losses, R1 and pixels stay float32
+    config.compute_dtype = "float32"  # dtype of the layers' products; "bfloat16" is
+    #            for TPUs, GPUs and CPUs with AMX, and affects only 3 x 3 convolutions
+    #            on CPUs. Parameters, norms, losses, R1 and pixels stay float32
     config.stddev_group_per_class = 4  # images of each class in a group over which D
     #                                    sees the standard deviation
 
     # Losses
     config.loss = ConfigDict()
-    config.loss.adversarial = "least_squares"  # "hinge", "logistic", "relativistic"
+    config.loss.adversarial = "least_squares"  # loss of the real and fake scores
     config.loss.class_loss = "real"  # D learns classes from "real" images, or "both"
     config.loss.class_weight = ConfigDict()
     config.loss.class_weight.d = 0.5  # weight of the class loss in D's update
-    config.loss.class_weight.g = 0.4  # and in G's
-    config.loss.feature_matching_weight = 0.0  # of class means of D's features
-    config.loss.diversity_weight = 1.0  # of the mismatch of within-class variation
-    config.loss.r1_weight = 0.1  # of the gradient penalty on real images
-    config.loss.r2_weight = 0.0  # of the gradient penalty on generated images
+    config.loss.class_weight.g = 0.4  # weight of the class loss in G's update
+    config.loss.feature_matching_weight = 0.0  # weight of G's loss on D's features
+    config.loss.diversity_weight = 1.0  # weight of the loss on variety within a class
+    config.loss.r1_weight = 0.1  # weight of the gradient penalty on real images
+    config.loss.r2_weight = 0.0  # weight of the gradient penalty on generated images
     config.loss.r1_interval = 8  # steps between penalties, which are multiplied by it
 
-    # Augmentation of all images that D sees, real and generated; off by default
+    # Augmentation. Of all images that D sees, real and generated; off by default.
     config.augment = ConfigDict()
-    config.augment.brightness = 0.0  # width of the range of the offset; pixels span 2
-    config.augment.contrast = 0.0  # factor from 1 - this to 1 + this
-    config.augment.translation = 0.0  # fraction of a side
-    config.augment.cutout = 0.0  # fraction of a side
+    config.augment.brightness = 0.0  # width of the range of offsets; pixels span 2
+    config.augment.contrast = 0.0  # factors lie in 1 - contrast to 1 + contrast
+    config.augment.translation = 0.0  # largest shift, as a fraction of a side
+    config.augment.cutout = 0.0  # side of the grey square, as a fraction of a side
     config.augment.adaptive = False  # augment a fraction of the images: from 0 at a
     #                                  score gap of balance.low to 1 at balance.high
 
-    # Balance controller: both networks learn at full speed while the score gap is in
-    # this range. The gap is 0 where D separates nothing, 1 where it separates
-    # everything
+    # Balance controller. Both networks learn at full speed while the score gap is in
+    # the range from low to high. The gap is 0 if D separates nothing, 1 if it separates
+    # everything.
     config.balance = ConfigDict()
-    config.balance.enabled = True  # False: both networks learn at full speed
-    config.balance.low = 0.4  # below, G's update is scaled down
-    config.balance.high = 0.8  # above, D's update is scaled down
+    config.balance.enabled = True  # False: both networks always learn at full speed
+    config.balance.low = 0.4  # below this gap, G's update is scaled down
+    config.balance.high = 0.8  # above this gap, D's update is scaled down
     config.balance.strength = 6.0  # update scale: exp(-strength * distance from range)
-    config.balance.halflife_kimg = 1.0  # of the moving average of the gap
+    config.balance.halflife_kimg = 1.0  # half-life of the moving average of the gap
 
     # Optimizers (Adam), one for each network
     config.optimizer_d = ConfigDict()
-    config.optimizer_d.learning_rate = (
-        6e-3  # at fan-in 1; others are divided by its root
-    )
+    config.optimizer_d.learning_rate = 6e-3  # at fan-in 1; / sqrt(fan-in) elsewhere
     config.optimizer_d.beta1 = 0.0  # decay of the average gradient
-    config.optimizer_d.beta2 = 0.99  # and of the average squared gradient
+    config.optimizer_d.beta2 = 0.99  # decay of the average squared gradient
     config.optimizer_g = config.optimizer_d.copy_and_resolve_references()
     config.optimizer_g.learning_rate = 1e-2
     config.lr_decay_fraction = 0.2  # last fraction of total_kimg, over which both
     #                                 learning rates fall to 0
     config.checkerboard_ramp = 0.5  # first fraction of total_kimg, over which D's
     #                                 checkerboard gain rises from 1x to 8x
-    config.ema_halflife_kimg = 10.0  # of the averaged generator, which is sampled
+    config.ema_halflife_kimg = 10.0  # half-life of the EMA of G, which is sampled
     config.ema_rampup = 0.05  # the half-life is at most this fraction of kimg so far
 
     # Schedule
     config.batch_size = 16  # over all devices, equally many of each class
     config.total_kimg = 250.0  # thousands of real images shown to D
     config.max_minutes = 0.0  # wall time of one call, then it saves and ends; 0 = none
-    config.log_kimg = 1.0  # between reports of metrics
-    config.sample_kimg = 10.0  # between sample grids
-    config.eval_kimg = 10.0  # between validations, which also save; 0 = none
-    config.checkpoint_kimg = 10.0  # between checkpoints
+    config.log_kimg = 1.0  # images between two reports of metrics, in kimg
+    config.sample_kimg = 10.0  # between two grids of samples
+    config.eval_kimg = 10.0  # between two validations, which also save; 0 = none
+    config.checkpoint_kimg = 10.0  # between two checkpoints
 
     # Faults
-    config.on_nan = "stop"  # or "rollback": to the last checkpoint, with other noise
+    config.on_nan = "stop"  # or "rollback" to the last checkpoint, with other noise
     config.max_rollbacks = 3  # in the whole run
     return config

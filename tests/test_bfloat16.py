@@ -78,22 +78,3 @@ def test_operands_are_rounded_and_sums_are_not():
     y = bfloat16.convolve(x, w)
     assert y.dtype == jnp.float32
     assert float(y[0, 0, 0, 0]) == 1 + 4 * 2**-9
-
-
-def test_convolution_and_gradients_are_three_matrix_products_into_float32():
-    x, w = jnp.ones((2, 8, 8, 4)), jnp.ones((3, 3, 4, 5))
-    gradients = jax.grad(functools.partial(weighted_sum, bfloat16.convolve), (0, 1))
-    jaxpr = str(jax.make_jaxpr(gradients)(x, w))
-    assert "conv_general_dilated" not in jaxpr
-    products = [line for line in jaxpr.splitlines() if "= dot_general" in line]
-    assert len(products) == 3  # forward, input gradient and weight gradient
-    assert all(":f32" in line.split("=")[0] for line in products)
-    assert jaxpr.count("preferred_element_type=float32") == 3
-
-
-@pytest.mark.parametrize(("n", "loops"), [(1, 0), (2, 1), (16, 1)])
-def test_images_larger_than_a_chunk_are_processed_in_a_loop(n, loops):
-    x, w = jnp.ones((n, 32, 32, 32)), jnp.ones((3, 3, 32, 8))
-    jaxpr = str(jax.make_jaxpr(bfloat16.convolve)(x, w))
-    assert jaxpr.count("scan[") == loops
-    assert (f"length={n}" in jaxpr) == bool(loops)

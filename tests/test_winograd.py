@@ -70,19 +70,3 @@ def test_output_of_an_image_does_not_depend_on_its_batch():
     permuted = jax.jit(winograd.convolve)(x[order], w)
     y = jax.jit(winograd.convolve)(x, w)
     np.testing.assert_allclose(permuted, y[order], atol=1e-5)
-
-
-def test_convolutions_of_equal_shape_are_traced_once(monkeypatch):
-    traced = []
-    transform_h = winograd._transform_h
-    monkeypatch.setattr(
-        winograd, "_transform_h", lambda *args: traced.append(0) or transform_h(*args)
-    )
-    jax.clear_caches()
-    x, w = jnp.ones((1, 8, 8, 3)), jnp.ones((3, 3, 3, 3))
-
-    def twice(x):
-        return winograd.convolve(winograd.convolve(x, w), w)
-
-    jax.make_jaxpr(twice)(x)
-    assert len(traced) == 1

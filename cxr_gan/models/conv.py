@@ -6,9 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cxr_gan.models.cpu.convolution import CPU_CONVOLUTIONS
-from cxr_gan.models.cpu.layout import activation_dtype
-from cxr_gan.runtime.cpu import on_cpu
+from cxr_gan.models import cpu
 
 
 class Conv3x3(nn.Module):
@@ -20,13 +18,12 @@ class Conv3x3(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, h, w, c] -> [n, h, w, features], of dtype; float32 on CPUs."""
-        convolve = CPU_CONVOLUTIONS[jnp.dtype(self.dtype).name] if on_cpu() else None
         return nn.Conv(
             self.features,
             (3, 3),
-            dtype=activation_dtype(self.dtype),
+            dtype=cpu.activation_dtype(self.dtype),
             kernel_init=nn.initializers.he_normal(),
-            conv_general_dilated=convolve,
+            conv_general_dilated=cpu.conv_general_dilated(self.dtype),
             name="conv",
         )(x)
 
@@ -44,7 +41,7 @@ class Conv1x1(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, h, w, c] -> [n, h, w, features], of dtype; float32 on CPUs."""
-        channels, dtype = x.shape[-1], activation_dtype(self.dtype)
+        channels, dtype = x.shape[-1], cpu.activation_dtype(self.dtype)
         shape = channels, self.features
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         y = x.reshape(-1, channels).astype(dtype) @ kernel.astype(dtype)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cxr_gan.models import cpu
 from cxr_gan.models.conv import Conv1x1, Conv3x3
-from cxr_gan.models.cpu.layout import activation_dtype
 from cxr_gan.models.layers import (
     LayerNorm,
     checkerboard,
@@ -76,7 +76,7 @@ class Discriminator(nn.Module):
         max_gain = max_checkerboard_gain(image.shape[1])
         image = image + checkerboard_ramp * (max_gain - 1) * checkerboard(image)
         x = Conv3x3(self.channels[0], name="stem")(pixel_unshuffle(image))
-        x = x.astype(activation_dtype(self.dtype))
+        x = x.astype(cpu.activation_dtype(self.dtype))
         for i, width in enumerate(self.channels[1:]):
             x = DownBlock(width, i > 0, self.dtype)(x)
         x = LayerNorm(name="norm")(x)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cxr_gan.models import cpu
 from cxr_gan.models.conv import Conv1x1, Conv3x3
-from cxr_gan.models.cpu.layout import activation_dtype
 from cxr_gan.models.layers import (
     AdaptiveLayerNorm,
     blur,
@@ -85,7 +85,9 @@ class Generator(nn.Module):
         )
         condition = jnp.concatenate([z, embed(label)], -1)
         x = nn.Dense(16 * self.channels[0], name="stem")(condition)
-        x = x.reshape(-1, 4, 4, self.channels[0]).astype(activation_dtype(self.dtype))
+        x = x.reshape(-1, 4, 4, self.channels[0]).astype(
+            cpu.activation_dtype(self.dtype)
+        )
         for features in self.channels[1:]:
             x = UpBlock(features, self.dtype)(x, condition)
         x = nn.relu(AdaptiveLayerNorm(name="norm")(x, condition))

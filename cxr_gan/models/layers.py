@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from cxr_gan.models.cpu.layout import materialize
+from cxr_gan.models import cpu
 
 
 def upsample(x: jax.Array) -> jax.Array:
@@ -16,45 +16,22 @@ def upsample(x: jax.Array) -> jax.Array:
     Equal to nearest-neighbour upsampling and then a [1, 2, 1] / 4 blur on each axis, so
     that no block edges are left for the next convolution to remove.
     """
-    return _upsample_axis(materialize(_upsample_axis(materialize(x), 2)), 1)
+    return _upsample_axis(cpu.materialize(_upsample_axis(cpu.materialize(x), 2)), 1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _upsample_axis(x: jax.Array, axis: int) -> jax.Array:
-    """Linear interpolation to twice the length along one axis.
-
-    The backward pass is explicit, one sum of four neighbours: XLA would pad four arrays
-    and add them.
-    """
-    before, after = _neighbours(x, x, axis)
+    """Linear interpolation to twice the length along one axis."""
+    before, after = _neighbours(x, axis)
     pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
     return pair.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
 
 
-def _upsample_axis_forward(x: jax.Array, axis: int) -> tuple[jax.Array, None]:
-    return _upsample_axis(x, axis), None
-
-
-def _upsample_axis_backward(axis: int, _: None, dy: jax.Array) -> tuple[jax.Array]:
-    pair = dy.reshape(*dy.shape[:axis], -1, 2, *dy.shape[axis + 1 :])
-    first, second = (lax.index_in_dim(pair, i, axis + 1, False) for i in (0, 1))
-    before, after = _neighbours(first, second, axis)
-    return (0.75 * (first + second) + 0.25 * (before + after),)
-
-
-_upsample_axis.defvjp(_upsample_axis_forward, _upsample_axis_backward)
-
-
-def _neighbours(x: jax.Array, y: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """For each position along an axis, the element of y before and of x after it.
-
-    The first position is preceded by x's first element, the last is followed by y's
-    last: with x = y this is edge padding.
-    """
+def _neighbours(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """The element before and after each element of an axis, with edge padding."""
     size = x.shape[axis]
-    part = functools.partial(lax.slice_in_dim, axis=axis)
-    before = jnp.concatenate([part(x, 0, 1), part(y, 0, size - 1)], axis)
-    after = jnp.concatenate([part(x, 1, size), part(y, size - 1, size)], axis)
+    part = functools.partial(lax.slice_in_dim, x, axis=axis)
+    before = jnp.concatenate([part(0, 1), part(0, size - 1)], axis)
+    after = jnp.concatenate([part(1, size), part(size - 1, size)], axis)
     return before, after
 
 
@@ -71,14 +48,12 @@ def blur(x: jax.Array) -> jax.Array:
     section 3, for a blur combined with resampling; the taps are our own.
     """
     for axis in (1, 2):
+        widths = [(2, 2) if i == axis else (0, 0) for i in range(4)]
+        padded = jnp.pad(x, widths, mode="edge")
+        part = functools.partial(lax.slice_in_dim, padded, axis=axis)
         size = x.shape[axis]
-        first = lax.slice_in_dim(x, 0, 1, axis=axis)
-        last = lax.slice_in_dim(x, size - 1, size, axis=axis)
-        padded = jnp.concatenate([first, first, x, last, last], axis)
         near, far = (
-            lax.slice_in_dim(padded, 2 - k, 2 - k + size, axis=axis)
-            + lax.slice_in_dim(padded, 2 + k, 2 + k + size, axis=axis)
-            for k in (1, 2)
+            part(2 - k, size + 2 - k) + part(2 + k, size + 2 + k) for k in (1, 2)
         )
         x = (10 * x + 4 * near - far) / 16
     return x
@@ -94,7 +69,7 @@ def checkerboard(x: jax.Array) -> jax.Array:
     (report 2026-11-quality).
     """
     for axis in (1, 2):
-        before, after = _neighbours(x, x, axis)
+        before, after = _neighbours(x, axis)
         x = 0.5 * x - 0.25 * (before + after)
     return x
 
@@ -174,8 +149,7 @@ def normalize(
     mean = x.mean(axes, keepdims=True)
     variance = (x * x).mean(axes, keepdims=True) - mean * mean
     gain = scale * lax.rsqrt(jnp.maximum(variance, 0.0) + epsilon)
-    gain, shift = materialize((gain, bias - mean * gain))
-    return gain * x + shift
+    return gain * x + (bias - mean * gain)
 
 
 class LayerNorm(nn.Module):

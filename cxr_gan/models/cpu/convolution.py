@@ -1,6 +1,7 @@
 """2-D convolution with custom gradients that XLA:CPU computes fast."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,12 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from cxr_gan.models.cpu import bfloat16, winograd
-from cxr_gan.models.cpu.layout import (
-    gradient_chunk_size,
-    prevent_inplace,
-    sum_chunks,
-)
-from cxr_gan.runtime.cpu import has_fast_bfloat16
+from cxr_gan.models.cpu.layout import chunk_size, prevent_inplace, sum_chunks
+from cxr_gan.runtime.cpu import has_fast_bfloat16, on_cpu
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 FEW_CHANNELS, PADDED_CHANNELS = 16, 20  # see _has_few_channels
@@ -41,9 +38,8 @@ def convolve(x: jax.Array, w: jax.Array, pad: int) -> jax.Array:
     channels = w.shape[3]
     if _has_few_channels(x, w.shape):
         x, w = _pad_channels(x, w)
-    y = lax.conv_general_dilated(
-        x, w, (1, 1), [(pad, pad), (pad, pad)], dimension_numbers=LAYOUT
-    )
+    padding = [(pad, pad), (pad, pad)]
+    y = lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=LAYOUT)
     return prevent_inplace(y)[..., :channels]
 
 
@@ -80,8 +76,7 @@ def _backward(pad: int, saved: Saved, dy: jax.Array) -> Saved:
         dw = winograd.weight_gradient(x, dy)
     else:
         gradient = functools.partial(_correlate, pad=pad)
-        size = _weight_gradient_chunk_size(x, w.shape)
-        dw = sum_chunks(gradient, x, dy, size).astype(x.dtype)
+        dw = sum_chunks(gradient, x, dy, chunk_size(x.shape[1])).astype(x.dtype)
     return _input_gradient(x, w, dy, pad), dw
 
 
@@ -115,13 +110,6 @@ def _input_gradient_by_matmul(dy: jax.Array, w: jax.Array, pad: int) -> jax.Arra
     return functools.reduce(jnp.add, terms)
 
 
-def _weight_gradient_chunk_size(x: jax.Array, kernel: tuple[int, ...]) -> int:
-    """How many examples of x [n, h, h, c] the gradient of [k, k, c, d] sums at once."""
-    if max(kernel[2:]) <= FEW_CHANNELS:
-        return 8
-    return gradient_chunk_size(*x.shape[:2])
-
-
 def _correlate(x: jax.Array, dy: jax.Array, pad: int) -> jax.Array:
     """x [n, h, h, c], dy [n, h', h', d] -> [k, k, c, d]: weight gradient of one chunk.
 
@@ -140,22 +128,23 @@ def _correlate(x: jax.Array, dy: jax.Array, pad: int) -> jax.Array:
 convolve.defvjp(_forward, _backward)
 
 
+def conv_general_dilated(dtype: Any) -> Callable[..., jax.Array] | None:
+    """The argument of this name of an `nn.Conv` with stride 1 and "SAME" padding.
+
+    On CPUs a convolution of float32 arrays [n, h, h, c]. If dtype is bfloat16, only its
+    operands are rounded; products and sums stay float32. On other backends None, which
+    selects XLA's own convolution.
+    """
+    if not on_cpu():
+        return None
+    return _convolve_float32 if dtype == jnp.float32 else _convolve_bfloat16
+
+
 def _convolve_float32(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
-    """Convolution for `nn.Conv` with stride 1 and equal input and output sizes."""
-    return convolve(x, kernel, (kernel.shape[0] - 1) // 2)
+    return convolve(x, kernel, (len(kernel) - 1) // 2)
 
 
-def _convolve_bfloat16(
-    x: jax.Array, kernel: jax.Array, *_: Any, **__: Any
-) -> jax.Array:
-    """The same with operands rounded to bfloat16; products and sums are float32."""
+def _convolve_bfloat16(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> Any:
     if has_fast_bfloat16():
         return prevent_inplace(bfloat16.convolve(x, kernel))
     return _convolve_float32(*(lax.reduce_precision(a, 8, 7) for a in (x, kernel)))
-
-
-# dtype of the operands -> the `conv_general_dilated` argument of `nn.Conv`
-CPU_CONVOLUTIONS = {
-    "float32": _convolve_float32,
-    "bfloat16": _convolve_bfloat16,
-}

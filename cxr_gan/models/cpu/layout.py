@@ -1,8 +1,4 @@
-"""Activation dtype, optimization barriers and chunks of examples for XLA:CPU.
-
-On other backends the dtype is unchanged and there are no barriers. The backend is read
-while a program is traced.
-"""
+"""Activation dtype, optimization barriers and chunks of examples for XLA:CPU."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -36,14 +32,12 @@ def materialize(arrays: Arrays) -> Arrays:
 
 
 def prevent_inplace(x: jax.Array) -> jax.Array:
-    """x [n, h, w, c], unchanged; on CPUs no result is written into its buffer.
+    """x [n, h, w, c], unchanged; no result is written into its buffer.
 
     XLA:CPU would write an elementwise result of x's shape over x. LLVM does not see
     that both are one buffer, and then uses no vector instructions: such loops took
-    three times as long. So x is materialised in another shape, [n, h w, c].
+    three times as long. So an optimization barrier holds x in another shape.
     """
-    if not on_cpu():
-        return x
     n, h, w, c = x.shape
     return materialize(x.reshape(n, h * w, c)).reshape(x.shape)
 
@@ -51,18 +45,9 @@ def prevent_inplace(x: jax.Array) -> jax.Array:
 def chunk_size(side: int) -> int:
     """How many images of side x side pixels a convolution processes at once.
 
-    Its intermediate arrays then stay in the cache of a core.
+    Their intermediate arrays then stay in the cache of a core.
     """
     return max(2, CHUNK_PIXELS // side**2)
-
-
-def gradient_chunk_size(n: int, side: int) -> int:
-    """How many of n images of side x side pixels a weight gradient sums at once.
-
-    All n if they have at most twice the pixels of a chunk, where a loop would be no
-    faster; else `chunk_size(side)`.
-    """
-    return n if n * side**2 <= 2 * CHUNK_PIXELS else chunk_size(side)
 
 
 def map_chunks(
