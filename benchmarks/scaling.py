@@ -37,7 +37,7 @@ from cxr_gan.data import pipeline
 from cxr_gan.data.dataset import ImageSet
 from cxr_gan.data.formats import prepared
 from cxr_gan.data.phantom import renderer
-from cxr_gan.models import conv
+from cxr_gan.models.cpu import convolution
 from cxr_gan.runtime import config_files
 from cxr_gan.training import data_parallel
 
@@ -92,7 +92,7 @@ def step_cost(config: ConfigDict) -> dict[str, float]:
         changed = config.copy_and_resolve_references()
         changed.loss.r1_weight = weight
         gan, state = build_shapes(changed)
-        with mock.patch.object(conv, "on_cpu", lambda: False):
+        with mock.patch.object(convolution, "on_cpu", lambda: False):
             step = data_parallel.compile_step(gan, state, config.batch_size)
         counted[bool(weight)] = step.cost_analysis()
     interval = config.loss.r1_interval
