@@ -12,8 +12,6 @@ class Entry:
     module: str  # of this package; has build(settings, cores, **options)
     needs: str  # library the program is written in
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    multicore_only: bool = False  # of interest only if several cores are given
-    cores: int | None = None  # number of the given cores it uses; None: all
     checkout: str = ""  # absolute path of another checkout of cxr_gan, to run its code
 
     @property
@@ -27,8 +25,6 @@ OURS = "cxr_gan"
 BASELINES = {
     OURS: Entry("ours", "jax"),
     "cxr_gan, bfloat16": Entry("ours", "jax", {"compute_dtype": "bfloat16"}),
-    "cxr_gan, one core": Entry("ours", "jax", multicore_only=True, cores=1),
-    "cxr_gan, one device": Entry("ours", "jax", {"devices": 1}, multicore_only=True),
     "PyTorch": Entry("torch_baseline", "torch", {"tuned": False}),
     "PyTorch, tuned": Entry("torch_baseline", "torch"),
     "PyTorch, compiled": Entry("torch_baseline", "torch", {"compiled": True}),
