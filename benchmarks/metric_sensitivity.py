@@ -28,7 +28,6 @@ from benchmarks import command_line
 from cxr_gan import data
 from cxr_gan.data import splits
 from cxr_gan.data.phantom import renderer
-from cxr_gan.data.splits import patient_halves
 from cxr_gan.evaluation import evaluator, image_sets, label_classifier_cache
 from cxr_gan.evaluation.metrics import feature_spaces
 from cxr_gan.evaluation.results import HEADLINE, POOLED, MetricKey
@@ -63,10 +62,12 @@ def hold_out(dataset: data.Dataset, seed: int) -> HeldOut:
         ValueError: the removed patients have fewer than PER_CLASS images of a class.
     """
     train, rng = dataset.train, np.random.default_rng(seed)
-    patients = [str(splits.patient_of(name) or name) for name in train.ids]
     removed = np.array(
-        [hashlib.sha256(f"{seed} {p}".encode()).digest()[0] < 128 for p in patients]
-    ) & ~patient_halves(train.ids)
+        [
+            hashlib.sha256(f"{seed} {patient}".encode()).digest()[0] < 128
+            for patient in splits.patient_keys(train.ids)
+        ]
+    ) & ~splits.patient_halves(train.ids)
     rest = dataclasses.replace(dataset, train=train.take(~removed))
     candidates = train.take(removed)
     pixels = candidates.images.reshape(len(candidates), -1)

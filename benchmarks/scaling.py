@@ -3,26 +3,81 @@
     python -m benchmarks.scaling --out=scaling.json
     python -m benchmarks.scaling --only=cost
 
-`cost` counts the operations of a step at each resolution, `devices` splits a batch over
-virtual devices, `data` reads sets of up to a million images. Each takes minutes.
+`cost` counts the operations of a step at each resolution. `devices` times a step whose
+batch is split over virtual devices; it is that of configs/quick.py, whose small
+networks make the cost of splitting and of averaging gradients visible. `data` reads
+prepared sets of up to a million images. Each takes minutes.
 """
 
-from collections.abc import Callable
+import concurrent.futures
+import itertools
+import multiprocessing
+import os
+import pathlib
+import resource
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import jax
+import numpy as np
+import tqdm
 from absl import flags
 from ml_collections import ConfigDict
 
-from benchmarks import command_line, devices, streams
-from benchmarks.baselines.published import benchmark_config, build_shapes
+from benchmarks import command_line
+from benchmarks.baselines.ours import Ours
+from benchmarks.baselines.published import benchmark_config, build_shapes, settings_of
 from benchmarks.command_line import Results
-from cxr_gan.models import conv
+from cxr_gan import data
+from cxr_gan.data import pipeline
+from cxr_gan.data.dataset import ImageSet
+from cxr_gan.data.formats import prepared
+from cxr_gan.data.phantom import renderer
+from cxr_gan.models.cpu import convolution
+from cxr_gan.runtime import config_files
 from cxr_gan.training import data_parallel
 
 RESOLUTIONS = (64, 128, 256, 512)
-BATCH = 16  # of the counted step, as in configs/acgan.py
+COUNTED_BATCH = 16  # as in configs/acgan.py
+DEVICES = (1, 2, 4, 8)
+SPLIT_BATCH = 64  # eight groups, so that eight devices get one each
+REPEATS = 2
+COUNTS = (10**3, 10**4, 10**5, 10**6)  # images of the prepared sets
+RENDERED, VAL = 1000, 200  # phantoms; the last VAL of them are val
+SIDE = 64  # px
+READ_BATCH, BATCHES = 64, 200
+
+
+class Clock:
+    """Seconds since its creation or last reading: CPU time of all threads, and wall."""
+
+    def __init__(self) -> None:
+        self._start = time.process_time(), time.monotonic()
+
+    def read(self) -> dict[str, float]:
+        """{"cpu": seconds, "wall": seconds}; restarts the clock."""
+        now = time.process_time(), time.monotonic()
+        start, self._start = self._start, now
+        return {"cpu": now[0] - start[0], "wall": now[1] - start[1]}
+
+
+def in_new_process(
+    function: Callable[..., Results], *arguments: Any, **environment: str
+) -> Results:
+    """function(*arguments) in a process which nothing earlier has influenced."""
+    context = multiprocessing.get_context("spawn")
+    with (
+        mock.patch.dict(os.environ, {"JAX_PLATFORMS": "cpu", **environment}),
+        concurrent.futures.ProcessPoolExecutor(1, context) as pool,
+    ):
+        return pool.submit(function, *arguments).result()
+
+
+# The operations of a step
 
 
 def step_cost(config: ConfigDict) -> dict[str, float]:
@@ -37,7 +92,7 @@ def step_cost(config: ConfigDict) -> dict[str, float]:
         changed = config.copy_and_resolve_references()
         changed.loss.r1_weight = weight
         gan, state = build_shapes(changed)
-        with mock.patch.object(conv, "on_cpu", lambda: False):
+        with mock.patch.object(convolution, "on_cpu", lambda: False):
             step = data_parallel.compile_step(gan, state, config.batch_size)
         counted[bool(weight)] = step.cost_analysis()
     interval = config.loss.r1_interval
@@ -52,7 +107,7 @@ def count() -> Results:
     """Cost of a step per image at each resolution; numbers of weights."""
     # The passes this disables come after fusion, which determines the bytes.
     jax.config.update("jax_disable_most_optimizations", True)
-    config, steps = benchmark_config(BATCH), {}
+    config, results = benchmark_config(COUNTED_BATCH), {}
     for side in RESOLUTIONS:
         config.resolution = side
         _, state = build_shapes(config)
@@ -60,56 +115,184 @@ def count() -> Results:
             name: sum(leaf.size for leaf in jax.tree.leaves(network.params))
             for name, network in (("G", state.generator), ("D", state.discriminator))
         }
-        steps[str(side)] = {**step_cost(config), "weights": weights}
-    return {"batch": BATCH, "steps": steps}
+        results[f"{side} px"] = {**step_cost(config), "weights": weights}
+    return results
 
 
-def count_text(results: Results) -> str:
-    """The results as Markdown."""
-    rows = [
-        [
-            f"{side} px",
-            f"{step['flops'] / 1e9:.2f}",
-            f"{step['bytes accessed'] / 1e6:.0f}",
-            f"{step['flops'] / step['bytes accessed']:.1f}",
-            *(f"{step['weights'][network] / 1e6:.2f}" for network in "GD"),
-        ]
-        for side, step in results["steps"].items()
-    ]
-    head = ["", "GFLOP per image", "MB moved per image", "FLOP per byte"]
-    head += ["weights of G, millions", "weights of D, millions"]
-    return f"Batch {results['batch']}.\n\n" + command_line.table(head, rows)
+def cost_row(result: Results) -> dict[str, str]:
+    """Columns of the table for one resolution."""
+    return {
+        "GFLOP per image": f"{result['flops'] / 1e9:.2f}",
+        "MB moved per image": f"{result['bytes accessed'] / 1e6:.0f}",
+        "FLOP per byte": f"{result['flops'] / result['bytes accessed']:.1f}",
+        "weights of G, millions": f"{result['weights']['G'] / 1e6:.2f}",
+        "weights of D, millions": f"{result['weights']['D'] / 1e6:.2f}",
+    }
 
 
-# Part -> the functions that measure it and that make its text.
-PARTS: dict[str, tuple[Callable[[], Results], Callable[[Results], str]]] = {
-    "cost": (count, count_text),
-    "devices": (devices.measure, devices.text),
-    "data": (streams.measure, streams.text),
+# A batch split over devices
+
+
+def split_batches() -> Results:
+    """Duration and memory of a step for each number of devices."""
+    return {
+        f"{n} virtual devices": in_new_process(time_steps, JAX_NUM_CPU_DEVICES=str(n))
+        for n in DEVICES
+    }
+
+
+def time_steps() -> Results:
+    """Seconds of a step, and peak bytes of this process with mapped files."""
+    config = config_files.read(config_files.shipped("quick.py"))
+    config.batch_size = SPLIT_BATCH
+    ours = Ours(config, *settings_of(config).batch())
+    interval = config.loss.r1_interval
+    ours.train(interval)
+    steps = []
+    for _ in range(REPEATS):
+        clock = Clock()
+        ours.train(interval)
+        steps.append({key: seconds / interval for key, seconds in clock.read().items()})
+    memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"devices": jax.local_device_count(), "steps": steps, "memory": memory}
+
+
+def devices_row(result: Results) -> dict[str, str]:
+    """Columns of the table for one number of devices; the faster repetition."""
+    step = min(result["steps"], key=lambda seconds: seconds["cpu"])
+    return {
+        "CPU ms per step": f"{1e3 * step['cpu']:.0f}",
+        "wall ms per step": f"{1e3 * step['wall']:.0f}",
+        "peak memory, MB": f"{result['memory'] / 1e6:.0f}",
+    }
+
+
+# Prepared sets
+
+
+def read_sets() -> Results:
+    """Time and memory of prepared sets of each size; deletes them.
+
+    RENDERED phantoms are rendered; the others are shifted copies of them.
+    """
+    images, labels = renderer.render_many(0, range(RENDERED), SIDE)
+    sets = {}
+    for number in tqdm.tqdm(COUNTS, "sets", disable=None):
+        with tempfile.TemporaryDirectory() as folder:
+            clock, peak = Clock(), PeakMemory()
+            prepared.write(folder, renderer.CLASS_NAMES, chunks(images, labels, number))
+            write = {**clock.read(), "memory": peak.end() - peak.before}
+            size = sum(path.stat().st_size for path in pathlib.Path(folder).iterdir())
+            result = in_new_process(read_set, folder)
+            sets[f"{number:,} images"] = {"size": size, "write": write, **result}
+    return sets
+
+
+def chunks(
+    images: np.ndarray, labels: np.ndarray, count: int
+) -> Iterator[tuple[str, ImageSet]]:
+    """Yields `count` images of train, all different, then VAL images of val."""
+    num_train = len(images) - VAL
+    for shift in range(-(-count // num_train)):
+        first = shift * num_train
+        n = min(num_train, count - first)
+        shifted = np.roll(images[:n], divmod(shift, SIDE), (1, 2))
+        ids = tuple(f"train/{first + i}" for i in range(n))
+        yield "train", ImageSet(shifted, labels[:n], ids)
+    ids = tuple(f"val/{i}" for i in range(VAL))
+    yield "val", ImageSet(images[num_train:], labels[num_train:], ids)
+
+
+class PeakMemory:
+    """Peak anonymous memory of this process since creation, sampled every 20 ms."""
+
+    def __init__(self) -> None:
+        self.peak = self.before = own_memory()
+        self._done = threading.Event()
+        threading.Thread(target=self._sample, daemon=True).start()
+
+    def _sample(self) -> None:
+        while not self._done.wait(0.02):
+            self.peak = max(self.peak, own_memory())
+
+    def end(self) -> int:
+        """Stops sampling; returns bytes."""
+        self._done.set()
+        return max(self.peak, own_memory())
+
+
+def own_memory() -> int:
+    """Bytes of anonymous memory of this process now: RssAnon in Linux."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("RssAnon:")]
+    return 1024 * int(line.split()[1])
+
+
+def read_set(folder: str) -> Results:
+    """Time and memory of opening a set and of its batches, in this process."""
+    clock, peak = Clock(), PeakMemory()
+    dataset = data.load(folder, SIDE, split_seed=0)
+    opened = clock.read()
+    iterator = pipeline.batches(
+        dataset.train,
+        num_classes=len(dataset.class_names),
+        batch_size=READ_BATCH,
+        samples_per_class=(0,),
+        seed=0,
+    )
+    next(iterator)
+    first = clock.read()
+    for _ in itertools.islice(iterator, BATCHES):
+        pass
+    batch = {key: seconds / BATCHES for key, seconds in clock.read().items()}
+    memory = {"before": peak.before, "most": peak.end(), "after": own_memory()}
+    return {"open": opened, "first": first, "batch": batch, "memory": memory}
+
+
+def data_row(result: Results) -> dict[str, str]:
+    """Columns of the table for one size."""
+    memory = {key: size / 1e6 for key, size in result["memory"].items()}
+    start = result["open"]["cpu"] + result["first"]["cpu"]
+    return {
+        "size on disk, MB": f"{result['size'] / 1e6:,.0f}",
+        "CPU s to write": f"{result['write']['cpu']:.1f}",
+        "memory to write, MB": f"{result['write']['memory'] / 1e6:.0f}",
+        "CPU s to the first batch": f"{start:.1f}",
+        "images per CPU second": f"{READ_BATCH / result['batch']['cpu']:,.0f}",
+        "memory to read, MB": f"{memory['after'] - memory['before']:.0f}",
+        "at its peak, MB": f"{memory['most'] - memory['before']:.0f}",
+    }
+
+
+Part = tuple[Callable[[], Results], Callable[[Results], dict[str, str]]]
+# Part -> the function that measures {name of a row: result}, and that of its columns.
+PARTS: dict[str, Part] = {
+    "cost": (count, cost_row),
+    "devices": (split_batches, devices_row),
+    "data": (read_sets, data_row),
 }
 
 
 def measure(values: flags.FlagValues) -> tuple[Results, str]:
     """Measures the parts of --only."""
-    wrong = [part for part in values.only if part not in PARTS]
-    if wrong:
-        raise ValueError(
-            f"--only={','.join(wrong)}: no such part; parts are {', '.join(PARTS)}"
-        )
     jax.config.update("jax_platforms", "cpu")
     results: Results = {}
     texts = []
     for part in values.only:
-        measure_part, text = PARTS[part]
+        measure_part, columns = PARTS[part]
         results[part] = measure_part()
-        texts.append(f"### {part}\n\n{text(results[part])}")
+        rows = {name: columns(result) for name, result in results[part].items()}
+        head = ["", *next(iter(rows.values()))]
+        lines = [[name, *row.values()] for name, row in rows.items()]
+        texts.append(f"### {part}\n\n{command_line.table(head, lines)}")
     return results, "\n".join(texts)
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags."""
-    own: dict[str, Any] = {"flag_values": values}
-    flags.DEFINE_list("only", [*PARTS], "Parts, separated by commas.", **own)
+    flags.DEFINE_multi_enum(
+        "only", [*PARTS], [*PARTS], "Part; may be repeated.", flag_values=values
+    )
 
 
 if __name__ == "__main__":

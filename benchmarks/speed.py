@@ -159,10 +159,9 @@ def comparisons(values: flags.FlagValues) -> dict[str, Comparison]:
                 f"{settings.group_size * cores}, so each core gets complete groups of "
                 f"{settings.group_size}"
             )
-        usable = {n: p for n, p in programs.items() if p.supports(resolution, cores)}
         title = f"{resolution} px, batch {batch}, {cores} core{'s' * (cores > 1)}"
         selected[title] = Comparison(
-            programs=usable,
+            programs=programs,
             settings=settings,
             cores=tuple(cpus[:cores]),
             repeats=3 if values.quick else values.repeats,

@@ -149,7 +149,7 @@ def build(entry: dict[str, Any], settings: dict[str, Any], cores: int) -> Any:
     from benchmarks.baselines.settings import Settings
 
     module = importlib.import_module(f"benchmarks.baselines.{entry['module']}")
-    return module.build(Settings.from_json(settings), cores, **entry["options"])
+    return module.build(Settings(**settings), cores, **entry["options"])
 
 
 def build_checkout(checkout: str, settings: dict[str, Any], cores: int) -> Any:
@@ -194,12 +194,11 @@ def main() -> None:
     argv[1] is the JSON that `Worker` writes.
     """
     arguments = json.loads(sys.argv[1])
-    entry = arguments["entry"]
-    cores = arguments["cores"][: entry["cores"]]
+    cores = arguments["cores"]
     os.sched_setaffinity(0, cores)
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # so that output of libraries does not reach stdout
-    program = build(entry, arguments["settings"], len(cores))
+    program = build(arguments["entry"], arguments["settings"], len(cores))
     program.train(1)
     print(timing_since(arguments["start"], 0.0), file=replies)
     for line in sys.stdin:

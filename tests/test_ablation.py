@@ -2,16 +2,15 @@
 
 import dataclasses
 import math
-import sys
 
+import benchmark_command
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from absl import flags
 
-from benchmarks import ablation, ablation_variants, command_line
+from benchmarks import ablation, ablation_variants
 from cxr_gan import config as configs
 from cxr_gan.evaluation.metrics.feature_spaces import FeatureSpace
 from cxr_gan.models import registry
@@ -93,7 +92,6 @@ def test_network_without_norm_leaves_the_library_unchanged(network, variant):
 def test_generator_without_detail_has_only_the_smooth_branch():
     _, params = build(ablation_variants.GENERATORS["no detail"])
     assert [*params["head"]] == ["smooth"]
-    assert [*build(Generator)[1]["head"]] != ["smooth"]
 
 
 def test_without_group_deviation_each_image_is_scored_independently():
@@ -199,33 +197,24 @@ def metrics(fid, texture=1.0):
     return {**rest, "fid/cxr": fid, "fid/texture": texture}
 
 
-def command(tmp_path, monkeypatch, *arguments):
-    argv = ["ablation", f"--workdir={tmp_path}", *arguments]
-    monkeypatch.setattr(sys, "argv", argv)
-    values = flags.FlagValues()
-    command_line.define(ablation.define_flags, values)
-    return command_line.main(ablation.measure, values(argv), values)
-
-
-def test_all_variants_get_a_seed_before_any_gets_the_next(
-    trained, tmp_path, monkeypatch, capsys
-):
-    arguments = ("--only=default,no R1", "--config.loss.r1_weight=0.3")
-    assert command(tmp_path, monkeypatch, *arguments) == 0
+def test_all_variants_get_a_seed_before_any_gets_the_next(trained, tmp_path, capsys):
+    command = (ablation, f"--workdir={tmp_path}", "--only=default,no R1")
+    assert benchmark_command.run(*command, "--config.loss.r1_weight=0.3") == 0
     assert trained == [(0.3, 0), (0.0, 0), (0.3, 1), (0.0, 1)]
     assert "| no R1 | +0 % |" in capsys.readouterr().out
 
 
-def test_run_that_another_process_trains_is_skipped(trained, tmp_path, monkeypatch):
+def test_run_that_another_process_trains_is_skipped(trained, tmp_path):
     folder = tmp_path / "no_r1" / "0"
     folder.mkdir(parents=True)
     with lock.acquire(folder):
-        assert command(tmp_path, monkeypatch, "--only=default,no R1") == 0
+        command = (ablation, f"--workdir={tmp_path}", "--only=default,no R1")
+        assert benchmark_command.run(*command) == 0
     assert trained == [(0.1, 0), (0.1, 1), (0.0, 1)]
 
 
-def test_unknown_variant_is_refused(trained, tmp_path, monkeypatch, capsys):
-    assert command(tmp_path, monkeypatch, "--only=no R2") == 1
+def test_unknown_variant_is_refused(trained, capsys):
+    assert benchmark_command.run(ablation, "--only=no R2") == 1
     message = "--only=no R2: no such variant; did you mean no R1?"
     assert message in capsys.readouterr().err
     assert not trained

@@ -2,11 +2,11 @@
 
 import json
 
+import benchmark_command
 import numpy as np
 import pytest
-from absl import flags
 
-from benchmarks import command_line, metric_sensitivity
+from benchmarks import metric_sensitivity
 from cxr_gan.data import Dataset, ImageSet, splits
 
 N = 20  # held-out images of each class
@@ -93,17 +93,15 @@ def test_finished_rows_are_kept_and_the_table_shows_their_means(
 
     monkeypatch.setattr(metric_sensitivity, "evaluate_fault", evaluate_fault)
     monkeypatch.setattr(metric_sensitivity.data, "load", lambda *_, **__: dataset)
-    values = flags.FlagValues()
-    command_line.define(metric_sensitivity.define_flags, values)
     out = tmp_path / "table.json"
-    flag_out = f"--out={out}"
-    values(["", "--dataset=d", "--seeds=2", f"--workdir={tmp_path}/rows", flag_out])
-    assert command_line.main(metric_sensitivity.measure, [""], values) == 0
+    command = (metric_sensitivity, "--dataset=d", "--seeds=2", f"--out={out}")
+    command += (f"--workdir={tmp_path}/rows",)
+    assert benchmark_command.run(*command) == 0
     assert len(calls) == 2 * len(metric_sensitivity.FAULTS)
     assert "| phantoms | 2 ± 1.4 | 2 ± 1.4 |" in capsys.readouterr().out
     assert len(json.loads(out.read_text())["faults"]["phantoms"]) == 2
     out.unlink()
     (tmp_path / "rows" / "1" / "phantoms.json").unlink()
-    assert command_line.main(metric_sensitivity.measure, [""], values) == 0
+    assert benchmark_command.run(*command) == 0
     assert calls[-1] == ("phantoms", 1)
     assert len(calls) == 2 * len(metric_sensitivity.FAULTS) + 1

@@ -1,5 +1,3 @@
-import logging as python_logging
-
 import numpy as np
 import pytest
 
@@ -49,18 +47,6 @@ def test_flat_labels_three_channels_and_class_names_are_accepted(load):
     assert dataset.class_names == ("sound", "ill")
     np.testing.assert_array_equal(dataset.train.images[..., 0], plain["train_images"])
     np.testing.assert_array_equal(dataset.train.labels, plain["train_labels"][:, 0])
-
-
-def test_without_val_a_tenth_is_held_out(load):
-    dataset = load(arrays(val_images=None, val_labels=None))
-    assert dataset.train.counts(2).tolist() == [54, 54]
-    assert dataset.val.counts(2).tolist() == [6, 6]
-
-
-def test_images_smaller_than_the_resolution_are_enlarged_with_a_warning(load, caplog):
-    with caplog.at_level(python_logging.WARNING, logger="absl"):
-        assert load(arrays(), 16).train.images.shape == (120, 16, 16, 1)
-    assert "set.npz: 240 of 240 images are smaller than 16 px" in caplog.text
 
 
 COLOUR = np.zeros((120, 8, 8, 3), np.uint8)

@@ -176,11 +176,6 @@ def test_invalid_arguments_are_rejected_before_the_first_batch(changes, message)
         pipeline.batches(image_set(7, 20), **{**settings, **changes})
 
 
-def test_data_package_does_not_import_tensorflow():
-    code = "import sys, cxr_gan.data; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_keras_is_imported_only_when_used():
     code = """
 import os, sys

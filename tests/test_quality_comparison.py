@@ -2,10 +2,10 @@
 
 import json
 
+import benchmark_command
 import pytest
-from absl import flags
 
-from benchmarks import command_line, quality
+from benchmarks import quality
 from cxr_gan.evaluation.results import POOLED
 
 NAMES = ("NORMAL", "PNEUMONIA")
@@ -82,11 +82,9 @@ def test_invalid_report_is_named(written, tmp_path):
 
 
 def test_command_prints_a_bold_best_value(written, capsys):
-    values = flags.FlagValues()
-    command_line.define(quality.define_flags, values)
     reports = written(ours=report(1.0), theirs=report(2.0))
-    values(["quality", *(f"--report={argument}" for argument in reports)])
-    assert command_line.main(quality.measure, [""], values) == 0
+    arguments = [f"--report={argument}" for argument in reports]
+    assert benchmark_command.run(quality, *arguments) == 0
     text = capsys.readouterr().out
     assert "| FID, cxr | **1** (0 to 2) | 2 (1 to 3) | 0.25 |" in text
     assert "| verdict | no fault found | no fault found |  |" in text

@@ -1,20 +1,21 @@
-"""benchmarks.scaling and its parts: what they count, compute and report."""
+"""benchmarks.scaling: what it counts, measures and reports."""
 
+import os
 import types
 
+import benchmark_command
 import numpy as np
 import pytest
 import tiny
-from absl import flags
 
-from benchmarks import command_line, devices, scaling, streams
+from benchmarks import scaling
 
 
 def test_images_of_a_measured_set_are_different_shifts_of_phantoms(monkeypatch):
-    monkeypatch.setattr(streams, "VAL", 2)
+    monkeypatch.setattr(scaling, "VAL", 2)
     images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 1), np.uint8)
     labels = np.array([0, 1, 1, 0, 1], np.int32)
-    chunks = list(streams.chunks(images, labels, 200))
+    chunks = list(scaling.chunks(images, labels, 200))
     assert [split for split, _ in chunks] == ["train"] * 67 + ["val"]
     train = [image for _, chunk in chunks[:-1] for image in chunk.images]
     assert len({image.tobytes() for image in train}) == len(train) == 200
@@ -24,55 +25,32 @@ def test_images_of_a_measured_set_are_different_shifts_of_phantoms(monkeypatch):
 
 
 @pytest.mark.slow
-def test_set_is_written_and_measured_in_its_own_process(monkeypatch):
-    monkeypatch.setattr(streams, "COUNTS", (150, 300))
-    monkeypatch.setattr(streams, "RENDERED", 160)
-    monkeypatch.setattr(streams, "VAL", 120)
-    results = streams.measure()
-    few, many = results["sets"].values()
+def test_sets_and_devices_are_measured_in_their_own_processes(monkeypatch):
+    monkeypatch.setattr(scaling, "COUNTS", (150, 300))
+    monkeypatch.setattr(scaling, "RENDERED", 160)
+    monkeypatch.setattr(scaling, "VAL", 120)
+    monkeypatch.setattr(scaling, "DEVICES", (2,))
+    results, text = scaling.measure(
+        benchmark_command.parse(scaling, "--only=data", "--only=devices")
+    )
+    few, many = results["data"].values()
     assert many["size"] > few["size"] + 150 * 64 * 64
     for result in (few, many):
         memory = result["memory"]
         assert 0 < memory["before"] < memory["after"] <= memory["most"]
         assert min(result[part]["cpu"] for part in ("open", "first", "batch")) > 0
-    lines = streams.text(results).splitlines()
-    assert [line.split(" | ")[0] for line in lines[-2:]] == ["| 150", "| 300"]
+    (split,) = results["devices"].values()
+    assert split["devices"] == 2 and len(split["steps"]) == scaling.REPEATS
+    assert all(row in text for row in ("| 150 images ", "| 2 virtual devices "))
+    assert "JAX_NUM_CPU_DEVICES" not in os.environ
 
 
-def test_save_is_timed_until_it_is_on_disk(state):
-    result = devices.save(state)
-    assert result["bytes"] > 1e4
-    assert min(result[part]["wall"] for part in ("returns", "on disk")) > 0
-
-
-def timing(seconds):
-    return {"cpu": seconds, "wall": 2 * seconds}
-
-
-def test_table_of_devices_shows_the_faster_repetition():
-    result = {
-        "steps": [timing(0.3), timing(0.2)],
-        "memory": 5e8,
-        "save": {"returns": timing(0.25), "on disk": timing(0.5), "bytes": 3e6},
-    }
-    text = devices.text(
-        {"about": {}, "own cores": 1, "batch": 64, "devices": {"8": result}}
-    )
-    assert "| 8 | 200 | 400 | 500 | 0.50 | 1.50 |" in text
-
-
-def test_parts_of_the_command_are_measured_and_printed(monkeypatch, capsys):
-    fake = (lambda: {"a": 1}, lambda results: f"a is {results['a']}\n")
+def test_table_has_a_row_for_each_result(monkeypatch, capsys):
+    fake = (lambda: {"64 px": {"a": 1}}, lambda result: {"letter": str(result["a"])})
     monkeypatch.setattr(scaling, "PARTS", {"cost": fake, "data": fake})
-    values = flags.FlagValues()
-    command_line.define(scaling.define_flags, values)
-    values(["scaling", "--only=data"])
-    assert command_line.main(scaling.measure, [""], values) == 0
-    assert capsys.readouterr().out == "### data\n\na is 1\n\n"
-    values(["scaling", "--only=costs"])
-    assert command_line.main(scaling.measure, [""], values) == 1
-    message = "--only=costs: no such part; parts are cost, data"
-    assert message in capsys.readouterr().err
+    assert benchmark_command.run(scaling, "--only=data") == 0
+    expected = "### data\n\n|  | letter |\n| --- | --: |\n| 64 px | 1 |\n\n"
+    assert capsys.readouterr().out == expected
 
 
 def test_cost_per_image_has_the_penalty_once_in_its_interval(monkeypatch):

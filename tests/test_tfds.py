@@ -1,3 +1,5 @@
+import typing
+
 import numpy as np
 import pytest
 
@@ -10,15 +12,14 @@ class TinyCxr(tfds.core.GeneratorBasedBuilder):
     """Two classes with 60 generated images each, in both train and validation."""
 
     VERSION = tfds.core.Version("1.0.0")
+    FEATURES: typing.ClassVar = {
+        "image": tfds.features.Image(shape=(8, 8, 1)),
+        "label": tfds.features.ClassLabel(names=["normal", "pneumonia"]),
+    }
 
     def _info(self):
-        features = {
-            "image": tfds.features.Image(shape=(8, 8, 1)),
-            "label": tfds.features.ClassLabel(names=["normal", "pneumonia"]),
-        }
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features)
-        )
+        features = tfds.features.FeaturesDict(self.FEATURES)
+        return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
         return {name: self._generate_examples() for name in ("train", "validation")}
@@ -28,22 +29,10 @@ class TinyCxr(tfds.core.GeneratorBasedBuilder):
             yield i, {"image": np.full((8, 8, 1), i, np.uint8), "label": i % 2}
 
 
-class TinyUnlabelled(tfds.core.GeneratorBasedBuilder):
+class TinyUnlabelled(TinyCxr):
     """Images without labels."""
 
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self):
-        features = {"image": tfds.features.Image(shape=(8, 8, 1))}
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features)
-        )
-
-    def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples()}
-
-    def _generate_examples(self):
-        yield 0, {"image": np.zeros((8, 8, 1), np.uint8)}
+    FEATURES: typing.ClassVar = {"image": tfds.features.Image(shape=(8, 8, 1))}
 
 
 @pytest.fixture

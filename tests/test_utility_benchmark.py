@@ -1,10 +1,9 @@
 """benchmarks.utility: what it trains and evaluates, and its table."""
 
 import json
-import sys
 
+import benchmark_command
 import pytest
-from absl import flags
 
 from benchmarks import command_line, utility
 from cxr_gan.training.experiment import Run
@@ -36,11 +35,8 @@ def command(tmp_path, monkeypatch, phantoms):
     monkeypatch.setattr(utility.text, "variant_rows", lambda comparison: table)
 
     def command(*arguments):
-        argv = ["utility", f"--workdir={tmp_path / 'runs'}", *arguments]
-        monkeypatch.setattr(sys, "argv", argv)
-        values = flags.FlagValues()
-        command_line.define(utility.define_flags, values)
-        return command_line.main(utility.measure, values(argv), values), work
+        workdir = f"--workdir={tmp_path / 'runs'}"
+        return benchmark_command.run(utility, workdir, *arguments), work
 
     return command
 

@@ -7,9 +7,6 @@ covariances must be better than this baseline.
 
 import numpy as np
 
-from benchmarks.baselines import Program
-from cxr_gan.data import Dataset
-
 COMPONENTS = 200
 
 
@@ -36,18 +33,3 @@ def sample(
     samples = mean + (z * deviations) @ axes[:components]
     samples = np.clip(np.round(samples), 0, 255).astype(np.uint8)
     return samples.reshape(count, *images.shape[1:])
-
-
-def program(dataset: Dataset, seed: int) -> Program:
-    """The baseline for `benchmarks.train_baseline`; it is fitted, not trained."""
-
-    def generate(labels: np.ndarray) -> np.ndarray:
-        train, rng = dataset.train, np.random.default_rng(seed)
-        images = np.empty((len(labels), *train.images.shape[1:3]), np.uint8)
-        for label in range(len(dataset.class_names)):
-            own, requested = train.images[train.labels == label], labels == label
-            samples = sample(own, COMPONENTS, int(requested.sum()), rng)
-            images[requested] = samples[..., 0]
-        return images
-
-    return Program(generate)

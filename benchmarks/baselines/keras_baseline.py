@@ -52,12 +52,11 @@ def diversity(real: tf.Tensor, fake: tf.Tensor, settings: Settings) -> tf.Tensor
     return tf.reduce_mean((2 * (a - b) / (a + b + 1e-6)) ** 2)
 
 
-class KerasGan(keras.Model):
-    """Both networks and their optimizers; `train_step` is one training step."""
+class KerasBaseline:
+    """Both networks and their optimizers; `update` is one training step."""
 
     def __init__(self, settings: Settings):
-        super().__init__()
-        self.settings = settings
+        self.settings, self._rng = settings, np.random.default_rng(0)
         self.g, self.d = generator(settings), discriminator(settings)
         self.ema = [tf.Variable(w, trainable=False) for w in self.g.trainable_weights]
         self.steps = tf.Variable(0, trainable=False)
@@ -69,12 +68,25 @@ class KerasGan(keras.Model):
         )
         self.adam_g.build(self.g.trainable_variables)
         self.adam_d.build(self.d.trainable_variables)
+        self._batch = settings.batch()
+        self._step: Any = tf.function(self._random_update)
+        self._generate: Any = tf.function(self.g, reduce_retracing=True)
 
-    def train_step(self, data: tuple[tf.Tensor, ...]) -> Losses:
-        """(uint8 [n, s, s, 1], label int32 [n], sample weights if any) -> losses."""
-        image, label, *_ = data
+    def train(self, steps: int) -> None:
+        """Waits for the losses of each step."""
+        for _ in range(steps):
+            losses = self._step(*self._batch)
+            losses["g/adversarial"].numpy()
+
+    def _random_update(self, image: tf.Tensor, label: tf.Tensor) -> Losses:
         z = tf.random.normal([self.settings.batch_size, self.settings.latent_size])
         return self.update(image, label, z)
+
+    def sample(self, count: int) -> np.ndarray:
+        """Images of one batch."""
+        label = np.arange(count, dtype=np.int32) % self.settings.num_classes
+        z = self._rng.standard_normal((count, self.settings.latent_size), np.float32)
+        return self._generate([z, label]).numpy() * 0.5 + 0.5
 
     def update(self, image: tf.Tensor, label: tf.Tensor, z: tf.Tensor) -> Losses:
         """Updates D, then G, then the EMA of G; losses without their weights."""
@@ -154,37 +166,9 @@ class KerasGan(keras.Model):
         return tf.reduce_mean(losses)
 
 
-class KerasBaseline:
-    """`KerasGan`, its training step compiled by `tf.function` instead of `fit`."""
-
-    def __init__(self, settings: Settings):
-        self.gan = KerasGan(settings)
-        self._batch = settings.batch()
-        self._step: Any = tf.function(self.gan.train_step)
-        self._generate: Any = tf.function(self.gan.g, reduce_retracing=True)
-        self._settings, self._rng = settings, np.random.default_rng(0)
-
-    def train(self, steps: int) -> None:
-        """Waits for the losses of each step."""
-        for _ in range(steps):
-            losses = self._step(self._batch)
-            losses["g/adversarial"].numpy()
-
-    def sample(self, count: int) -> np.ndarray:
-        """Images of one batch."""
-        label = np.arange(count, dtype=np.int32) % self._settings.num_classes
-        z = self._rng.standard_normal((count, self._settings.latent_size), np.float32)
-        return self._generate([z, label]).numpy() * 0.5 + 0.5
-
-
-def set_threads(cores: int) -> None:
-    """Sets TensorFlow's threads and the seeds; call it before TensorFlow is used."""
+def build(settings: Settings, cores: int) -> KerasBaseline:
+    """The program on one thread per core; call it before TensorFlow is used."""
     tf.config.threading.set_intra_op_parallelism_threads(cores)
     tf.config.threading.set_inter_op_parallelism_threads(cores)
     keras.utils.set_random_seed(0)
-
-
-def build(settings: Settings, cores: int) -> KerasBaseline:
-    """The program on one thread per core."""
-    set_threads(cores)
     return KerasBaseline(settings)

@@ -45,36 +45,23 @@ def up_block(x: Tensor, condition: Tensor, features: int, name: str) -> Tensor:
     return upsample(skip) + conv(h, features, f"{name}_conv_out")
 
 
-class Filter(layers.Layer):
-    """[n, s, s, 1] convolved with a fixed kernel, edges replicated -> same shape."""
+def filter_image(x: Tensor, kernel: np.ndarray) -> Tensor:
+    """x [n, s, s, 1] convolved with a fixed kernel [k, k], edges replicated."""
 
-    def __init__(self, kernel: np.ndarray):
-        super().__init__()
-        self.kernel = np.float32(kernel)[:, :, None, None]
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Pads by replication and convolves."""
+    def convolve(x: tf.Tensor) -> tf.Tensor:
+        pad = len(kernel) // 2
         for axis in (1, 2):
             first, last = (tf.gather(x, [i], axis=axis) for i in (0, x.shape[axis] - 1))
-            pad = len(self.kernel) // 2
             x = tf.concat([first] * pad + [x] + [last] * pad, axis)
-        return tf.nn.conv2d(x, tf.constant(self.kernel), 1, "VALID")
+        weights = tf.constant(kernel[:, :, None, None], tf.float32)
+        return tf.nn.conv2d(x, weights, 1, "VALID")
+
+    return layers.Lambda(convolve)(x)
 
 
-class PixelShuffle(layers.Layer):
+def pixel_shuffle(x: Tensor) -> Tensor:
     """[n, h, w, 4] -> [n, 2h, 2w, 1]."""
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Turns four channels into four pixels."""
-        return tf.nn.depth_to_space(x, 2)
-
-
-class PixelUnshuffle(layers.Layer):
-    """[n, 2h, 2w, 1] -> [n, h, w, 4]."""
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Turns four pixels into four channels."""
-        return tf.nn.space_to_depth(x, 2)
+    return layers.Lambda(lambda x: tf.nn.depth_to_space(x, 2))(x)
 
 
 class Gain(layers.Layer):
@@ -91,10 +78,10 @@ class Gain(layers.Layer):
 
 def head(x: Tensor) -> Tensor:
     """Sum of a blurred image and of unblurred fine detail from the same features."""
-    smooth = Filter(BLUR)(PixelShuffle()(conv(x, 4, "head_smooth")))
+    smooth = filter_image(pixel_shuffle(conv(x, 4, "head_smooth")), BLUR)
     fine = layers.LeakyReLU(0.2)(conv(x, 16, "head_fine"))
-    fine = Filter(DETAIL_FILTER)(PixelShuffle()(conv(fine, 4, "head_detail")))
-    return smooth + Gain(name="head")(fine)
+    detail = pixel_shuffle(conv(fine, 4, "head_detail"))
+    return smooth + Gain(name="head")(filter_image(detail, DETAIL_FILTER))
 
 
 def generator(settings: Settings) -> keras.Model:
@@ -129,17 +116,12 @@ def down_block(x: Tensor, features: int, norm: bool, name: str) -> Tensor:
     return (skip + conv(h, features, f"{name}_conv_out")) * 0.5**0.5
 
 
-class GroupDeviation(layers.Layer):
+def append_group_deviation(x: Tensor, settings: Settings) -> Tensor:
     """[n, h, w, c] -> [n, h, w, c + 1], as cxr_gan.models.layers.group_deviation."""
+    h, w, c = x.shape[1:]
+    k, per_class = settings.num_classes, settings.group_size // settings.num_classes
 
-    def __init__(self, group_size: int, num_classes: int):
-        super().__init__()
-        self.group_size, self.num_classes = group_size, num_classes
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Appends the log standard deviation over the images of a class in a group."""
-        h, w, c = x.shape[1:]
-        k, per_class = self.num_classes, self.group_size // self.num_classes
+    def append(x: tf.Tensor) -> tf.Tensor:
         groups = tf.reshape(x, [-1, per_class, k, h, w, c])
         variance = tf.math.reduce_variance(groups, 1, keepdims=True)
         mean = tf.reduce_mean(tf.sqrt(variance + 1e-8), [3, 4, 5])
@@ -147,16 +129,19 @@ class GroupDeviation(layers.Layer):
         channel = tf.reshape(deviation, [-1, 1, 1, 1]) * tf.ones([1, h, w, 1])
         return tf.concat([x, channel], -1)
 
+    return layers.Lambda(append, output_shape=(h, w, c + 1))(x)
+
 
 def discriminator(settings: Settings) -> keras.Model:
     """The network image [n, s, s, 1] in [-1, 1] -> [score [n, 1], logits [n, k]]."""
     image = keras.Input((settings.resolution, settings.resolution, 1))
-    filtered = Filter(amplify_checkerboard(settings.resolution))(image)
-    x = conv(PixelUnshuffle()(filtered), settings.channels_d[0], "stem")
+    filtered = filter_image(image, amplify_checkerboard(settings.resolution))
+    unshuffled = layers.Lambda(lambda x: tf.nn.space_to_depth(x, 2))(filtered)
+    x = conv(unshuffled, settings.channels_d[0], "stem")
     for i, features in enumerate(settings.channels_d[1:]):
         x = down_block(x, features, i > 0, f"block{i}")
     x = layers.GroupNormalization(1, epsilon=1e-5, name="norm")(x)
-    x = GroupDeviation(settings.group_size, settings.num_classes)(x)
+    x = append_group_deviation(x, settings)
     x = conv(x, settings.channels_d[-1], "mix")
     features = layers.GlobalAveragePooling2D()(layers.LeakyReLU(0.2)(x))
     # Both names are those of the Flax layers.

@@ -47,19 +47,14 @@ class Ours:
         return np.asarray(sampler.sample(self._params, labels, 0))
 
 
-def build(
-    settings: Settings, cores: int, compute_dtype: str = "float32", devices: int = 0
-) -> Ours:
-    """cxr_gan on this number of devices; 0: one per core, as in `cxr_gan.main`."""
+def build(settings: Settings, cores: int, compute_dtype: str = "float32") -> Ours:
+    """cxr_gan on one device per core, as in `cxr_gan.main`."""
     cpu.set_xla_cpu_flags()
     process.enable_compilation_cache()
     process.tune_malloc()
-    if devices:
-        jax.config.update("jax_num_cpu_devices", devices)
     process.set_cpu_device_count(num_groups=settings.batch_size // settings.group_size)
-    actual, expected = jax.local_device_count(), devices or cores
-    if actual != expected:
-        raise ValueError(f"JAX has {actual} devices, not {expected}")
+    if jax.local_device_count() != cores:
+        raise ValueError(f"JAX has {jax.local_device_count()} devices, not {cores}")
     config = benchmark_config(settings.batch_size, settings.resolution)
     config.compute_dtype = compute_dtype
     return Ours(config, *settings.batch())

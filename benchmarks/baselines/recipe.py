@@ -8,7 +8,6 @@ GANs"; Miyato et al. 2018, "Spectral Normalization for GANs"; Zhao et al. 2020,
 "Differentiable Augmentation for Data-Efficient GAN Training" (strengths as published).
 """
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from benchmarks.baselines import Program
 from benchmarks.baselines.torch_baseline import augment
-from cxr_gan.data import Dataset
 
 LATENT, EMBEDDING, GROUPS = 128, 64, 8
 UP, DOWN = (256, 128, 64, 32), (32, 64, 128, 256)  # channels from 4 px, and from 32 px
@@ -148,11 +145,3 @@ class Recipe:
             images.append(self.ema(z, chunk)[:, 0].numpy())
         grey = np.concatenate(images) * 127.5 + 127.5
         return np.clip(np.round(grey), 0, 255).astype(np.uint8)
-
-
-def program(dataset: Dataset, seed: int) -> Program:
-    """The baseline for `benchmarks.train_baseline`, on one thread."""
-    torch.set_num_threads(1)
-    recipe = Recipe(len(dataset.class_names), seed)
-    generate = functools.partial(recipe.generate, seed=0)
-    return Program(generate, recipe.train_step, BATCH)

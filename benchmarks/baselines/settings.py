@@ -4,7 +4,8 @@
 """
 
 import dataclasses
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -30,8 +31,8 @@ class Settings:
     num_classes: int
     latent_size: int
     class_embedding_dim: int
-    channels_g: tuple[int, ...]  # at 4, 8, ... resolution / 2 pixels
-    channels_d: tuple[int, ...]  # at resolution / 2, ... 8, 4 pixels
+    channels_g: Sequence[int]  # at 4, 8, ... resolution / 2 pixels
+    channels_d: Sequence[int]  # at resolution / 2, ... 8, 4 pixels
     group_size: int  # examples over which D computes the standard deviation
     class_weight_d: float
     class_weight_g: float
@@ -52,12 +53,6 @@ class Settings:
         n, s = self.batch_size, self.resolution
         image = np.random.default_rng(0).integers(0, 256, (n, s, s, 1), np.uint8)
         return image, np.arange(n, dtype=np.int32) % self.num_classes
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Settings":
-        """The inverse of `dataclasses.asdict` and JSON, which makes tuples lists."""
-        lists = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-        return cls(**{**values, **lists})
 
 
 class Baseline(Protocol):

@@ -5,7 +5,6 @@ one before they import TensorFlow, which silences its log and leaves the acceler
 to JAX.
 """
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
 
@@ -18,28 +17,16 @@ import numpy as np
 from cxr_gan.data.dataset import ImageSet
 from cxr_gan.data.splits import hash_order
 
-LEGACY_KERAS = "TF_USE_LEGACY_KERAS"  # environment variable
+# With this environment variable set, TensorFlow looks for the package tf_keras, which
+# is not installed, and does not import Keras, which takes a quarter of its import time.
+# Keras is still imported when it is first used afterwards.
+LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
+_was_set = LEGACY_KERAS in os.environ
+os.environ.setdefault(LEGACY_KERAS, "1")
+import tensorflow as tf  # noqa: E402
 
-
-@contextlib.contextmanager
-def _without_keras() -> Iterator[None]:
-    """Keeps TensorFlow from importing Keras, which saves a quarter of its import time.
-
-    With LEGACY_KERAS set, TensorFlow looks for the package tf_keras instead, which is
-    not installed. Keras is still imported when it is first used afterwards.
-    """
-    was_set = LEGACY_KERAS in os.environ
-    os.environ.setdefault(LEGACY_KERAS, "1")
-    try:
-        yield
-    finally:
-        if not was_set:
-            del os.environ[LEGACY_KERAS]
-
-
-with _without_keras():
-    import tensorflow as tf
-
+if not _was_set:
+    del os.environ[LEGACY_KERAS]
 tf.config.set_visible_devices([], "GPU")
 tf.config.set_visible_devices([], "TPU")
 

@@ -159,12 +159,7 @@ def _suggest(spec: str, path: Path) -> str:
 def _warn_of_duplicates(spec: str, train: ImageSet, val: ImageSet) -> None:
     # np.asarray, because the items of a memmap cost more.
     in_val = collections.Counter(image.tobytes() for image in np.asarray(val.images))
-    in_both = {
-        pixels
-        for image in np.asarray(train.images)
-        if (pixels := image.tobytes()) in in_val
-    }
-    count = sum(in_val[pixels] for pixels in in_both)
+    count = sum(in_val.pop(i.tobytes(), 0) for i in np.asarray(train.images))
     if count:
         logging.warning(
             "%s: %d images of val are identical, pixel by pixel, to images of train",

@@ -51,14 +51,11 @@ def split_train_val(splits: RawSplits, split_seed: int) -> tuple[ImageSet, Image
         ValueError: train or val would have no images of a class; names the class.
     """
     num_classes = len(splits.class_names)
-    if splits.val is None:
-        val_patients: set[Patient] = set()
-        val_counts = np.zeros(num_classes, np.int64)
-    else:
+    val_patients: set[str] = set()
+    val_counts = np.zeros(num_classes, np.int64)
+    if splits.val is not None:
+        val_patients.update(patient_keys(splits.val.ids))
         val_counts = splits.val.counts(num_classes)
-        val_patients = {
-            patient for name in splits.val.ids if (patient := patient_of(name))
-        }
         if val_counts.min() >= MIN_VAL_PER_CLASS:
             _warn_of_shared_patients(splits.train, val_patients)
             return splits.train, splits.val
@@ -86,34 +83,30 @@ def split_train_val(splits: RawSplits, split_seed: int) -> tuple[ImageSet, Image
     return train, held_out if splits.val is None else splits.val.join(held_out)
 
 
-def _warn_of_shared_patients(train: ImageSet, val_patients: set[Patient]) -> None:
-    shared = {
-        patient for name in train.ids if (patient := patient_of(name)) in val_patients
-    }
+def _warn_of_shared_patients(train: ImageSet, val_patients: set[str]) -> None:
+    shared = val_patients.intersection(patient_keys(train.ids))
     if shared:
         logging.warning(
             "%d patients are in both train and val, such as %s, so scores on val are "
             "too optimistic. To split by patient, merge val into train",
             len(shared),
-            min(map(str, shared)),
+            min(shared),
         )
 
 
 def _held_out_mask(
-    train: ImageSet, val_patients: set[Patient], num_classes: int, seed: int
+    train: ImageSet, val_patients: set[str], num_classes: int, seed: int
 ) -> np.ndarray:
     """Whether each image of train moves to val; bool [n]."""
-    patients = _patient_keys(train.ids)
+    patients = patient_keys(train.ids)
     _warn_of_unknown_patients(train.ids)
     counts_of: dict[str, np.ndarray] = {}  # patient -> images of each class
     for patient, label in zip(patients, train.labels, strict=True):
         counts_of.setdefault(patient, np.zeros(num_classes, np.int64))[label] += 1
     total = train.counts(num_classes)
     target = np.maximum(1, np.rint(HELD_OUT_FRACTION * total))
-    chosen = {str(patient) for patient in val_patients} & counts_of.keys()
-    held_out = sum(
-        (counts_of[patient] for patient in chosen), np.zeros(num_classes, np.int64)
-    )
+    chosen = val_patients & counts_of.keys()
+    held_out = sum((counts_of[patient] for patient in chosen), np.zeros_like(total))
     for patient in hash_order(list(counts_of.keys() - chosen), seed):
         counts = counts_of[patient]
         present = counts > 0  # the patient's classes
@@ -124,11 +117,10 @@ def _held_out_mask(
     return np.array([patient in chosen for patient in patients])
 
 
-def _patient_keys(names: Sequence[str]) -> list[str]:
+def patient_keys(names: Sequence[str]) -> list[str]:
     """One key per image: its patient, or its id if that is unknown."""
     # Held-out splits and halves hash these keys: keep their format.
-    patients = [(name, patient_of(name)) for name in names]
-    return [name if patient is None else str(patient) for name, patient in patients]
+    return [str(patient_of(name) or name) for name in names]
 
 
 def _warn_of_unknown_patients(names: Sequence[str]) -> None:
@@ -155,7 +147,7 @@ def patient_halves(ids: Sequence[str]) -> np.ndarray:
     """
     # The bundled encoder was trained on half A: never change the hashed string.
     digests = (
-        hashlib.sha256(f"half {key}".encode()).digest() for key in _patient_keys(ids)
+        hashlib.sha256(f"half {key}".encode()).digest() for key in patient_keys(ids)
     )
     return np.array([digest[0] < 128 for digest in digests], bool)
 

@@ -28,7 +28,7 @@ class ImageGroup:
     @classmethod
     def from_image_set(cls, images: ImageSet) -> "ImageGroup":
         """Takes patients from image names; an image without one is its own patient."""
-        patients = [str(splits.patient_of(name) or name) for name in images.ids]
+        patients = splits.patient_keys(images.ids)
         return cls(images.images, images.labels, np.array(patients, np.str_))
 
     @classmethod

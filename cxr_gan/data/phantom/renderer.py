@@ -87,7 +87,12 @@ def render(seed: int, index: int, resolution: int) -> Phantom:
     Raises:
         ValueError: seed or index is below 0, or resolution below 16.
     """
-    _check(seed, index, resolution)
+    if seed < 0 or index < 0:
+        raise ValueError(f"seed={seed}, index={index}: both must be 0 or more")
+    if resolution < 16:
+        raise ValueError(
+            f"resolution={resolution} is too small to show a chest; use 16 or more"
+        )
     factors = draw_factors(seed, index)
     n = SUPERSAMPLING * resolution
     chest = anatomy.chest(factors.patient, n)
@@ -247,12 +252,3 @@ def _spline_matrix(n: int, k: int) -> np.ndarray:
     d = np.abs(position - np.arange(k)[None, :])
     weights = np.where(d < 1, 2 / 3 - d**2 + d**3 / 2, np.clip(2 - d, 0, None) ** 3 / 6)
     return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
-
-
-def _check(seed: int, index: int, resolution: int) -> None:
-    if seed < 0 or index < 0:
-        raise ValueError(f"seed={seed}, index={index}: both must be 0 or more")
-    if resolution < 16:
-        raise ValueError(
-            f"resolution={resolution} is too small to show a chest; use 16 or more"
-        )
