@@ -87,7 +87,8 @@ def distances_to_half_b(
         own = feature_spaces.open_space(space).extract(generated)
         for distance in DISTANCES:
             names = [f"{name}/{space}" for name in distance.names]
-            metrics |= zip(names, distance.function(own, features), strict=True)
+            values = np.atleast_1d(distance.function(own, features)).tolist()
+            metrics |= zip(names, values, strict=True)
     return metrics
 
 

@@ -25,6 +25,19 @@ BLUR_SIGMA = 0.8  # px, of the blur augmentation
 MAX_NOISE_SIGMA = 0.03  # of the noise augmentation, for values in [0, 1]
 
 
+def random_exposure(
+    images: jax.Array, rng: jax.Array, gain: float, offset: float
+) -> jax.Array:
+    """Maps each image to a (x - 1/2) + 1/2 + b: float32 [n, s, s, 1] -> the same shape.
+
+    a is uniform in [1 - gain, 1 + gain), b in [-offset, offset). Values are not
+    clipped.
+    """
+    shape = (2, len(images), 1, 1, 1)
+    a, b = jax.random.uniform(rng, shape, minval=-1, maxval=1)
+    return (1 + gain * a) * (images - 0.5) + 0.5 + offset * b
+
+
 class Heads(nn.Module):
     """Predictions from the features: class, image at 16 x 16 px, exposure."""
 
@@ -51,7 +64,7 @@ def augment(
     """
     rngs = jax.random.split(rng, 4)
     shifted = augmentations.random_shift(to_unit(images), rngs[0], MAX_SHIFT)
-    exposed = augmentations.random_exposure(shifted, rngs[1], GAIN, OFFSET)
+    exposed = random_exposure(shifted, rngs[1], GAIN, OFFSET)
     x = augmentations.random_blur(exposed, rngs[2], BLUR_SIGMA)
     x = augmentations.random_noise(x, rngs[3], MAX_NOISE_SIGMA)
     return x, coarse(shifted), exposure(exposed)

@@ -20,7 +20,6 @@ import jax
 import numpy as np
 from absl import flags
 
-from cxr_gan import data
 from cxr_gan.evaluation import (
     evaluator,
     image_input,
@@ -29,10 +28,14 @@ from cxr_gan.evaluation import (
     utility,
 )
 from cxr_gan.evaluation.image_sets import ImageGroup
-from cxr_gan.evaluation.inputs import EvaluationInput, labels_of, open_input
+from cxr_gan.evaluation.inputs import (
+    EvaluationInput,
+    open_input,
+    training_set,
+)
 from cxr_gan.evaluation.metrics import feature_spaces
 from cxr_gan.evaluation.report import pictures, render, summary
-from cxr_gan.evaluation.results import POOLED
+from cxr_gan.evaluation.results import POOLED, to_rows
 from cxr_gan.runtime import cli, multihost
 from cxr_gan.version import __version__
 
@@ -76,17 +79,12 @@ def evaluate(values: flags.FlagValues) -> tuple[dict[str, Any], str, bool]:
     source = open_input(
         values.model, values.images, values.dataset, values.num, values.seed
     )
-    size = source.images.shape[1]
-    dataset = data.load(values.dataset, size, split_seed=source.split_seed)
-    labels = labels_of(source, dataset)
-    train = None
-    if values.utility:
-        train = utility.training_set(dataset, source.provenance)
-    real = image_sets.split_reference(dataset)
+    train = training_set(source) if values.utility else None
+    real = image_sets.split_reference(source.dataset)
     classifier = label_classifier_cache.load_or_fit(real.train, len(real.class_names))
     result = evaluator.evaluate(
         source.images,
-        labels,
+        source.labels,
         real,
         spaces=spaces,
         classifier=classifier,
@@ -94,20 +92,20 @@ def evaluate(values: flags.FlagValues) -> tuple[dict[str, Any], str, bool]:
     )
     added = {}
     if train is not None:
-        # If a class is rare, generated images are also added to its few images.
-        rare = utility.has_rare_class(source.provenance, train)
-        utility_result = utility.utility(
-            ImageGroup.from_generated(source.images, labels),
+        # If training was limited to fewer images of one class than of another,
+        # generated images are also added to the few images of that class.
+        unequal = np.ptp(np.bincount(train.labels)) > 0
+        estimates, added["utility"] = utility.utility(
+            ImageGroup.from_generated(source.images, source.labels),
             train,
             ImageGroup.from_image_set(real.val),
-            draw=source.draw if rare else None,
+            real.class_names,
+            draw=source.draw if any(source.samples_per_class) and unequal else None,
             seed=values.seed,
         )
-        estimates = result.estimates | utility_result.estimates()
-        result = dataclasses.replace(result, estimates=estimates)
-        added["utility"] = utility_result.report(real.class_names)
-    report = make_report(source, labels, dataset, real, result, values) | added
-    html = render(report, pictures(source.images, labels, real, result))
+        result = dataclasses.replace(result, estimates=result.estimates | estimates)
+    report = make_report(source, real, result, values) | added
+    html = render(report, pictures(source.images, source.labels, real, result))
     limit = values.most_copied
     copied = limit is not None and evaluator.exceeds_copy_limit(result.estimates, limit)
     return report, html, copied
@@ -128,21 +126,18 @@ def open_spaces(spec: str) -> list[feature_spaces.FeatureSpace]:
 
 def make_report(
     source: EvaluationInput,
-    labels: np.ndarray,
-    dataset: data.Dataset,
     real: image_sets.ReferenceSplits,
     result: evaluator.EvaluationResult,
     values: flags.FlagValues,
 ) -> dict[str, Any]:
     """Content of report.json; without times: equal inputs give equal reports."""
     notes = list(result.notes)
-    if source.provenance is not None and source.provenance.identity != dataset.identity:
+    if source.trained_on not in (None, source.dataset.identity):
         notes.append(
             "the model was trained on other images than this data set contains; copies "
             "of its own training images are not detected"
         )
-
-    if values.utility and source.provenance is None:
+    if values.utility and source.trained_on is None:
         notes.append(
             "the training images of the generator are unknown; if they include val, "
             "the utility is overestimated"
@@ -152,16 +147,17 @@ def make_report(
         each = np.bincount(label, minlength=len(real.class_names)).tolist()
         return dict(zip(real.class_names, each, strict=True))
 
-    digest = hashlib.sha256(source.images.tobytes() + labels.tobytes()).hexdigest()
+    content = source.images.tobytes() + source.labels.tobytes()
+    origin = {**source.metadata, "sha256": hashlib.sha256(content).hexdigest()}
     halves = {"A": real.train.labels[real.in_a], "B": real.train.labels[~real.in_a]}
     return {
         "verdict": result.verdict,
         "faults": result.faults,
         "notes": notes,
-        "images": {**source.metadata, "sha256": digest, "counts": counts(labels)},
+        "images": {**origin, "counts": counts(source.labels)},
         "dataset": {
             "name": values.dataset,
-            "identity": dataset.identity,
+            "identity": source.dataset.identity,
             "split_seed": source.split_seed,
             "duplicates_dropped": real.dropped,
             "counts": {
@@ -175,13 +171,11 @@ def make_report(
         "seed": values.seed,
         "spaces": values.spaces.split(","),
         "method": METHOD,
-        "metrics": result.rows(),
+        "metrics": to_rows(result.estimates),
         "nearest_pairs": {
             view: [
-                {"generated": int(i), "train": real.train.ids[j], "distance": float(d)}
-                for i, j, d in zip(
-                    pairs.generated, pairs.train, pairs.distance, strict=True
-                )
+                {"generated": i, "train": real.train.ids[j], "distance": distance}
+                for i, j, distance in pairs
             ]
             for view, pairs in result.nearest_pairs.items()
         },

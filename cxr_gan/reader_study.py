@@ -19,9 +19,8 @@ import numpy as np
 from absl import flags
 from PIL import Image, PngImagePlugin
 
-from cxr_gan import data
 from cxr_gan.evaluation.image_sets import ImageGroup
-from cxr_gan.evaluation.inputs import labels_of, open_input
+from cxr_gan.evaluation.inputs import EvaluationInput, open_input
 from cxr_gan.runtime import cli
 from cxr_gan.sampling import pretrained
 from cxr_gan.storage import files
@@ -42,10 +41,7 @@ def main(values: flags.FlagValues) -> int:
     pretrained.require_new_paths(out, key)
     require_git_ignored(out, key)
     source = open_input(values.model, None, values.dataset, NUM_GENERATED, values.seed)
-    size = source.images.shape[1]
-    dataset = data.load(values.dataset, size, split_seed=source.split_seed)
-    labels = labels_of(source, dataset)
-    images, rows = mix_with_real(source.images, labels, dataset, values.seed)
+    images, rows = mix_with_real(source, values.seed)
     write_panel(out, images)
     with key.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -56,14 +52,12 @@ def main(values: flags.FlagValues) -> int:
 
 
 def mix_with_real(
-    images: np.ndarray, labels: np.ndarray, dataset: data.Dataset, seed: int
+    source: EvaluationInput, seed: int
 ) -> tuple[np.ndarray, list[tuple[int, str, str, str]]]:
     """Adds as many training images of the same classes and shuffles all images.
 
     Args:
-        images: generated, uint8 [n, s, s, 1].
-        labels: int [n], of the generated images.
-        dataset: with images of s pixels.
+        source: n generated images and the data set.
         seed: selects the training images and the order.
 
     Returns:
@@ -74,6 +68,7 @@ def mix_with_real(
     Raises:
         ValueError: the data set has too few images of a class.
     """
+    dataset, labels = source.dataset, source.labels
     train = ImageGroup.from_image_set(dataset.train)
     counts = np.bincount(labels, minlength=len(dataset.class_names))
     selected = np.concatenate(
@@ -88,7 +83,7 @@ def mix_with_real(
         for i in selected
     ]
     order = np.random.default_rng(seed).permutation(len(entries))
-    shuffled = np.concatenate([images, train.images[selected]])[order]
+    shuffled = np.concatenate([source.images, train.images[selected]])[order]
     rows = [(number, *entries[i]) for number, i in enumerate(order.tolist(), 1)]
     return shuffled, rows
 

@@ -115,7 +115,7 @@ def test_half_b_has_distance_zero_from_itself(phantoms, monkeypatch):
     def means(images):
         return images.reshape(len(images), 4, 4, 4, 4).mean((2, 4)).reshape(-1, 16)
 
-    space = FeatureSpace("means", 16, means)
+    space = FeatureSpace("means", means)
     monkeypatch.setattr(ablation.feature_spaces, "open_space", lambda name: space)
     small = dataclasses.replace(phantoms.val, images=phantoms.val.images[:, ::2, ::2])
     dataset = dataclasses.replace(phantoms, val=small)

@@ -45,10 +45,6 @@ def test_distance_of_a_translated_set_is_the_squared_translation(n):
     a = features(n, 30).astype(np.float64)
     shift = np.linspace(0, 1, 30)
     assert frechet_distance(a, a + shift) == pytest.approx(shift @ shift, rel=1e-10)
-
-
-def test_distance_of_a_set_to_itself_is_0():
-    a = features(50, 30)
     assert 0 <= frechet_distance(a, a) < 1e-9
 
 
@@ -59,12 +55,6 @@ def test_distance_does_not_depend_on_order_or_block_size(monkeypatch):
     assert frechet_distance(a[::-1], b) == pytest.approx(distance, rel=1e-10)
     monkeypatch.setattr(frechet, "ROWS_PER_BLOCK", 7)
     assert frechet_distance(a, b) == pytest.approx(distance, rel=1e-10)
-
-
-def test_distance_of_few_images_is_biased_upward():
-    a, b = features(4000, 20), features(4000, 20)[::-1]
-    few, many = frechet_distance(a[:25], b[:25]), frechet_distance(a[:2000], b[:2000])
-    assert few > 5 * many
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import pytest
 
 from cxr_gan.evaluation import pairwise_metrics, per_set_metrics
 from cxr_gan.evaluation.evaluator import EvaluationResult
-from cxr_gan.evaluation.memorization import NearestPairs
 from cxr_gan.evaluation.report import pictures, plots, render, summary, text
 
 NAMES = ["NORMAL", '"<b>PNEUMONIA']
@@ -157,8 +156,7 @@ def test_every_metric_is_explained():
 
 def test_pictures_show_each_class_and_the_nearest_pairs():
     images, labels = evaluation_data.new_phantoms(20)
-    nearest = NearestPairs(np.array([1, 0]), np.array([3, 4]), np.zeros(2))
-    result = EvaluationResult({}, {"cxr": nearest}, [], [])
+    result = EvaluationResult({}, {"cxr": [(1, 3, 0.0), (0, 4, 0.0)]}, [], [])
     grids = pictures(images, labels, evaluation_data.real(), result)
     (classes, pairs) = grids.values()
     assert classes.shape[0] == 4 * 66 + 2  # real and generated, of two classes

@@ -14,6 +14,10 @@ def test_pixel_shuffle_arranges_four_channels_as_two_by_two_pixels():
     shuffled = layers.pixel_shuffle(X)
     assert shuffled.shape == (4, 12, 16, 1)
     np.testing.assert_array_equal(layers.pixel_unshuffle(shuffled), X)
+    blocks = layers.pixel_unshuffle(shuffled, 4)
+    np.testing.assert_array_equal(
+        blocks[:, 1, 2], shuffled[:, 4:8, 8:12].reshape(4, 16)
+    )
 
 
 def test_upsample_is_bilinear_with_edge_padding():

@@ -39,19 +39,16 @@ def test_highest_octave_ends_at_half_a_cycle_per_pixel():
 
 @pytest.mark.parametrize(
     ("down", "across", "octave"),
-    [(2, 0, 0), (0, 6, 1), (8, 9, 2), (12, 0, 2), (0, 24, 3), (28, 28, 3)],
+    [(2, 0, 0), (0, 6, 1), (8, 9, 2), (12, 0, 2), (0, 24, 3), (32, 32, 3)],
 )
 def test_power_of_a_cosine_is_in_its_octave(down, across, octave):
     assert log_power(wave(down, across)).argmax() == octave
 
 
-def test_power_of_white_noise_is_its_variance_in_each_octave():
-    np.testing.assert_allclose(log_power(noise(200)), -20, atol=0.3)
-
-
-def test_half_the_contrast_has_a_quarter_of_the_power():
-    decibel = log_power(0.5 * noise(20) + 0.25) - log_power(noise(20))
-    np.testing.assert_allclose(decibel, 10 * np.log10(1 / 4), atol=0.02)
+@pytest.mark.parametrize("sigma", [0.05, 0.1])
+def test_power_of_white_noise_is_its_variance_in_each_octave(sigma):
+    decibel = 10 * np.log10(sigma**2)
+    np.testing.assert_allclose(log_power(noise(200, sigma=sigma)), decibel, atol=0.3)
 
 
 def test_constant_image_has_no_power():
@@ -62,21 +59,6 @@ def test_step_between_opposite_borders_adds_no_detail():
     # Without a window, the step from 1 to 0 at the border has power at all frequencies.
     ramp = np.broadcast_to(np.linspace(0, 1, 64)[:, None, None], (1, 64, 64, 1))
     assert (log_power(ramp)[2:] < MIN_POWER + 3).all()
-
-
-def test_blur_reduces_power_most_in_the_highest_octave():
-    sharp = noise(20)
-    blurred = (sharp + np.roll(sharp, 1, 1) + np.roll(sharp, 1, 2)) / 3
-    decibel = log_power(blurred) - log_power(sharp)
-    assert (np.diff(decibel) < 0).all()
-    assert decibel[-1] < -3
-
-
-def test_power_of_a_checkerboard_is_in_the_highest_octave():
-    board = np.indices((64, 64)).sum(0) % 2
-    images = noise(10, sigma=0.05)
-    board = 0.9 * images + 0.05 * board[None, ..., None]
-    assert (log_power(board) - log_power(images)).argmax() == 3
 
 
 def test_profiles_do_not_depend_on_batch_size_or_other_images(monkeypatch):

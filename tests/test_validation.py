@@ -115,7 +115,7 @@ def test_label_classifier_is_fitted_once_for_each_training_set(
 ):
     for _ in range(2):
         found = label_classifier_cache.load_or_fit(phantoms.train, 2, tmp_path)
-        chex.assert_trees_all_equal(found.params, classifier.params)
+        chex.assert_trees_all_equal(found, classifier)
     assert len(fitted_sizes) == 1
     assert 0.3 < fitted_sizes[0] / len(phantoms.train) < 0.7  # half B only
     fewer = phantoms.train.take(np.arange(len(phantoms.train)) < 200)
@@ -129,7 +129,7 @@ def test_damaged_label_classifier_is_fitted_again(
     label_classifier_cache.load_or_fit(phantoms.train, 2, tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:100])
-    label_classifier_cache.load_or_fit(phantoms.train, 2, tmp_path)
-    assert "fitting the label classifier again" in caplog.text
+    for _ in range(2):  # the second one reads the file that the first one replaces
+        label_classifier_cache.load_or_fit(phantoms.train, 2, tmp_path)
+    assert caplog.text.count("fitting the label classifier again") == 1
     assert len(fitted_sizes) == 2
-    assert label_classifier.load(path, 2).num_classes == 2

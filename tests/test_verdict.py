@@ -1,6 +1,7 @@
 import pytest
 
 from cxr_gan.evaluation import verdict
+from cxr_gan.evaluation.evaluator import EvaluationResult
 from cxr_gan.evaluation.results import (
     POOLED,
     REFERENCES,
@@ -104,9 +105,12 @@ def test_comparisons_with_half_a_and_val_do_not_enter_the_verdict():
     )
 
 
-def test_verdict_line_lists_faults_or_states_that_there_are_none():
-    assert verdict.verdict_line([]) == "verdict: no fault found"
-    assert verdict.verdict_line(["a", "b (NORMAL)"]) == "verdict: a; b (NORMAL)"
+def test_verdict_lists_faults_or_states_that_there_are_none():
+    none, two = (
+        EvaluationResult({}, {}, [], faults).verdict for faults in ([], ["a", "b (c)"])
+    )
+    assert none == "verdict: no fault found"
+    assert two == "verdict: a; b (c)"
 
 
 def test_estimate_without_reference_is_not_reported():

@@ -18,12 +18,12 @@ from cxr_gan.evaluation.image_sets import (
     ReferenceSplits,
 )
 from cxr_gan.evaluation.memorization import NearestPairs, memorization_metrics
-from cxr_gan.evaluation.metrics import feature_spaces, label_classifier
+from cxr_gan.evaluation.metrics import feature_spaces
 from cxr_gan.evaluation.metrics.feature_spaces import FeatureSpace
 from cxr_gan.evaluation.metrics.nearest_neighbours import same_bytes
 from cxr_gan.evaluation.pairwise_metrics import pairwise_distances
 from cxr_gan.evaluation.per_set_metrics import PER_SET_METRICS
-from cxr_gan.evaluation.results import POOLED, Estimates, MetricKey, to_rows
+from cxr_gan.evaluation.results import POOLED, Estimates, MetricKey
 
 COPY_SPACE = "cxr"  # always opened: copies are searched in it
 
@@ -40,11 +40,7 @@ class EvaluationResult:
     @property
     def verdict(self) -> str:
         """The last line of a report: "verdict: ..."."""
-        return verdict.verdict_line(self.faults)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One JSON row for each estimate that has a real-data reference."""
-        return to_rows(self.estimates)
+        return f"verdict: {'; '.join(self.faults) or verdict.NONE}"
 
 
 def evaluate(
@@ -53,7 +49,7 @@ def evaluate(
     real: ReferenceSplits,
     *,
     spaces: Sequence[FeatureSpace],
-    classifier: label_classifier.LabelClassifier,
+    classifier: Any,
     seed: int,
 ) -> EvaluationResult:
     """Compares images with a real data set, and parts of that data set with each other.
@@ -63,7 +59,7 @@ def evaluate(
         labels: int [n], the classes the images were generated for.
         real: the real data set, from `image_sets.split_reference`.
         spaces: feature spaces in which distances are computed.
-        classifier: label classifier trained on half B of `real`.
+        classifier: params of a label classifier trained on half B of `real`.
         seed: selects the images that are compared, and the draws of every interval.
 
     Raises:

@@ -5,7 +5,6 @@ labels.csv; an .npz with `images` uint8 [n, s, s] and `labels` integers [n].
 """
 
 import csv
-import dataclasses
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cxr_gan.data.formats import decode
-from cxr_gan.sampling import arguments
 
 EXTENSIONS = (".jpeg", ".jpg", ".png")  # in upper or lower case
 TABLE = "labels.csv"
@@ -26,27 +24,8 @@ LAYOUTS = (
 MIN_SIZE = 32  # px; smaller images show neither texture nor copies
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class LabelledImages:
-    """Images of one size, each with a class name or an integer label."""
-
-    images: np.ndarray  # uint8 [n, s, s, 1], s >= 32
-    classes: tuple[str, ...] | np.ndarray  # n class names, or int64 [n]
-    source: str  # the path, for error messages
-
-    def labels(self, class_names: tuple[str, ...]) -> np.ndarray:
-        """Index of each image's class in `class_names`; int32 [n].
-
-        Raises:
-            ValueError: a class is not in `class_names`; suggests the closest name.
-        """
-        try:
-            labels: np.ndarray = arguments.as_labels(self.classes, class_names)
-        except ValueError as error:
-            raise ValueError(
-                f"{self.source} does not fit the data set: {error}"
-            ) from error
-        return labels
+# Images uint8 [n, s, s, 1], s >= 32; and their n class names, or labels int64 [n].
+LabelledImages = tuple[np.ndarray, tuple[str, ...] | np.ndarray]
 
 
 def read(location: str) -> LabelledImages:
@@ -90,7 +69,7 @@ def _read_folder(root: Path) -> LabelledImages:
         decode.decode_all(decode_checked, files, f"Reading {root}")
     )
     _check_size(images, str(root))
-    return LabelledImages(images, tuple(name for _, name in entries), str(root))
+    return images, tuple(name for _, name in entries)
 
 
 def _list_class_folders(root: Path) -> list[tuple[Path, str]]:
@@ -169,7 +148,7 @@ def _read_npz(path: Path) -> LabelledImages:
             f"images; must be integers [{len(images)}]"
         )
     _check_size(images, str(path))
-    return LabelledImages(images, labels.astype(np.int64), str(path))
+    return images, labels.astype(np.int64)
 
 
 def _check_size(images: np.ndarray, source: str) -> None:

@@ -3,12 +3,12 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from cxr_gan.data import Dataset, ImageSet, splits
 from cxr_gan.data.splits import patient_halves
-from cxr_gan.evaluation.metrics import label_classifier
 from cxr_gan.evaluation.metrics.feature_spaces import FeatureSpace
 from cxr_gan.evaluation.results import POOLED
 
@@ -117,7 +117,7 @@ class EvaluationContext:
     class_names: tuple[str, ...]
     seed: int  # of every selection and interval
     spaces: dict[str, FeatureSpace]
-    classifier: label_classifier.LabelClassifier  # trained on half B
+    classifier: Any  # params of a label classifier trained on half B
     _features: dict[str, dict[str, np.ndarray]] = dataclasses.field(
         default_factory=dict
     )  # cache: space -> set -> features

@@ -1,4 +1,4 @@
-"""The images to evaluate: sampled from a model, or read from files."""
+"""Images to evaluate, from a model or from files, and the data set to compare with."""
 
 import dataclasses
 import pathlib
@@ -8,45 +8,47 @@ import numpy as np
 
 from cxr_gan import data
 from cxr_gan.evaluation import image_input
-from cxr_gan.evaluation.utility import ModelProvenance
+from cxr_gan.evaluation.image_sets import ImageGroup
 from cxr_gan.evaluation.utility.training_sets import Draw
 from cxr_gan.models import pixel_range
-from cxr_gan.sampling import sampler
+from cxr_gan.sampling import arguments, sampler
 
 SPLIT_SEED = 0  # of the held-out tenth, where no model states another one
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvaluationInput:
-    """The images to evaluate and what is known about their origin."""
+    """The images to evaluate, what is known about their origin, and the data set."""
 
     images: np.ndarray  # uint8 [n, s, s, 1]
-    # Labels int32 [n]; or LabelledImages, whose labels depend on the class names.
-    classes: image_input.LabelledImages | np.ndarray
-    split_seed: int
+    labels: np.ndarray  # int32 [n], indices into dataset.class_names
+    dataset: data.Dataset  # of the same image size
+    split_seed: int  # of the data set
     metadata: dict[str, Any]  # origin of the images, for report.json
-    provenance: ModelProvenance | None = None  # training data; None if unknown
+    trained_on: str | None = None  # identity of the data set; None without a model
+    samples_per_class: tuple[int, ...] = ()  # of its training; empty without a model
     draw: Draw | None = None  # samples more images; None without a model
 
 
 def open_input(
     model: str | None, folder: str | None, dataset: str, num: int, seed: int
 ) -> EvaluationInput:
-    """Samples images from a model, or reads them from files.
+    """Samples images from a model, or reads them from files, and loads the data set.
 
     Args:
         model: as in `cxr_gan.load`; exactly one of `model` and `folder` is not None.
         folder: as in `image_input.read`.
-        dataset: the real data set that the images will be compared with.
+        dataset: the real data set that the images will be compared with, as in
+            `data.load`.
         num: number of images to sample from a model, equally many of each class.
         seed: of the sampled images.
 
     Raises:
-        ValueError, OSError: neither or both of `model` and `folder` are given, or the
-            one that is given cannot be used.
+        ValueError, OSError: neither or both of `model` and `folder` are given; the one
+            that is given or the data set cannot be used; their classes differ.
     """
     if model is not None and folder is None:
-        return _sample_model(model, num, seed)
+        return _sample_model(model, dataset, num, seed)
     if folder is None or model is not None:
         raise ValueError("give either --model=RUN or --images=FOLDER_OR_NPZ, not both")
     images_path = pathlib.Path(folder).expanduser().resolve()
@@ -59,12 +61,17 @@ def open_input(
             "inside the other; give generated images: real ones would only be compared "
             "with themselves"
         )
-    labelled = image_input.read(folder)
+    images, classes = image_input.read(folder)
+    real = data.load(dataset, images.shape[1], split_seed=SPLIT_SEED)
+    try:
+        labels: np.ndarray = arguments.as_labels(classes, real.class_names)
+    except ValueError as error:
+        raise ValueError(f"{folder} does not fit the data set: {error}") from error
     metadata = {"from": "images", "path": folder}
-    return EvaluationInput(labelled.images, labelled, SPLIT_SEED, metadata)
+    return EvaluationInput(images, labels, real, SPLIT_SEED, metadata)
 
 
-def _sample_model(workdir: str, num: int, seed: int) -> EvaluationInput:
+def _sample_model(workdir: str, dataset: str, num: int, seed: int) -> EvaluationInput:
     params, meta = sampler.load_with_meta(workdir)
     size = params.config.resolution
     if size < image_input.MIN_SIZE:
@@ -76,10 +83,14 @@ def _sample_model(workdir: str, num: int, seed: int) -> EvaluationInput:
     def draw(labels: np.ndarray, seed: int) -> np.ndarray:
         return pixel_range.to_uint8(sampler.sample(params, labels, seed))
 
-    labels = np.arange(num, dtype=np.int32) % len(params.class_names)
     config = meta["config"]
-    samples = tuple(config["samples_per_class"])
-    provenance = ModelProvenance(meta["dataset"]["identity"], samples, config["seed"])
+    real = data.load(dataset, size, split_seed=config["split_seed"])
+    if params.class_names != real.class_names:
+        raise ValueError(
+            f"the model generates {', '.join(params.class_names)}; the data set has "
+            f"{', '.join(real.class_names)}: give the data set the model was trained on"
+        )
+    labels = np.arange(num, dtype=np.int32) % len(params.class_names)
     metadata = {
         "from": "model",
         "path": workdir,
@@ -88,27 +99,41 @@ def _sample_model(workdir: str, num: int, seed: int) -> EvaluationInput:
         "kimg": meta["kimg"],
         "class_names": list(params.class_names),
         "dataset": meta["dataset"],
-        "samples_per_class": list(samples),
-        "seed": provenance.seed,
+        "samples_per_class": list(config["samples_per_class"]),
+        "seed": config["seed"],
     }
     return EvaluationInput(
-        draw(labels, seed), labels, config["split_seed"], metadata, provenance, draw
+        draw(labels, seed),
+        labels,
+        real,
+        config["split_seed"],
+        metadata,
+        meta["dataset"]["identity"],
+        tuple(config["samples_per_class"]),
+        draw,
     )
 
 
-def labels_of(source: EvaluationInput, dataset: data.Dataset) -> np.ndarray:
-    """Labels of the images, as indices into `dataset.class_names`; int32 [n].
+def training_set(source: EvaluationInput) -> ImageGroup:
+    """The images a model was trained on; all of train if that is unknown.
 
     Raises:
-        ValueError: the classes of the images and of the data set differ.
+        ValueError: the model was trained on other images than those of the data set.
     """
-    if isinstance(source.classes, image_input.LabelledImages):
-        return source.classes.labels(dataset.class_names)
-    names = source.metadata["class_names"]
-    if names != list(dataset.class_names):
+    dataset = source.dataset
+    if source.trained_on is None:
+        return ImageGroup.from_image_set(dataset.train)
+    if source.trained_on != dataset.identity:
         raise ValueError(
-            f"the model generates {', '.join(names)}; the data set has "
-            f"{', '.join(dataset.class_names)}: give the data set the model was "
-            "trained on"
+            f"the model was trained on other images (sha256 {source.trained_on[:12]}) "
+            f"than this data set contains ({dataset.identity[:12]}); utility can be "
+            "evaluated on its own training data only: give that data set"
         )
-    return source.classes
+    from cxr_gan.data import pipeline  # imports TensorFlow, which is slow
+
+    selected = pipeline.select_subset(
+        dataset.train, len(dataset.class_names), source.samples_per_class
+    )
+    in_training = np.zeros(len(dataset.train), bool)
+    in_training[np.concatenate(selected)] = True
+    return ImageGroup.from_image_set(dataset.train.take(in_training))

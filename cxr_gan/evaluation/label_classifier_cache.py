@@ -1,15 +1,18 @@
 """The label classifier of a data set, fitted once and then read from the cache."""
 
+import functools
 import hashlib
 import os
 import pathlib
+from typing import Any
 
+import jax
 from absl import logging
 
 from cxr_gan.data.dataset import ImageSet
 from cxr_gan.data.splits import patient_halves
 from cxr_gan.evaluation.metrics import label_classifier
-from cxr_gan.storage import files
+from cxr_gan.storage import files, weights_file
 
 FORMAT = 1  # increase when fitting changes, so that older classifiers are not used
 SEED = 0
@@ -19,8 +22,8 @@ def load_or_fit(
     train: ImageSet,
     num_classes: int,
     cache_dir: str | os.PathLike[str] | None = None,
-) -> label_classifier.LabelClassifier:
-    """A label classifier fitted on half B of the patients of a training set.
+) -> Any:
+    """Params of `label_classifier.fit` on half B of the patients of a training set.
 
     Read from cache_dir (default: `files.user_cache_dir`) if one was fitted on the same
     images before. Fitting takes half a minute on one core. If the cached file is
@@ -39,16 +42,18 @@ def load_or_fit(
     path = folder / f"judge-{digest.hexdigest()[:32]}.npz"
     if path.is_file():
         try:
-            return label_classifier.load(path, num_classes)
+            init = functools.partial(label_classifier.init_params, num_classes)
+            shapes = jax.eval_shape(init, jax.random.key(0))
+            return weights_file.unpack(path.read_bytes(), shapes, str(path))
         except (OSError, ValueError) as error:
             logging.warning("%s: %s; fitting the label classifier again", path, error)
-    classifier = label_classifier.fit(half.images, half.labels, num_classes, SEED)
+    params = label_classifier.fit(half.images, half.labels, num_classes, SEED)
     try:
-        label_classifier.save(classifier, path)
+        weights_file.write(path, weights_file.pack(params))
     except OSError as error:
         logging.warning(
             "%s: cannot be written (%s); the label classifier is not cached",
             path,
             error,
         )
-    return classifier
+    return params

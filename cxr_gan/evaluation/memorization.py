@@ -3,8 +3,6 @@
 The search and its thresholds are those of `metrics.nearest_neighbours`.
 """
 
-import dataclasses
-
 import numpy as np
 from scipy import stats
 
@@ -20,13 +18,8 @@ VIEWS: dict[str, nearest_neighbours.Search] = {
 }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class NearestPairs:
-    """The nearest pairs of a generated and a training image, nearest first."""
-
-    generated: np.ndarray  # int64 [w], index
-    train: np.ndarray  # int64 [w], index into half A followed by half B
-    distance: np.ndarray  # float64 [w]
+# Generated index, index into half A followed by half B, and distance; nearest first.
+NearestPairs = list[tuple[int, int, float]]
 
 
 def memorization_metrics(
@@ -43,7 +36,7 @@ def memorization_metrics(
         The estimates, and the nearest pairs of each view.
     """
     estimates: Estimates = {}
-    nearest_pairs = {}
+    nearest_pairs: dict[str, NearestPairs] = {}
     groups = context.image_groups
     train_patients = np.concatenate([groups["A"].patients, groups["B"].patients])
     # An image that was generated ten times is no more evidence of copying than one
@@ -61,10 +54,9 @@ def memorization_metrics(
         for metric, pair in audit_estimates(audit, context, duplicates).items():
             for sets, estimate in zip((SETS, REFERENCE_SETS), pair, strict=True):
                 estimates[MetricKey(metric, view, POOLED, sets)] = estimate
-        worst = audit.worst[:, 0]
-        nearest_pairs[view] = NearestPairs(
-            worst, audit.worst[:, 1], audit.nearest.distance[worst]
-        )
+        nearest_pairs[view] = [
+            (i, j, float(audit.nearest.distance[i])) for i, j in audit.worst.tolist()
+        ]
     train = np.concatenate([groups["A"].images, groups["B"].images])
     for name, sets in (("generated", SETS), ("val", REFERENCE_SETS)):
         hits = nearest_neighbours.same_bytes(groups[name].images, train)
@@ -83,18 +75,13 @@ def audit_estimates(
     generated, seed = context.image_groups["generated"], context.seed
     distance = audit.nearest.distance
     n, num_val = len(distance), len(context.image_groups["val"])
-    rank = np.empty(n, np.int64)
-    rank[np.argsort(distance, kind="stable")] = np.arange(n)
-    below = rank < round(audit.below * n)
-    exact = distance == 0
-    near = ~exact & (rank < audit.exact + audit.near)
     scale = audit.ratio / np.median(distance) if np.median(distance) else 0.0
-    interval = confidence_intervals.bootstrap(
+    _, low, high = confidence_intervals.bootstrap(
         lambda i: float(np.median(distance[i]) * scale),
         generated.patients,
         draws=DRAWS,
         seed=seed,
-    )
+    ).tolist()
 
     def by_definition(value: float) -> Estimate:
         return Estimate(value, value, value, num_val, seed)
@@ -106,15 +93,21 @@ def audit_estimates(
     )
     return {
         "distance_ratio": (
-            Estimate(audit.ratio, *interval, n, seed),
+            Estimate(audit.ratio, low, high, n, seed),
             by_definition(1.0),
         ),
         "below_first_percentile": (
-            share_estimate(below, duplicates, seed),
+            share_estimate(audit.below, duplicates, seed),
             by_definition(0.01)._replace(low=below_low, high=below_high),
         ),
-        "exact_copies": (count_estimate(exact, duplicates, seed), by_definition(0.0)),
-        "near_copies": (count_estimate(near, duplicates, seed), by_definition(0.0)),
+        "exact_copies": (
+            count_estimate(audit.exact, duplicates, seed),
+            by_definition(0.0),
+        ),
+        "near_copies": (
+            count_estimate(audit.near, duplicates, seed),
+            by_definition(0.0),
+        ),
     }
 
 

@@ -14,7 +14,6 @@ from cxr_gan.evaluation.metrics import (
     kid,
     precision_recall,
 )
-from cxr_gan.evaluation.metrics.confidence_intervals import joint_intervals
 from cxr_gan.evaluation.results import POOLED, Estimate, Estimates, MetricKey
 
 DRAWS = 40  # subsamples for one interval
@@ -32,7 +31,7 @@ class Distance(NamedTuple):
     """One way to compare features; it may yield several metrics."""
 
     names: tuple[str, ...]  # of the metrics
-    function: Callable[[np.ndarray, np.ndarray], tuple[float, ...]]
+    function: Callable[[np.ndarray, np.ndarray], float | tuple[float, ...]]
     min_per_class: int  # images of each class
     min_per_feature: int  # images in total, per feature dimension
     limits: tuple[tuple[float, float], ...]  # of each metric; its interval is clipped
@@ -109,13 +108,6 @@ def pair_distances(
         patients.append(group.patients[rows])
         strata.append(group.labels[rows] + index * len(context.class_names))
     x, y = (features[name][rows] for name, rows in zip(names, selected, strict=True))
-    interval = functools.partial(
-        confidence_intervals.subsample,
-        groups=np.concatenate(patients),
-        strata=np.concatenate(strata),
-        draws=DRAWS,
-        seed=context.seed,
-    )
     estimates = []
     for distance in DISTANCES:
         too_few_in_class = n < distance.min_per_class
@@ -124,16 +116,22 @@ def pair_distances(
 
         def statistic(
             drawn: np.ndarray, distance: Distance = distance
-        ) -> tuple[float, ...]:
+        ) -> float | tuple[float, ...]:
             first, second = drawn[drawn < len(x)], drawn[drawn >= len(x)] - len(x)
             return distance.function(x[first], y[second])
 
-        values = joint_intervals(statistic, len(x) + len(y), interval)
+        intervals = confidence_intervals.subsample(
+            statistic,
+            np.concatenate(patients),
+            strata=np.concatenate(strata),
+            draws=DRAWS,
+            seed=context.seed,
+        )
         for name, limits, (value, *ends) in zip(
-            distance.names, distance.limits, values, strict=True
+            distance.names, distance.limits, np.atleast_2d(intervals.T), strict=True
         ):
-            low, high = np.clip(ends, *limits)
-            estimate = Estimate(value, float(low), float(high), len(x), context.seed)
+            low, high = np.clip(ends, *limits).tolist()
+            estimate = Estimate(float(value), low, high, len(x), context.seed)
             estimates.append((name, estimate))
     return estimates
 
@@ -159,14 +157,12 @@ _NON_NEGATIVE, _SHARE = (0.0, _INFINITY), (0.0, 1.0)
 DISTANCES = (
     Distance(
         ("fid",),
-        lambda a, b: (frechet.frechet_distance(a, b),),
+        frechet.frechet_distance,
         MIN_TRUSTED_PER_CLASS,
         frechet.LEAST_PER_FEATURE,
         (_NON_NEGATIVE,),
     ),
-    Distance(
-        ("kid",), lambda a, b: (kid.mmd2(a, b),), 2, 0, ((-_INFINITY, _INFINITY),)
-    ),
+    Distance(("kid",), kid.mmd2, 2, 0, ((-_INFINITY, _INFINITY),)),
     Distance(
         precision_recall.Prdc._fields,
         functools.partial(precision_recall.prdc, k=NEIGHBOURS),
@@ -174,11 +170,5 @@ DISTANCES = (
         0,
         (_SHARE, _SHARE, _NON_NEGATIVE, _SHARE),
     ),
-    Distance(
-        ("spacing",),
-        lambda a, b: (spacing(a, b),),
-        MIN_TRUSTED_PER_CLASS,
-        0,
-        (_NON_NEGATIVE,),
-    ),
+    Distance(("spacing",), spacing, MIN_TRUSTED_PER_CLASS, 0, (_NON_NEGATIVE,)),
 )

@@ -13,7 +13,6 @@ from cxr_gan.evaluation.metrics import (
     ms_ssim,
     power_spectrum,
 )
-from cxr_gan.evaluation.metrics.confidence_intervals import joint_intervals
 from cxr_gan.evaluation.results import HEADLINE, POOLED, Estimate, Estimates, MetricKey
 
 DRAWS = 200  # bootstrap draws; too few for interval limits that are quoted
@@ -38,31 +37,31 @@ def power_difference(context: EvaluationContext) -> Estimates:
             names = pair.split("~")
             rows = {name: context.select(name, (label,), n) for name in names}
             both = np.concatenate([profiles[name][rows[name]] for name in names])
-            groups = [context.image_groups[name].patients[rows[name]] for name in names]
-            interval = functools.partial(
-                confidence_intervals.bootstrap,
-                groups=np.concatenate(groups),
+            patients = [
+                context.image_groups[name].patients[rows[name]] for name in names
+            ]
+            intervals = confidence_intervals.bootstrap(
+                functools.partial(_octave_difference, both, n, size),
+                np.concatenate(patients),
                 draws=DRAWS,
                 seed=context.seed,
             )
-            difference = functools.partial(_octave_difference, both, n, size)
-            values = joint_intervals(difference, 2 * n, interval)
-            for octave, value in zip(octaves(size), values, strict=True):
-                estimates[MetricKey("power", octave, class_name, pair)] = Estimate(
-                    *value, n, context.seed
-                )
+            columns = intervals.T.tolist()
+            for octave, (value, low, high) in zip(octaves(size), columns, strict=True):
+                estimate = Estimate(value, low, high, n, context.seed)
+                estimates[MetricKey("power", octave, class_name, pair)] = estimate
     return estimates
 
 
 def _octave_difference(
     profiles: np.ndarray, n: int, size: int, drawn: np.ndarray
-) -> Sequence[float]:
+) -> np.ndarray:
     """dB in each octave: drawn rows below n minus drawn rows from n on."""
     first, second = (
         power_spectrum.octaves(profiles[rows].mean(0), size)
         for rows in (drawn[drawn < n], drawn[drawn >= n])
     )
-    return [float(band) for band in first - second]
+    return first - second
 
 
 def octaves(size: int) -> list[str]:
@@ -150,14 +149,14 @@ def _mean_difference(a: PairSimilarities, b: PairSimilarities, seed: int) -> Est
         in_subsample[drawn] = True
         return _mean(a, in_subsample[:n]) - _mean(b, in_subsample[n:])
 
-    ends = confidence_intervals.subsample(
+    value, low, high = confidence_intervals.subsample(
         statistic,
         np.concatenate([a[3], b[3]]),
         strata=np.repeat([0, 1], [n, m]),
         draws=confidence_intervals.LEAST_DRAWS,
         seed=seed,
-    )
-    return Estimate(statistic(np.arange(n + m)), *ends, min(n, m), seed)
+    ).tolist()
+    return Estimate(value, low, high, min(n, m), seed)
 
 
 def _mean(pairs: PairSimilarities, in_subsample: np.ndarray) -> float:

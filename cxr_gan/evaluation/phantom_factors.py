@@ -14,7 +14,6 @@ import numpy as np
 from cxr_gan.data.phantom import renderer
 from cxr_gan.evaluation.image_sets import EvaluationContext
 from cxr_gan.evaluation.metrics import confidence_intervals, nearest_neighbours
-from cxr_gan.evaluation.metrics.confidence_intervals import joint_intervals
 from cxr_gan.evaluation.per_set_metrics import DRAWS
 from cxr_gan.evaluation.results import HEADLINE, POOLED, Estimate, Estimates, MetricKey
 
@@ -49,16 +48,12 @@ def factor_distances(context: EvaluationContext, ids: Sequence[str]) -> Estimate
         nearest = nearest_neighbours.nearest(queries, points).point
         for factor, value_of in FACTORS.items():
             bins = _bins(np.array([value_of(one) for one in factors]))
-            ((value, low, high),) = joint_intervals(
+            value, low, high = confidence_intervals.bootstrap(
                 functools.partial(_distance_of_drawn, bins, nearest),
-                len(rows),
-                functools.partial(
-                    confidence_intervals.bootstrap,
-                    groups=group.patients[rows],
-                    draws=DRAWS,
-                    seed=context.seed,
-                ),
-            )
+                group.patients[rows],
+                draws=DRAWS,
+                seed=context.seed,
+            ).tolist()
             estimate = Estimate(value, low, high, len(rows), context.seed)
             estimates[MetricKey("factor_distance", factor, POOLED, pair)] = estimate
     return estimates
@@ -66,9 +61,14 @@ def factor_distances(context: EvaluationContext, ids: Sequence[str]) -> Estimate
 
 def _distance_of_drawn(
     bins: np.ndarray, nearest: np.ndarray, drawn: np.ndarray
-) -> tuple[float]:
-    """Distance between the nearest phantoms of the drawn images and all phantoms."""
-    return (_total_variation(bins[nearest[drawn]], bins),)
+) -> float:
+    """Distance between the nearest phantoms of the drawn images and all phantoms.
+
+    It is half the L1 distance between the histograms of their bins.
+    """
+    both = bins[nearest[drawn]], bins
+    shares = [np.bincount(x, minlength=bins.max() + 1) / len(x) for x in both]
+    return float(np.abs(shares[0] - shares[1]).sum() / 2)
 
 
 def _factors(name: str) -> renderer.Factors:
@@ -83,13 +83,6 @@ def _bins(values: np.ndarray) -> np.ndarray:
         return np.unique(values, return_inverse=True)[1]
     edges = np.quantile(values, np.arange(1, BINS) / BINS)
     return np.searchsorted(edges, values)
-
-
-def _total_variation(a: np.ndarray, b: np.ndarray) -> float:
-    """Half the L1 distance between the histograms of bins a and b."""
-    bins = max(a.max(), b.max()) + 1
-    shares = [np.bincount(x, minlength=bins) / len(x) for x in (a, b)]
-    return float(np.abs(shares[0] - shares[1]).sum() / 2)
 
 
 def _disease_side(factors: renderer.Factors) -> str:

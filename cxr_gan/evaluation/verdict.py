@@ -62,11 +62,6 @@ def _name_fault(words: str, groups: set[str], class_names: tuple[str, ...]) -> s
     return f"{words} ({', '.join(name for name in class_names if name in groups)})"
 
 
-def verdict_line(faults: list[str]) -> str:
-    """The last line of a report."""
-    return f"verdict: {'; '.join(faults) or NONE}"
-
-
 def classifier_is_reliable(reference: Estimate, chance: float) -> bool:
     """Whether the label classifier's accuracy on real images is sufficient.
 

@@ -122,11 +122,17 @@ def pixel_shuffle(x: jax.Array) -> jax.Array:
     return x.reshape(n, 2 * h, 2 * w, c // 4)
 
 
-def pixel_unshuffle(x: jax.Array) -> jax.Array:
-    """x [n, 2h, 2w, c] -> [n, h, w, 4c]: the inverse of `pixel_shuffle`."""
-    n, h, w, c = x.shape
-    x = x.reshape(n, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, h // 2, w // 2, 4 * c)
+def pixel_unshuffle(x: jax.Array, factor: int = 2) -> jax.Array:
+    """x [n, h, w, c] -> [n, h / factor, w / factor, c factor^2].
+
+    The inverse of `pixel_shuffle` for factor 2. Used before a first convolution: at
+    full resolution that layer has few channels and most of the pixels, so it is slow
+    and contributes little.
+    """
+    n, height, width, c = x.shape
+    h, w = height // factor, width // factor
+    x = x.reshape(n, h, factor, w, factor, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, h, w, factor**2 * c)
 
 
 def normalize(

@@ -4,7 +4,7 @@ Cheap metrics that compare checkpoints of one run; `cxr_gan.evaluate` measures h
 a model is. They use few images and have no real-data reference.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -25,7 +25,7 @@ class Reference(NamedTuple):
 
     features: tuple[np.ndarray, ...]  # of each class, float32 [n, d], `cxr` space
     ms_ssim: tuple[float, ...]  # mean within each class
-    classifier: label_classifier.LabelClassifier
+    classifier: Any  # params of the label classifier
     class_names: tuple[str, ...]
 
 

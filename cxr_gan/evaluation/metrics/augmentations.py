@@ -49,19 +49,6 @@ def random_noise(images: jax.Array, rng: jax.Array, max_sigma: float) -> jax.Arr
     return images + max_sigma * fraction * jax.random.normal(noise_rng, images.shape)
 
 
-def random_exposure(
-    images: jax.Array, rng: jax.Array, gain: float, offset: float
-) -> jax.Array:
-    """Maps each image to a (x - 1/2) + 1/2 + b: float32 [n, s, s, 1] -> the same shape.
-
-    a is uniform in [1 - gain, 1 + gain), b in [-offset, offset). Values are not
-    clipped.
-    """
-    shape = (2, len(images), 1, 1, 1)
-    a, b = jax.random.uniform(rng, shape, minval=-1, maxval=1)
-    return (1 + gain * a) * (images - 0.5) + 0.5 + offset * b
-
-
 def _blur_matrix(size: int, sigma: float) -> np.ndarray:
     """float32 [size, size]: row i holds a Gaussian centred on i, truncated at 4 sigma.
 

@@ -19,33 +19,39 @@ Which function to use:
   entirely above the estimate.
 
 An interval reflects only the sampling of the images that are resampled. Anything else
-that `statistic` compares them with counts as fixed.
+that `statistic` compares them with counts as fixed. A statistic of k values is computed
+once per draw for all k intervals.
 """
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 TAIL = 0.025  # probability of each tail
 LEAST_DRAWS = 40  # 1 / TAIL: one draw in each tail
 
-Statistic = Callable[[np.ndarray], float]
+# Indices into the images -> a value, or a tuple or array of k values.
+Statistic = Callable[[np.ndarray], float | tuple[float, ...] | np.ndarray]
 
 
 def bootstrap(
     statistic: Statistic, groups: np.ndarray, *, draws: int, seed: int
-) -> tuple[float, float]:
+) -> np.ndarray:
     """Percentile bootstrap interval: 2.5th and 97.5th percentile over resamples.
 
     Each draw samples as many patients as there are, with replacement, and takes all
     images of each. A proportion of 0 or 1 is equal in all draws: see `share_interval`.
 
     Args:
-        statistic: maps indices into the images, int64, with repeats, to a value.
+        statistic: maps indices into the images, int64, with repeats, to one value or k.
         groups: [n], the patient of each image; any sortable dtype.
         draws: number of resamples, at least 40; use 1000 for limits that are quoted.
         seed: of the resampling; the same seed and groups give the same resamples.
+
+    Returns:
+        float64 [3], or [3, k] for k values: the value of all images, the lower and the
+        upper limit.
 
     Raises:
         ValueError: if there are fewer than 2 groups or 40 draws, or a value is not
@@ -60,9 +66,8 @@ def bootstrap(
     def draw() -> np.ndarray:
         return np.concatenate([members[i] for i in rng.integers(count, size=count)])
 
-    values = _evaluate(statistic, (draw() for _ in range(draws)))
-    low, high = np.quantile(values, (TAIL, 1 - TAIL))
-    return float(low), float(high)
+    value, drawn = _evaluate(statistic, len(groups), (draw() for _ in range(draws)))
+    return np.stack([value, *np.quantile(drawn, (TAIL, 1 - TAIL), axis=-1)])
 
 
 def share_interval(
@@ -82,20 +87,17 @@ def share_interval(
         seed: as in `bootstrap`.
 
     Raises:
-        ValueError: as `bootstrap`; hits are not bool [n].
+        ValueError: as `bootstrap`.
     """
-    if hits.dtype != bool or hits.shape != np.shape(groups):
-        raise ValueError(
-            f"hits are {hits.dtype} {list(hits.shape)}, groups have shape "
-            f"{list(np.shape(groups))}; hits must be bool, with the shape of groups"
-        )
-    members = _group_members(groups, draws)
-    margin = 1 - TAIL ** (1 / len(members))
+    margin = 1 - TAIL ** (1 / len(_group_members(groups, draws)))
     if not hits.any():
         return 0.0, margin
     if hits.all():
         return 1 - margin, 1.0
-    return bootstrap(lambda i: hits[i].mean(), groups, draws=draws, seed=seed)
+    _, low, high = bootstrap(
+        lambda i: hits[i].mean(), groups, draws=draws, seed=seed
+    ).tolist()
+    return low, high
 
 
 def subsample(
@@ -105,7 +107,7 @@ def subsample(
     strata: np.ndarray | None = None,
     draws: int,
     seed: int,
-) -> tuple[float, float]:
+) -> np.ndarray:
     """Interval around the value of all images, from subsamples without replacement.
 
     Each draw takes b of the g patients, each at most once; b is g / 2, rounded in each
@@ -122,14 +124,17 @@ def subsample(
     g patients, including its bias.
 
     Args:
-        statistic: maps sorted indices into the images, int64, without repeats, to a
-            value.
+        statistic: maps sorted indices into the images, int64, without repeats, to one
+            value or k.
         groups: [n], the patient of each image; any sortable dtype.
         strata: [n], the stratum of each image, such as its set and class; all draws
             have the same proportions of strata. A patient with images in two strata
             counts as two. None for a single stratum.
         draws: number of subsamples, at least 40.
         seed: of the subsampling; the same seed and groups give the same subsamples.
+
+    Returns:
+        As `bootstrap`.
 
     Raises:
         ValueError: as `bootstrap`, also where a stratum has fewer than 2 groups.
@@ -155,21 +160,14 @@ def subsample(
             rows += [members[i] for i in chosen]
         return np.sort(np.concatenate(rows))
 
-    (estimate,) = _evaluate(statistic, [np.arange(len(groups))])
-    values = _evaluate(statistic, (draw() for _ in range(draws)))
+    value, drawn = _evaluate(statistic, len(groups), (draw() for _ in range(draws)))
     factor = np.sqrt(sizes.sum() / (counts - sizes).sum())
-    deviations = np.quantile(values, (1 - TAIL, TAIL)) - values.mean()
-    low, high = estimate - factor * deviations
-    return float(low), float(high)
+    deviations = np.quantile(drawn, (1 - TAIL, TAIL), axis=-1) - drawn.mean(-1)
+    return np.stack([value, *(value - factor * deviations)])
 
 
 def _group_members(groups: np.ndarray, draws: int) -> list[np.ndarray]:
     """Indices of the images of each group; also checks the number of draws."""
-    groups = np.asarray(groups)
-    if groups.ndim != 1:
-        raise ValueError(
-            f"groups have shape {list(groups.shape)}; must be [n], one entry per image"
-        )
     _, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(sizes) < 2 or draws < LEAST_DRAWS:
         raise ValueError(
@@ -180,44 +178,21 @@ def _group_members(groups: np.ndarray, draws: int) -> list[np.ndarray]:
     return np.split(order, np.cumsum(sizes)[:-1])
 
 
-def _evaluate(statistic: Statistic, samples: Iterable[np.ndarray]) -> np.ndarray:
-    """float64 [draws]: the statistic of each sample of image indices."""
-    values = [statistic(rows) for rows in samples]
+def _evaluate(
+    statistic: Statistic, n: int, samples: Iterable[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The statistic of all n images, and of each sample of image indices.
+
+    float64 [] and [draws], or [k] and [k, draws] for a statistic of k values.
+    """
+    values = np.array(
+        [statistic(rows) for rows in itertools.chain([np.arange(n)], samples)],
+        np.float64,
+    )
     if not np.isfinite(values).all():
         raise ValueError(
             "the statistic is not finite for some draw; it must be finite for any "
             "choice of groups"
         )
-    return np.array(values, np.float64)
-
-
-ValueWithInterval = tuple[float, float, float]  # value, lower limit, upper limit
-
-
-def joint_intervals(
-    function: Callable[[np.ndarray], Sequence[float]],
-    total: int,
-    interval: Callable[[Statistic], tuple[float, float]],
-) -> list[ValueWithInterval]:
-    """Intervals of several statistics that are computed together.
-
-    Args:
-        function: maps indices of images, int64, to a fixed number of values.
-        total: number of images.
-        interval: computes the interval of one statistic, such as a partial `bootstrap`.
-            It must draw the same indices in each call, so that `function` runs only
-            once per draw.
-
-    Returns:
-        For each value: the value of all images, the lower and the upper limit.
-    """
-
-    @functools.cache
-    def cached(indices: bytes) -> tuple[float, ...]:
-        return tuple(float(x) for x in function(np.frombuffer(indices, np.int64)))
-
-    def component(position: int) -> Statistic:
-        return lambda indices: cached(indices.astype(np.int64).tobytes())[position]
-
-    values = cached(np.arange(total).tobytes())
-    return [(value, *interval(component(i))) for i, value in enumerate(values)]
+    # Contiguous, so that a sum over draws has the same rounding for one value as for k.
+    return values[0], np.ascontiguousarray(values[1:].T)

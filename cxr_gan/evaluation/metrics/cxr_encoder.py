@@ -23,7 +23,8 @@ import numpy as np
 from flax import linen as nn
 
 from cxr_gan.evaluation.metrics.batching import map_batches
-from cxr_gan.evaluation.metrics.resize import resize, to_unit, unshuffle
+from cxr_gan.evaluation.metrics.resize import resize, to_unit
+from cxr_gan.models.layers import pixel_unshuffle
 from cxr_gan.storage import weights_file
 
 SIZE = 64  # px; the only input size
@@ -57,7 +58,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, 64, 64, 1] in [0, 1] -> float32 [n, 64]."""
-        h = convolutions(unshuffle(4 * x - 2, 2), self.widths)
+        h = convolutions(pixel_unshuffle(4 * x - 2, 2), self.widths)
         return nn.Dense(DIMENSION, name="features")(h.reshape(len(x), -1))
 
 

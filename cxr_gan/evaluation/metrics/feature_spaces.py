@@ -12,7 +12,6 @@ class FeatureSpace(NamedTuple):
     """A named function from images to feature vectors."""
 
     name: str  # the specification it was opened with, such as "onnx:net.onnx"
-    dimension: int | None  # None where it is unknown until images are encoded
     extract: Callable[[np.ndarray], np.ndarray]  # uint8 [n, s, s, 1] -> float32 [n, d]
 
 
@@ -24,28 +23,21 @@ def open_space(spec: str) -> FeatureSpace:
         ImportError, FileNotFoundError, ValueError: an ONNX file cannot be used; see
             `onnx_encoder.extractor`.
     """
-    kind, colon, file = spec.partition(":")
-    takes_file = kind in FILE_SPACES
-    if kind not in SPACES or bool(colon) != takes_file or bool(file) != takes_file:
-        accepted = [f"{kind}:FILE" if kind in FILE_SPACES else kind for kind in SPACES]
-        raise ValueError(
-            f"{spec!r} is not a feature space; accepted are {', '.join(accepted)}"
-        )
-    return SPACES[kind](spec)
+    kind, _, file = spec.partition(":")
+    if spec in SPACES:
+        return FeatureSpace(spec, SPACES[spec])
+    if kind in FILE_SPACES and file:
+        return FeatureSpace(spec, FILE_SPACES[kind](file))
+    accepted = [*SPACES, *(f"{kind}:FILE" for kind in FILE_SPACES)]
+    raise ValueError(
+        f"{spec!r} is not a feature space; accepted are {', '.join(accepted)}"
+    )
 
 
-# Kind -> function that opens a feature space from its specification. A specification is
-# the kind alone, or KIND:FILE for the kinds in FILE_SPACES. Add a feature space here.
-SPACES: dict[str, Callable[[str], FeatureSpace]] = {
-    # Trained on radiographs: anatomy, disease, exposure.
-    "cxr": lambda spec: FeatureSpace(spec, cxr_encoder.DIMENSION, cxr_encoder.features),
-    # Fixed filters: noise, sharpness, patterns.
-    "texture": lambda spec: FeatureSpace(
-        spec, texture_features.DIMENSION, texture_features.features
-    ),
-    # A network of your own, as an ONNX file.
-    "onnx": lambda spec: FeatureSpace(
-        spec, None, onnx_encoder.extractor(spec.partition(":")[2])
-    ),
+# Name -> uint8 [n, s, s, 1] -> float32 [n, d]. To add a feature space, add one entry.
+SPACES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "cxr": cxr_encoder.features,  # trained on radiographs: anatomy, disease, exposure
+    "texture": texture_features.features,  # fixed filters: noise, sharpness, patterns
 }
-FILE_SPACES = {"onnx"}
+# Name of KIND:FILE -> function that opens the file as such a function.
+FILE_SPACES = {"onnx": onnx_encoder.extractor}

@@ -11,10 +11,8 @@ deviation, and is trained on images that are shifted, blurred and made noisy.
 """
 
 import functools
-import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +23,8 @@ from flax import linen as nn
 
 from cxr_gan.evaluation.metrics import augmentations, cxr_encoder
 from cxr_gan.evaluation.metrics.batching import check_images, map_batches
-from cxr_gan.evaluation.metrics.resize import resize, to_unit, unshuffle
-from cxr_gan.storage import weights_file
+from cxr_gan.evaluation.metrics.resize import resize, to_unit
+from cxr_gan.models.layers import pixel_unshuffle
 
 SIZE = 64  # px; the only input size
 STEPS = 1200
@@ -42,17 +40,6 @@ MAX_NOISE_SIGMA = 0.03  # of the augmentation, for values in [0, 1]
 ADAMW = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(WEIGHT_DECAY))
 
 
-class LabelClassifier(NamedTuple):
-    """A fitted `Classifier`; a pytree of its params."""
-
-    params: Any
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.params["head"]["bias"])
-
-
 class Classifier(nn.Module):
     """Class logits from the mean and maximum of features over a 4 x 4 grid."""
 
@@ -63,7 +50,7 @@ class Classifier(nn.Module):
         """x [n, 64, 64, 1] in [0, 1] -> logits [n, num_classes]."""
         axes = (1, 2, 3)
         h = (x - x.mean(axes, keepdims=True)) / (x.std(axes, keepdims=True) + 1e-3)
-        h = unshuffle(h, 4)
+        h = pixel_unshuffle(h, 4)
         h = cxr_encoder.convolutions(h, (32, 64))
         # Not h.max: its gradient finds the maximum by ==. Where XLA computes h twice
         # with different rounding, no element is equal, and the gradient is NaN.
@@ -81,7 +68,7 @@ def fit(
     steps: int = STEPS,
     balanced: bool = True,
     class_weights: np.ndarray | None = None,
-) -> LabelClassifier:
+) -> Any:
     """Trains a classifier; deterministic for equal arguments on the same machine.
 
     Args:
@@ -95,15 +82,21 @@ def fit(
         class_weights: [num_classes], finite, above 0: factors of the loss of images of
             each class; None for equal weights.
 
+    Returns:
+        Params of a `Classifier(num_classes)`.
+
     Raises:
-        TypeError, ValueError: an argument is not as stated.
+        TypeError, ValueError: images are not uint8 [n, s, s, 1], or n is 0.
+        ValueError: there is no image of a class.
     """
     check_images(images)
-    _check_labels(labels, len(images), num_classes)
-    if class_weights is not None:
-        class_weights = _check_class_weights(class_weights, num_classes)
+    absent = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
+    if len(absent):
+        raise ValueError(
+            f"there is no image of class {absent[0]}; give at least one of each class"
+        )
     init_key, key = jax.random.split(jax.random.key(seed))
-    params = _init_params(num_classes, init_key)
+    params = init_params(num_classes, init_key)
     opt_state = ADAMW.init(params)
     rates = LEARNING_RATE * np.cos(np.linspace(0, np.pi / 2, steps + 1)) ** 2
     if balanced:
@@ -115,79 +108,23 @@ def fit(
     for step, rows in enumerate(bar):
         rng, rate = jax.random.fold_in(key, step), np.float32(rates[step])
         y = labels[rows]
-        weights = None if class_weights is None else class_weights[y]
+        weights = None if class_weights is None else np.float32(class_weights[y])
         params, opt_state = _train_step(
             params, opt_state, images[rows], y, rng, rate, weights
         )
-    return LabelClassifier(params)
+    return params
 
 
-def predict(classifier: LabelClassifier, images: np.ndarray) -> np.ndarray:
+def predict(params: Any, images: np.ndarray) -> np.ndarray:
     """Class probabilities: uint8 [n, s, s, 1] -> float32 [n, num_classes].
 
-    Rows sum to 1. A classifier fitted on balanced batches assumes equally frequent
-    classes.
+    `params` are from `fit`. Rows sum to 1. A classifier fitted on balanced batches
+    assumes equally frequent classes.
 
     Raises:
         TypeError, ValueError: images are not uint8 [n, s, s, 1], or n is 0.
     """
-    return map_batches(lambda batch: _predict(classifier.params, batch), images)
-
-
-def save(classifier: LabelClassifier, path: str | os.PathLike[str]) -> None:
-    """Writes an npz file for `load`; an existing file is replaced atomically.
-
-    Raises:
-        OSError: the folder cannot be created or written.
-    """
-    weights_file.write(path, weights_file.pack(classifier.params))
-
-
-def load(path: str | os.PathLike[str], num_classes: int) -> LabelClassifier:
-    """The classifier that `save` wrote, bit for bit.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is damaged, or has another number of classes; fit again.
-    """
-    init = functools.partial(_init_params, num_classes)
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    data = Path(path).read_bytes()
-    return LabelClassifier(weights_file.unpack(data, shapes, os.fspath(path)))
-
-
-def _check_labels(labels: np.ndarray, n: int, num_classes: int) -> None:
-    if num_classes < 2:
-        raise ValueError(
-            f"num_classes={num_classes}; a label classifier needs 2 or more classes"
-        )
-    if labels.dtype != np.int32 or labels.shape != (n,):
-        raise ValueError(
-            f"labels are {labels.dtype} {list(labels.shape)} for {n} images; "
-            f"must be int32 [{n}]"
-        )
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(
-            f"labels are from {labels.min()} to {labels.max()}; with num_classes="
-            f"{num_classes} they must be from 0 to {num_classes - 1}"
-        )
-    absent = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
-    if len(absent):
-        raise ValueError(
-            f"there is no image of class {absent[0]}; give at least one of each class"
-        )
-
-
-def _check_class_weights(weights: np.ndarray, num_classes: int) -> np.ndarray:
-    """The weights as float32 [num_classes], after checks."""
-    weights = np.asarray(weights, np.float32)
-    valid = weights.shape == (num_classes,) and np.isfinite(weights).all()
-    if not valid or weights.min() <= 0:
-        raise ValueError(
-            f"class_weights={weights.tolist()}; give {num_classes} finite numbers "
-            "above 0"
-        )
-    return weights
+    return map_batches(lambda batch: _predict(params, batch), images)
 
 
 def _batches(
@@ -208,7 +145,7 @@ def _batches(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _init_params(num_classes: int, rng: jax.Array) -> Any:
+def init_params(num_classes: int, rng: jax.Array) -> Any:
     """Initial params; jitted, so that it compiles once for all fits."""
     return Classifier(num_classes).init(rng, jnp.zeros((1, SIZE, SIZE, 1)))["params"]
 

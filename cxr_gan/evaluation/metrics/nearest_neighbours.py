@@ -41,10 +41,11 @@ class Audit(NamedTuple):
 
     nearest: Nearest  # nearest training image of each generated one
     ratio: float  # median distance / that of held-out images; 1 where equally novel
-    below: float  # fraction below the 1st percentile of held-out distances; 0.01 where
-    #               equally novel
-    exact: int  # images at distance 0: equal in this space; for files see `same_bytes`
-    near: int  # images at a distance above 0 and below 1/4 of that percentile
+    below: np.ndarray  # bool [n], below the 1st percentile of held-out distances;
+    #                    true for a share of 0.01 where equally novel
+    exact: np.ndarray  # bool [n], at distance 0: equal in this space; for files see
+    #                    `same_bytes`
+    near: np.ndarray  # bool [n], at a distance above 0, below 1/4 of that percentile
     worst: np.ndarray  # int64 [w, 2], generated and training index, nearest pair first
 
 
@@ -179,9 +180,9 @@ def audit(
     return Audit(
         nearest=matches,
         ratio=float(np.median(distance) / np.median(reference)),
-        below=float(np.mean(distance < first)),
-        exact=int(np.sum(distance == 0)),
-        near=int(np.sum((distance > 0) & (distance < first / 4))),
+        below=distance < first,
+        exact=distance == 0,
+        near=(distance > 0) & (distance < first / 4),
         worst=np.stack([order, matches.point[order]], 1),
     )
 

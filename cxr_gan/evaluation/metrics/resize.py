@@ -23,15 +23,3 @@ def resize(images: jax.Array, size: int) -> jax.Array:
         k = old_size // size
         return images.reshape(n, size, k, size, k, 1).mean((2, 4))
     return jax.image.resize(images, (n, size, size, 1), "linear", antialias=True)
-
-
-def unshuffle(x: jax.Array, factor: int) -> jax.Array:
-    """Space to depth: [n, h, w, c] -> [n, h / factor, w / factor, c factor^2].
-
-    Used before a first convolution: at full resolution that layer has few channels and
-    most of the pixels, so it is slow and contributes little.
-    """
-    n, height, width, channels = x.shape
-    h, w = height // factor, width // factor
-    blocks = x.reshape(n, h, factor, w, factor, channels).transpose(0, 1, 3, 2, 4, 5)
-    return blocks.reshape(n, h, w, factor**2 * channels)

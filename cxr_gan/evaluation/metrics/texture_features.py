@@ -27,9 +27,6 @@ SECOND_ORDER_OFFSET = 0.001  # the same for second-order ratios
 MIN_SIZE = 32  # px; 4 at the coarsest scale, the fewest that can be reflected by 3
 PIXELS_PER_BATCH = 2**16  # 16 images of 64 px, 1 of 256 px
 
-PAIRS = SCALES * (SCALES - 1) // 2
-DIMENSION = SCALES * ANGLES + SCALES + PAIRS * ANGLES + 3
-
 
 def features(images: np.ndarray) -> np.ndarray:
     """Texture features of images: uint8 [n, s, s, 1] -> float32 [n, 47].

@@ -56,8 +56,8 @@ def pictures(
     grids = {caption: make_grid(np.stack(rows), names)}
     for view, pairs in result.nearest_pairs.items():
         pair_rows = [
-            _first_row(images[pairs.generated]),
-            _first_row(real.train.images[pairs.train]),
+            _first_row(images[[i for i, _, _ in pairs]]),
+            _first_row(real.train.images[[j for _, j, _ in pairs]]),
         ]
         caption = f"Nearest pairs of generated and training images, by {view}"
         grids[caption] = make_grid(np.stack(pair_rows), ["generated", "training"])

@@ -7,24 +7,15 @@ variant without generated images, so a generator must outperform it to be useful
 Pure functions of arrays. Training a classifier takes about ten seconds on one core.
 """
 
+from typing import Any
+
 import numpy as np
 import tqdm
 
 from cxr_gan.evaluation.image_sets import ImageGroup
 from cxr_gan.evaluation.metrics import label_classifier
-from cxr_gan.evaluation.utility import auroc
-from cxr_gan.evaluation.utility.provenance import (
-    ModelProvenance,
-    has_rare_class,
-    training_set,
-)
-from cxr_gan.evaluation.utility.results import (
-    ADDED,
-    IN_PLACE,
-    Comparison,
-    Utility,
-    VariantResult,
-)
+from cxr_gan.evaluation.results import Estimates
+from cxr_gan.evaluation.utility import auroc, results
 from cxr_gan.evaluation.utility.training_sets import (
     GENERATED,
     REAL,
@@ -36,8 +27,6 @@ from cxr_gan.evaluation.utility.training_sets import (
     few_image_variants,
 )
 
-__all__ = ["ModelProvenance", "Utility", "has_rare_class", "training_set", "utility"]
-
 SEEDS = 5
 STEPS = 300  # of 32 images, for every classifier
 
@@ -46,23 +35,28 @@ def utility(
     generated: ImageGroup,
     train: ImageGroup,
     val: ImageGroup,
+    class_names: tuple[str, ...],
     *,
     draw: Draw | None,
     seed: int,
     seeds: int = SEEDS,
     steps: int = STEPS,
-) -> Utility:
+) -> tuple[Estimates, dict[str, Any]]:
     """Trains classifiers with and without generated images and compares them on val.
 
     Args:
         generated: images in place of real images, of every class.
         train: the real images the generator was trained on.
         val: real images of other patients, on which all classifiers are tested.
+        class_names: index = label.
         draw: samples more images from the generator, to fill up the rare class of
             `train`; None to answer the first question only.
         seed: determines all random choices.
         seeds: number of classifiers for each variant.
         steps: training steps of each classifier.
+
+    Returns:
+        The estimates, and the content of report.json["utility"].
 
     Raises:
         ValueError: as `label_classifier.fit` and `auroc.draw_bootstrap`; a class does
@@ -73,12 +67,13 @@ def utility(
         REAL: balanced_subset(train, n),
         GENERATED: balanced_subset(generated, n),
     }
-    plan = [(IN_PLACE, view, replacement) for view in VIEWS]
+    plan = [(results.IN_PLACE, view, replacement) for view in VIEWS]
     if draw is not None:
-        plan.append((ADDED, WHOLE, few_image_variants(train, draw)))
+        plan.append((results.ADDED, WHOLE, few_image_variants(train, draw)))
     classifier_seeds = [(seed * seeds + k) % 2**32 for k in range(seeds)]
     weights = auroc.draw_bootstrap(val.labels, val.patients, seeds, seed)
     total = seeds * sum(len(variants) for _, _, variants in plan)
+    estimates: Estimates = {}
     comparisons = []
     with tqdm.tqdm(total=total, desc="Utility", disable=None, delay=2) as bar:
         for question, view, variants in plan:
@@ -91,10 +86,16 @@ def utility(
                         _log_odds(training, view, val, classifier_seed, steps)
                     )
                     bar.update()
-                counts[name] = training.counts(int(val.labels.max()) + 1)
+                sizes = np.bincount(training.labels, minlength=len(class_names))
+                counts[name] = dict(zip(class_names, sizes.tolist(), strict=True))
                 aurocs[name] = auroc.mean_auroc(np.stack(log_odds), val.labels, weights)
-            comparisons.append(_compare(question, view, aurocs, counts))
-    return Utility(tuple(comparisons), len(val), seed, seeds, steps)
+            estimates |= results.estimates_of(question, view, aurocs, len(val), seed)
+            comparisons.append(results.comparison(question, view, aurocs, counts))
+    return estimates, {
+        "method": results.METHOD.format(seeds=seeds, steps=steps),
+        **{"seeds": seeds, "steps": steps, "images_of_val": len(val)},
+        "comparisons": comparisons,
+    }
 
 
 def _log_odds(
@@ -115,24 +116,3 @@ def _log_odds(
     probabilities = probabilities.astype(np.float64) + 1e-30
     others = probabilities.sum(1, keepdims=True) - probabilities + 1e-30
     return np.log(probabilities / others)
-
-
-def _compare(
-    question: str,
-    view: str,
-    aurocs: dict[str, np.ndarray],
-    counts: dict[str, tuple[int, ...]],
-) -> Comparison:
-    """Compares each variant with the best of those without generated images."""
-    without_generated = [name for name in aurocs if name != GENERATED]
-    baseline = max(without_generated, key=lambda name: aurocs[name][0])
-    results = [
-        VariantResult(
-            name,
-            counts[name],
-            auroc.estimate(values),
-            None if name == baseline else auroc.estimate(values - aurocs[baseline]),
-        )
-        for name, values in aurocs.items()
-    ]
-    return Comparison(question, view, baseline, tuple(results))

@@ -1,7 +1,8 @@
 """Results of the utility test, as estimates and for JSON."""
 
-import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from cxr_gan.evaluation.results import (
     POOLED,
@@ -32,80 +33,63 @@ METRIC_KEYS = {
 }
 
 
-class VariantResult(NamedTuple):
-    """AUROC of the classifiers trained on one variant of the training set."""
+def baseline_of(aurocs: dict[str, np.ndarray]) -> str:
+    """The best variant without generated images.
 
-    variant: str  # its name
-    counts: tuple[int, ...]  # training images of each class
-    auroc: auroc.AurocEstimate
-    difference: auroc.AurocEstimate | None  # from the baseline; None for the baseline
+    Args:
+        aurocs: variant -> result of `auroc.mean_auroc`.
+    """
+    without_generated = [name for name in aurocs if name != GENERATED]
+    return max(without_generated, key=lambda name: aurocs[name][0])
 
-    def describe(self, baseline: str) -> str:
-        """The result in words."""
-        if self.difference is None:
-            return "baseline of the differences"
-        return auroc.describe(self.difference, baseline)
 
-    def row(self, baseline: str, class_names: tuple[str, ...]) -> dict[str, Any]:
-        """The JSON of the variant."""
+def estimates_of(
+    question: str, view: str, aurocs: dict[str, np.ndarray], n: int, seed: int
+) -> Estimates:
+    """AUROC with generated images; the reference is the AUROC of the baseline.
+
+    `n` is the number of images of val.
+    """
+    metric, generated, reference = METRIC_KEYS[question]
+    estimates: Estimates = {}
+    for name, sets in ((GENERATED, generated), (baseline_of(aurocs), reference)):
+        value, low, high, _ = auroc.estimate(aurocs[name])
+        estimate = Estimate(value, low, high, n, seed)
+        estimates[MetricKey(metric, view, POOLED, sets)] = estimate
+    return estimates
+
+
+def comparison(
+    question: str,
+    view: str,
+    aurocs: dict[str, np.ndarray],
+    counts: dict[str, dict[str, int]],
+) -> dict[str, Any]:
+    """JSON of variants that differ in the training set only, and of their baseline.
+
+    Args:
+        question: IN_PLACE or ADDED.
+        view: the part of each image that classifiers see.
+        aurocs: variant -> result of `auroc.mean_auroc`.
+        counts: variant -> training images of each class.
+    """
+    baseline = baseline_of(aurocs)
+    variants = []
+    for name, values in aurocs.items():
         row: dict[str, Any] = {
-            "variant": self.variant,
-            "counts": dict(zip(class_names, self.counts, strict=True)),
-            "auroc": rounded(self.auroc._asdict()),
-            "words": self.describe(baseline),
+            "variant": name,
+            "counts": counts[name],
+            "auroc": rounded(auroc.estimate(values)._asdict()),
+            "words": "baseline of the differences",
         }
-        if self.difference is not None:
-            smallest = auroc.detectable_difference(self.difference.error)
-            row["difference"] = rounded(self.difference._asdict())
+        if name != baseline:
+            difference = auroc.estimate(values - aurocs[baseline])
+            smallest = auroc.detectable_difference(difference.error)
+            row["words"] = auroc.describe(difference, baseline)
+            row["difference"] = rounded(difference._asdict())
             row |= rounded({"detectable": smallest})
-        return row
-
-
-class Comparison(NamedTuple):
-    """Variants that differ in the training set only."""
-
-    question: str
-    view: str  # the part of each image that classifiers see
-    baseline: str  # variant that all others are compared with
-    results: tuple[VariantResult, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Utility:
-    """All comparisons of a utility test."""
-
-    comparisons: tuple[Comparison, ...]
-    n: int  # images of val
-    seed: int
-    seeds: int
-    steps: int
-
-    def estimates(self) -> Estimates:
-        """AUROC with generated images; the reference is the AUROC of the baseline."""
-        estimates: Estimates = {}
-        for question, view, baseline, results in self.comparisons:
-            metric, generated, reference = METRIC_KEYS[question]
-            by_name = {result.variant: result.auroc for result in results}
-            for name, sets in ((GENERATED, generated), (baseline, reference)):
-                value, low, high, _ = by_name[name]
-                key = MetricKey(metric, view, POOLED, sets)
-                estimates[key] = Estimate(value, low, high, self.n, self.seed)
-        return estimates
-
-    def report(self, class_names: tuple[str, ...]) -> dict[str, Any]:
-        """The content of report.json["utility"]."""
-        return {
-            "method": METHOD.format(seeds=self.seeds, steps=self.steps),
-            "seeds": self.seeds,
-            "steps": self.steps,
-            "images_of_val": self.n,
-            "comparisons": [
-                {
-                    **{"question": question, "view": view, "baseline": baseline},
-                    "variants": [
-                        result.row(baseline, class_names) for result in results
-                    ],
-                }
-                for question, view, baseline, results in self.comparisons
-            ],
-        }
+        variants.append(row)
+    return {
+        **{"question": question, "view": view, "baseline": baseline},
+        "variants": variants,
+    }

@@ -25,10 +25,6 @@ class TrainingSet(NamedTuple):
     labels: np.ndarray  # int32 [n]
     class_weights: np.ndarray | None = None  # float [K], loss weights
 
-    def counts(self, num_classes: int) -> tuple[int, ...]:
-        """Number of images of each class."""
-        return tuple(np.bincount(self.labels, minlength=num_classes).tolist())
-
 
 Variant = Callable[[int], TrainingSet]  # seed -> training set
 # int32 labels [n], seed -> generated images uint8 [n, s, s, 1].
