@@ -9,6 +9,8 @@ gradient uses their transposes in reverse order, at the same cost.
 
 Images are processed in chunks, and the points along w one after the other in a loop:
 the operands stay in the cache of a core, and the loop's body is compiled once.
+`convolve` and `weight_gradient` are jitted, so within an outer jit JAX traces each
+shape once.
 
 Source: Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural Networks", section
 4.3; for the weight gradient section 4.2, with tiles of 4 x 4.
@@ -23,7 +25,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cxr_gan.models.cpu.layout import chunk_size, map_chunks, sum_chunks
+from cxr_gan.models.cpu.layout import (
+    chunk_size,
+    map_chunks,
+    materialize,
+    sum_chunks,
+)
 from cxr_gan.runtime.cpu import simd_level
 
 TILE, KERNEL = 4, 3  # pixels a side
@@ -97,6 +104,7 @@ def is_profitable(x: jax.Array, kernel: tuple[int, ...], pad: int) -> bool:
     return fits and many and enough and x.dtype == jnp.float32
 
 
+@jax.jit
 def convolve(x: jax.Array, w: jax.Array) -> jax.Array:
     """x float32 [n, h, h, c], w [3, 3, c, d] -> [n, h, h, d], with zero padding.
 
@@ -122,6 +130,7 @@ def _convolve_chunk(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return _weighted_sums(OUTPUT_TRANSFORM, columns, 4).reshape(n, side, side, -1)
 
 
+@jax.jit
 def weight_gradient(x: jax.Array, dy: jax.Array) -> jax.Array:
     """x float32 [n, h, h, c], dy [n, h, h, d] -> gradient of w, [3, 3, c, d]."""
     n, size = len(x), chunk_size(x.shape[1])
@@ -158,15 +167,15 @@ def _pixels_of_tiles(x: jax.Array, axis: int, pixels: int) -> list[jax.Array]:
 
 def _transform_h(x: jax.Array, transform: np.ndarray) -> jax.Array:
     """[n, h, w, c] -> [6, n, tiles, w, c]: columns of each tile, at all 6 points."""
-    parts = _pixels_of_tiles(x, 1, transform.shape[1])
-    return _weighted_sums(transform, parts, 0)
+    parts = _pixels_of_tiles(materialize(x), 1, transform.shape[1])
+    return materialize(_weighted_sums(transform, parts, 0))
 
 
 def _transform_w(rows: jax.Array, weights: jax.Array) -> jax.Array:
     """[6, n, tiles, w, c] -> [6, n tiles tiles, c]: rows of each tile, at 1 point."""
     parts = _pixels_of_tiles(rows, 3, len(weights))
     total = functools.reduce(jnp.add, map(jnp.multiply, weights, parts))
-    return total.reshape(6, -1, rows.shape[-1])
+    return materialize(total).reshape(6, -1, rows.shape[-1])
 
 
 def _transform_kernel(w: jax.Array) -> jax.Array:
