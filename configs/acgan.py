@@ -2,10 +2,10 @@
 
     python -m cxr_gan.main --config=configs/acgan.py --workdir=runs/acgan
 
-This file holds every key that the code reads, with its unit. Change one on the command
-line, `--config.batch_size=128`, or import this file in one of your own and override it.
-One core with AVX-512 trains the 250 kimg in about an hour, one without in two and a
-half.
+This file has every key that the code reads, with its unit. Change a key on the command
+line, `--config.batch_size=128`, or in a configuration file of your own (docs/train.md).
+One core with AVX-512 trains the 250 kimg in about an hour. docs/performance.md has
+other processors, and docs/results.md the scores to expect.
 """
 
 from ml_collections import ConfigDict
@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.generator = ConfigDict()
     config.generator.name = "residual"  # architecture
     config.generator.features_at_32 = 64  # channels at 32 x 32 pixels
-    config.generator.max_features = 128  # most channels of a layer
+    config.generator.max_features = 128  # largest number of channels
     config.generator.class_embedding_dim = 64  # dimensions of the class embedding
     config.discriminator = ConfigDict()
     config.discriminator.name = "residual"
@@ -37,35 +37,38 @@ def get_config() -> ConfigDict:
     config.discriminator.max_features = 256
     config.compute_dtype = "float32"  # dtype of the layers' products; "bfloat16" is
     #            for TPUs, GPUs and CPUs with AMX, and affects only 3 x 3 convolutions
-    #            on CPUs. Parameters, norms, losses, R1 and pixels stay float32
-    config.stddev_group_per_class = 4  # images of each class in a group over which D
-    #                                    sees the standard deviation
+    #            on CPUs. Parameters, norms, losses, R1 and images stay float32
+    config.stddev_group_per_class = 4  # images of each class in a group; D sees the
+    #                                    standard deviation within each group
 
     # Losses
     config.loss = ConfigDict()
     config.loss.adversarial = "least_squares"  # loss of the real and fake scores
-    config.loss.class_loss = "real"  # D learns classes from "real" images, or "both"
+    config.loss.class_loss = "real"  # D learns classes from "real" images only, or
+    #                                  from real and generated images ("both")
     config.loss.class_weight = ConfigDict()
     config.loss.class_weight.d = 0.5  # weight of the class loss in D's update
     config.loss.class_weight.g = 0.4  # weight of the class loss in G's update
-    config.loss.feature_matching_weight = 0.0  # weight of G's loss on D's features
+    config.loss.feature_matching_weight = 0.0  # weight of the distance of D's features
     config.loss.diversity_weight = 1.0  # weight of the loss on variety within a class
     config.loss.r1_weight = 0.1  # weight of the gradient penalty on real images
     config.loss.r2_weight = 0.0  # weight of the gradient penalty on generated images
-    config.loss.r1_interval = 8  # steps between penalties, which are multiplied by it
+    config.loss.r1_interval = 8  # steps between two computations of the penalties,
+    #                              which are multiplied by this number
 
-    # Augmentation. Of all images that D sees, real and generated; off by default.
+    # Augmentation. It applies to all images that D sees, real and generated. Off by
+    # default. Images span -1 to 1.
     config.augment = ConfigDict()
-    config.augment.brightness = 0.0  # width of the range of offsets; pixels span 2
-    config.augment.contrast = 0.0  # factors lie in 1 - contrast to 1 + contrast
+    config.augment.brightness = 0.0  # width of the range of random offsets
+    config.augment.contrast = 0.0  # random factors from 1 - contrast to 1 + contrast
     config.augment.translation = 0.0  # largest shift, as a fraction of a side
     config.augment.cutout = 0.0  # side of the grey square, as a fraction of a side
     config.augment.adaptive = False  # augment a fraction of the images: from 0 at a
     #                                  score gap of balance.low to 1 at balance.high
 
     # Balance controller. Both networks learn at full speed while the score gap is in
-    # the range from low to high. The gap is 0 if D separates nothing, 1 if it separates
-    # everything.
+    # the range from low to high. The gap is 0 if D cannot separate real and generated
+    # images, 1 if it separates them fully.
     config.balance = ConfigDict()
     config.balance.enabled = True  # False: both networks always learn at full speed
     config.balance.low = 0.4  # below this gap, G's update is scaled down
@@ -73,9 +76,9 @@ def get_config() -> ConfigDict:
     config.balance.strength = 6.0  # update scale: exp(-strength * distance from range)
     config.balance.halflife_kimg = 1.0  # half-life of the moving average of the gap
 
-    # Optimizers (Adam), one for each network
+    # Optimizers. Adam, one for each network.
     config.optimizer_d = ConfigDict()
-    config.optimizer_d.learning_rate = 6e-3  # at fan-in 1; / sqrt(fan-in) elsewhere
+    config.optimizer_d.learning_rate = 6e-3  # divided by sqrt(fan-in) of each layer
     config.optimizer_d.beta1 = 0.0  # decay of the average gradient
     config.optimizer_d.beta2 = 0.99  # decay of the average squared gradient
     config.optimizer_g = config.optimizer_d.copy_and_resolve_references()
@@ -83,20 +86,22 @@ def get_config() -> ConfigDict:
     config.lr_decay_fraction = 0.2  # last fraction of total_kimg, over which both
     #                                 learning rates fall to 0
     config.checkerboard_ramp = 0.5  # first fraction of total_kimg, over which D's
-    #                                 checkerboard gain rises from 1x to 8x
+    #                                 checkerboard gain rises from 1x to 8x (4x at
+    #                                 32 pixels)
     config.ema_halflife_kimg = 10.0  # half-life of the EMA of G, which is sampled
     config.ema_rampup = 0.05  # the half-life is at most this fraction of kimg so far
 
     # Schedule
     config.batch_size = 16  # over all devices, equally many of each class
     config.total_kimg = 250.0  # thousands of real images shown to D
-    config.max_minutes = 0.0  # wall time of one call, then it saves and ends; 0 = none
-    config.log_kimg = 1.0  # images between two reports of metrics, in kimg
-    config.sample_kimg = 10.0  # between two grids of samples
-    config.eval_kimg = 10.0  # between two validations, which also save; 0 = none
-    config.checkpoint_kimg = 10.0  # between two checkpoints
+    config.max_minutes = 0.0  # wall time after which a call saves and ends; 0 = none
+    config.log_kimg = 1.0  # kimg between two reports of metrics
+    config.sample_kimg = 10.0  # kimg between two grids of samples
+    config.eval_kimg = 10.0  # kimg between two validations, which also save; 0 = none
+    config.checkpoint_kimg = 10.0  # kimg between two checkpoints
 
     # Faults
-    config.on_nan = "stop"  # or "rollback" to the last checkpoint, with other noise
-    config.max_rollbacks = 3  # in the whole run
+    config.on_nan = "stop"  # after NaN, "stop", or "rollback": continue from the last
+    #                         checkpoint with other noise
+    config.max_rollbacks = 3  # largest number of rollbacks in the whole run
     return config

@@ -2,9 +2,9 @@
 
     python -m cxr_gan.main --config=configs/acgan_128.py --workdir=runs/acgan_128
 
-Twice the side means four times the pixels. For the same change of the score the
-gradient of D has a quarter of the size in each pixel, so the sum of squares, R1, is a
-quarter: its weight is multiplied by 4.
+At twice the side there are four times as many pixels. For the same change of the score,
+the gradient of D is a quarter as large in each pixel. The sum of its squares, R1, is
+therefore a quarter, and its weight is multiplied by 4.
 """
 
 import pathlib

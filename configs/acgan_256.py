@@ -2,9 +2,10 @@
 
     python -m cxr_gan.main --config=configs/acgan_256.py --workdir=runs/acgan_256
 
-Four times the side means sixteen times the pixels. For the same change of the score the
-gradient of D has a sixteenth of the size in each pixel, so the sum of squares, R1, is a
-sixteenth: its weight is multiplied by 16.
+At four times the side there are sixteen times as many pixels. For the same change of
+the score, the gradient of D is a sixteenth as large in each pixel. The sum of its
+squares, R1, is therefore a sixteenth, and its weight is multiplied by 16. Only a short
+training (10 kimg) has been tried.
 """
 
 import pathlib

@@ -203,7 +203,7 @@ def published() -> ConfigDict:
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
-    """{"loss.r1_weight": 1.0, ...}: dotted keys, in alphabetical order."""
+    """{"loss.r1_weight": 0.1, ...}: dotted keys, in alphabetical order."""
     flat: dict[str, Any] = traverse_util.flatten_dict(config.to_dict(), sep=".")
     return flat
 

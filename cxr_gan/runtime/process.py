@@ -38,9 +38,9 @@ def tune_malloc() -> bool:
     a third of the step time.
 
     On one core, or with AVX2, all threads share one heap, which returns nothing. On
-    several cores, measured with AVX-512, devices would wait for each other at a shared
-    heap, so each thread keeps its own. Such a heap is limited to 64 MB, which is enough
-    for one device's half of a batch of 16 images.
+    several cores (measured with AVX-512), a shared heap makes the devices wait for each
+    other, so each thread has its own heap. Such a heap is limited to 64 MB, which is
+    enough for one device's half of a batch of 16 images.
 
     Returns:
         True if all options were set; otherwise False, always so without glibc.
