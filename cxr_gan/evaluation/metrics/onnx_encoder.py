@@ -141,7 +141,7 @@ def _open_session(path: Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise ImportError(
-            "onnx: needs onnxruntime; type: pip install 'cxr-gan[onnx]'"
+            "onnx: needs onnxruntime; type: pip install onnxruntime"
         ) from error
     try:
         return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
