@@ -34,7 +34,12 @@ from cxr_gan.evaluation.inputs import (
     training_set,
 )
 from cxr_gan.evaluation.metrics import feature_spaces
-from cxr_gan.evaluation.report import pictures, render, summary
+from cxr_gan.evaluation.report import (
+    import_matplotlib,
+    pictures,
+    render,
+    summary,
+)
 from cxr_gan.evaluation.results import POOLED, to_rows
 from cxr_gan.runtime import cli, multihost
 from cxr_gan.version import __version__
@@ -57,8 +62,14 @@ METHOD = (
 def main(values: flags.FlagValues) -> int:
     """Checks the flags, evaluates and writes both reports. Returns the exit code."""
     out = cli.new_output_folder(values.out)
-    report, html, copied = evaluate(values)
-    out.mkdir(parents=True, exist_ok=True)
+    is_new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)  # before the work: it may not be possible
+    try:
+        report, html, copied = evaluate(values)
+    except BaseException:
+        if is_new:
+            out.rmdir()
+        raise
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     (out / "report.json").write_text(text, encoding="utf-8")
     (out / "report.html").write_text(html, encoding="utf-8")
@@ -75,10 +86,13 @@ def evaluate(values: flags.FlagValues) -> tuple[dict[str, Any], str, bool]:
         OSError, ValueError, ImportError: the images, the data set or a feature space
             cannot be used, or do not fit each other.
     """
+    import_matplotlib()  # before the work: it may not be possible
     spaces = open_spaces(values.spaces)
     source = open_input(
         values.model, values.images, values.dataset, values.num, values.seed
     )
+    if POOLED in source.dataset.class_names:
+        raise ValueError(f"a class is named {POOLED!r}, as the pooled rows; rename it")
     train = training_set(source) if values.utility else None
     real = image_sets.split_reference(source.dataset)
     classifier = label_classifier_cache.load_or_fit(real.train, len(real.class_names))

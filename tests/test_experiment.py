@@ -42,6 +42,14 @@ def changed_record(**changes):
     return {**RECORD, "config": config, "dataset": {**RECORD["dataset"], **changes}}
 
 
+def test_more_samples_than_a_class_has_are_refused_by_name(images):
+    count = int(images.train.counts(2)[1])
+    experiment.check_samples((0, count), images)
+    words = f"{count + 1} images of class 'PNEUMONIA', which has {count} in train; use "
+    with pytest.raises(ValueError, match=words):
+        experiment.check_samples((0, count + 1), images)
+
+
 def test_total_steps_are_the_fewest_that_show_total_kimg(run):
     assert run.total_steps == 16  # 1000 / 64 = 15.6
     assert run.kimg(10) == pytest.approx(0.64)

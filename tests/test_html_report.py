@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import xml.etree.ElementTree
 from html.parser import HTMLParser
 
@@ -166,3 +169,14 @@ def test_pictures_show_each_class_and_the_nearest_pairs():
     train = evaluation_data.real().train.images[3, ..., 0]
     np.testing.assert_array_equal(pairs[68:132, left : left + 64], train)
     assert not pairs[2:66, left + 2 * 66 :].any()  # only two pairs exist
+
+
+def test_backend_of_another_environment_does_not_matter():
+    code = (
+        "from cxr_gan.evaluation.report import plots; plots.import_matplotlib(); "
+        "import os; print(os.environ['MPLBACKEND'])"
+    )
+    environment = {**os.environ, "MPLBACKEND": "module://of.another.environment"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == environment["MPLBACKEND"], done.stderr

@@ -74,3 +74,9 @@ def test_read_only_folder_is_refused(tmp_path, monkeypatch):
     words = r"run.lock cannot be written \(Read-only file system\)"
     with pytest.raises(files.DiskError, match=words), lock.acquire(tmp_path):
         pass
+
+
+def test_lock_file_that_cannot_be_opened_is_refused(tmp_path):
+    (tmp_path / lock.LOCK_NAME).mkdir()
+    with pytest.raises(files.DiskError, match=r"run\.lock"), lock.acquire(tmp_path):
+        pass

@@ -1,5 +1,6 @@
 """Prepared sets, written by users and by the cache of decoded images."""
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -332,3 +333,37 @@ def test_cache_is_in_the_user_s_cache_folder_by_default(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     load("phantom:40", 16, cache_dir=None)
     assert len([*(tmp_path / "cxr_gan").iterdir()]) == 1
+
+
+def test_class_names_of_any_sequence_of_strings_can_be_read_back(tmp_path):
+    for i, names in enumerate((list(NAMES), np.array(NAMES))):
+        prepared.write(tmp_path / str(i), names, [("train", TRAIN), ("val", VAL)])
+        assert load(tmp_path / str(i)).class_names == NAMES
+
+
+def test_error_of_the_chunks_is_not_blamed_on_the_folder(tmp_path):
+    def chunks():
+        yield "train", TRAIN
+        (tmp_path / "missing.png").read_bytes()
+
+    with pytest.raises(FileNotFoundError, match=r"missing\.png"):
+        prepared.write(tmp_path / "set", NAMES, chunks())
+    assert not list(tmp_path.iterdir())
+
+
+def test_any_changed_byte_of_the_header_is_an_error_that_names_the_file(folder):
+    path = folder / prepared.IMAGES
+    content = path.read_bytes()
+    for place in range(128):
+        for value in (b"-", b"\0", b"("):
+            path.write_bytes(content[:place] + value + content[place + 1 :])
+            with contextlib.suppress(ValueError):
+                loaded = load(folder)
+                np.testing.assert_array_equal(loaded.train.images, TRAIN.images)
+
+
+def test_arrays_of_an_npz_in_place_of_the_images_are_refused(folder):
+    with (folder / prepared.IMAGES).open("wb") as file:
+        np.savez(file, TRAIN.images)
+    with pytest.raises(ValueError, match=r"images\.npy: truncated or damaged"):
+        load(folder)

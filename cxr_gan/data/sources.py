@@ -119,7 +119,12 @@ def _parse_spec(spec: str) -> tuple[str, str]:
             "sets; write one with cxr_gan.data.formats.prepared.write, and give its "
             "folder"
         )
-    path = files.require_local_path(spec, "dataset").expanduser()
+    try:
+        path = files.require_local_path(spec, "dataset").expanduser()
+    except RuntimeError as error:  # ~name of nobody
+        raise FileNotFoundError(f"dataset {spec!r}: {error}; {ACCEPTED}") from error
+    if kind in ("folder", "npz", "prepared") and not location and not path.is_dir():
+        raise FileNotFoundError(f"dataset {spec!r} has no path; {ACCEPTED}")
     if kind in SOURCES and (colon or kind == "phantom" or not path.is_dir()):
         return kind, location
     if spec and path.is_dir():

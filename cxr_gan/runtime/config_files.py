@@ -71,7 +71,7 @@ def _translate_errors(path: pathlib.Path) -> Iterator[None]:
     """Raises any error of the file's code as a ValueError that names the line."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [
             frame.lineno
             for frame in traceback.extract_tb(error.__traceback__)

@@ -8,6 +8,7 @@ mounted by gcsfuse.
 
 import contextlib
 import datetime
+import errno
 import os
 import pathlib
 import socket
@@ -65,6 +66,9 @@ def acquire(folder: pathlib.Path) -> Iterator[None]:
         except files.DiskError:
             raise
         except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP):
+                with files.translate_os_errors(path):
+                    raise
             logging.warning(
                 "%s: the file system has no locks (%s); make sure that no other "
                 "training uses this folder",

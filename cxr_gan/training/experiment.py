@@ -116,6 +116,7 @@ def _checked(config: ConfigDict, folder: pathlib.Path) -> Run:
     group = frozen.stddev_group_per_class * len(dataset.class_names)
     process.set_cpu_device_count(num_groups=frozen.batch_size // group)
     check_fit(frozen, dataset.class_names, jax.device_count())
+    check_samples(frozen.samples_per_class, dataset)
     return Run(frozen, folder, dataset, build_gan(frozen, dataset.class_names))
 
 
@@ -142,6 +143,19 @@ def check_fit(config: configs.Config, class_names: Sequence[str], devices: int) 
             f"--config.batch_size={nearest}, or a smaller "
             "--config.stddev_group_per_class"
         )
+
+
+def check_samples(samples: Sequence[int], dataset: data.Dataset) -> None:
+    """Raises ValueError if samples_per_class asks for more images than a class has."""
+    counts = dataset.train.counts(len(dataset.class_names)).tolist()
+    wanted = [*samples] * (len(counts) // len(samples))
+    for name, count, limit in zip(dataset.class_names, counts, wanted, strict=True):
+        if limit > count:
+            raise ValueError(
+                f"samples_per_class={samples} asks for {limit} images of class "
+                f"{name!r}, which has {count} in train; use at most {count}, or 0 for "
+                "all"
+            )
 
 
 def claim_workdir(folder: pathlib.Path, record: dict[str, Any]) -> None:

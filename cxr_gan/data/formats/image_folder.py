@@ -75,6 +75,12 @@ def _entries(
     """The wanted entries of a folder, sorted; appends the others to `ignored`."""
     entries: list[Path] = []
     for entry in sorted(folder.iterdir()):
+        try:
+            str(entry).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{str(entry)!a}: the name is not UTF-8; rename it"
+            ) from error
         is_wanted = not _is_junk(entry) and wanted(entry)
         (entries if is_wanted else ignored).append(entry)
     return entries

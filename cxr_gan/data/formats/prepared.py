@@ -10,6 +10,7 @@ The pixels stay on disk until they are used, so a set may be larger than memory.
 index takes about 200 bytes of memory per image.
 """
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -35,6 +36,11 @@ from cxr_gan.storage.checksums import CORRUPT_FILE_ERRORS
 VERSION = 1  # increase it when readers of the present version would misread the files
 IMAGES, INDEX, DATASET = "images.npy", "index.csv", "dataset.json"
 SPLITS = ("train", "val")  # in the order of their rows
+# NumPy and json raise these for damaged headers, besides CORRUPT_FILE_ERRORS.
+HEADER_ERRORS = (
+    *(OverflowError, RecursionError, SyntaxError, TypeError),
+    tokenize.TokenError,
+)
 RESTORE = "copy the folder again, or prepare it again"
 
 
@@ -84,21 +90,24 @@ def write(
         notes: warnings to log at each load.
 
     Raises:
-        FileExistsError: the folder is not empty.
+        FileExistsError: the folder is not empty, or is a file.
         ValueError: a chunk is not as stated, a label is not a class, an id occurs
             twice, or there are no images.
         files.DiskError: the folder cannot be written.
+        Exception: any error of `chunks`, unchanged.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser().resolve()
+    class_names = tuple(map(str, class_names))
     if len(set(class_names)) < len(class_names):
         raise ValueError(f"class_names={class_names} must be different")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is not empty; give a new folder")
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise FileExistsError(f"{folder} {what}; give a new folder")
     unfinished = folder.with_name(f".unfinished-{uuid.uuid4().hex}")
-    with files.translate_os_errors(folder):
+    with _own_errors(chunks) as checked, files.translate_os_errors(folder):
         try:
             unfinished.mkdir(parents=True)
-            side = _write_images(unfinished, class_names, chunks)
+            side = _write_images(unfinished, class_names, checked)
             description = Description(
                 version=VERSION,
                 classes=class_names,
@@ -112,6 +121,28 @@ def write(
             unfinished.replace(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _own_errors(
+    chunks: Iterable[tuple[str, ImageSet]],
+) -> Iterator[Iterator[tuple[str, ImageSet]]]:
+    """The chunks; an OSError of reading them leaves the block unchanged."""
+    raised: list[OSError] = []
+
+    def checked() -> Iterator[tuple[str, ImageSet]]:
+        try:
+            yield from chunks
+        except OSError as error:
+            raised.append(error)
+            raise
+
+    try:
+        yield checked()
+    except files.DiskError:
+        if raised:
+            raise raised[0] from None
+        raise
 
 
 def _write_images(
@@ -246,7 +277,7 @@ def _read_description(path: Path) -> Description:
             content["classes"] = tuple(content["classes"])
             content["notes"] = tuple(content["notes"])
             return Description(**content)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, *HEADER_ERRORS) as error:
         raise ValueError(
             f"{path}: damaged, or not of a prepared set ({error!r}); {RESTORE}; if it "
             f"lies in a folder of images, give folder:{path.parent}"
@@ -271,10 +302,10 @@ def _map(folder: Path, side: int) -> tuple[ImageSet, ImageSet]:
         paths.append(row.file)
         num_train += row.split == "train"
     try:
-        pixels = np.load(path, mmap_mode="r")
+        pixels = np.lib.format.open_memmap(path, mode="r")
         if pixels.dtype != np.uint8 or pixels.shape != (len(ids), side, side, 1):
             raise ValueError(f"{pixels.dtype} {pixels.shape} for {len(ids)} rows")
-    except (*CORRUPT_FILE_ERRORS, tokenize.TokenError) as error:
+    except (*CORRUPT_FILE_ERRORS, *HEADER_ERRORS) as error:
         raise ValueError(
             f"{path}: truncated or damaged ({error}); {RESTORE}"
         ) from error

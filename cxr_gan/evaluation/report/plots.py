@@ -4,7 +4,9 @@ They contain names of metrics and numbers only: names that users choose, such as
 of classes, stand beside them in the page, where the template escapes them.
 """
 
+import importlib
 import io
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -102,13 +104,31 @@ def _columns(rows: list[Row]) -> np.ndarray:
     return np.array([[row[key] for row in rows] for key in ("value", "low", "high")])
 
 
+def import_matplotlib() -> None:
+    """Imports matplotlib, which only reports need, because its import is slow.
+
+    Figures are drawn without its windows, so $MPLBACKEND is not read: it may name a
+    backend of another environment, as that of a notebook.
+
+    Raises:
+        ValueError: a matplotlibrc of the user cannot be read.
+    """
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        importlib.import_module("matplotlib")
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+
+
 def _draw(paint: Callable[["Axes"], None], height: float) -> str:
     """SVG of what `paint` draws, with a legend; equal figures give equal text.
 
     It is 4.6 inches wide and `height` inches high. Settings of the user or of other
     figures of the process have no influence, and are the same afterwards.
     """
-    from matplotlib import style  # only reports need it, and its import is slow
+    import_matplotlib()
+    from matplotlib import style
     from matplotlib.figure import Figure
 
     with style.context(SETTINGS, after_reset=True):
