@@ -224,6 +224,7 @@ FUNCTION = "def get_config():\n    "
         (f"{FUNCTION}return {{}}", ["tiny"], "takes no argument 'tiny'"),
         ("\nimport nope", [], "mine.py: line 2: ModuleNotFoundError: No module named"),
         (f"{FUNCTION}return 1 / 0", [], "mine.py: line 2: ZeroDivisionError: division"),
+        ("\nexit()", [], "mine.py: line 2: SystemExit"),
         ("x = (", [], "SyntaxError: '(' was never closed (mine.py, line 1); correct"),
     ],
 )

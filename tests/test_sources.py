@@ -323,3 +323,20 @@ def test_phantom_is_split_without_a_warning(load, warnings):
 def test_phantom_with_invalid_number_is_rejected(load, spec):
     with pytest.raises(ValueError, match=f"{spec} must name a number of images"):
         load(spec)
+
+
+def test_name_that_is_not_utf8_is_refused_before_anything_is_decoded(tmp_path):
+    folder = tmp_path / "set" / "train" / "A"
+    folder.mkdir(parents=True)
+    (folder / os.fsdecode(b"M\xfcller.png")).write_bytes(b"no image")
+    with pytest.raises(ValueError, match="the name is not UTF-8; rename it"):
+        data.load(str(tmp_path / "set"), 8, split_seed=0, cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [("~nobody-of-this-name/x", "home"), ("prepared:", "has no path")],
+)
+def test_spec_without_an_existing_place_lists_what_is_accepted(tmp_path, spec, words):
+    with pytest.raises(FileNotFoundError, match=f"{words}.*; accepted are"):
+        data.load(spec, 8, split_seed=0, cache_dir=tmp_path)
