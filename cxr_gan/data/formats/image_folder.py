@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import logging
 
 from cxr_gan.data.dataset import RawSplits, Source, check_classes
-from cxr_gan.data.formats import decode
+from cxr_gan.data.formats import decode, image_file
 
 EXTENSIONS = (".jpeg", ".jpg", ".png")  # in upper or lower case
 SPLITS = ("train", "val", "test")  # test is never opened: it is not for training
@@ -140,7 +140,11 @@ def _read(root: Path, splits: dict[str, ClassFiles], resolution: int) -> RawSpli
         ]
         for split in splits.values()
     ]
-    read = functools.partial(decode.read_file, resolution=resolution)
+
+    def read(path: Path) -> decode.DecodedImage:
+        with decode.none_left_out(str(path)):
+            return image_file.read(path, resolution)
+
     every = list(itertools.chain(*paths))
     return decode.to_splits(
         decode.decode_all(read, [path for _, path in every], f"Reading {root}"),
