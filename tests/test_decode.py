@@ -56,7 +56,7 @@ def test_grey_in_three_channels_is_grey_despite_small_differences(type_):
     found = decode.stack([square(colours)])[0]
     np.testing.assert_allclose(found.astype(int), expected, atol=2)
     colours[..., 2] = grey * 0.8
-    with pytest.raises(LeftOutError, match="^in colour$"):
+    with pytest.raises(LeftOutError, match=r"^in colour$"):
         square(colours)
 
 

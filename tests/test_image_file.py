@@ -37,7 +37,7 @@ def test_colour_picture_is_left_out(tmp_path):
     pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[..., 0] = 200
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    with pytest.raises(LeftOutError, match="^in colour$"):
+    with pytest.raises(LeftOutError, match=r"^in colour$"):
         image_file.read(tmp_path / "a.png", 8)
 
 

@@ -202,7 +202,9 @@ def test_several_pages_are_left_out(tmp_path, ending):
         tmp_path / f"a.{ending}", pages[0], save_all=True, append_images=pages[1:]
     )
     for read in (raster.inspect, raster.read_pixels):
-        with pytest.raises(LeftOutError, match="^several pages or frames in one file$"):
+        with pytest.raises(
+            LeftOutError, match=r"^several pages or frames in one file$"
+        ):
             read(path)
 
 
