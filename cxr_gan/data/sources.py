@@ -1,6 +1,7 @@
 """Loads a dataset by its spec, decoded and split into train and val."""
 
 import collections
+import dataclasses
 import difflib
 import hashlib
 import os
@@ -96,7 +97,8 @@ def _read(
     path /= hashlib.sha256(key.encode()).hexdigest()[:32]
     if path.is_dir():
         try:
-            return prepared.open_prepared(str(path)).read(resolution)
+            raw = prepared.open_prepared(str(path)).read(resolution)
+            return dataclasses.replace(raw, is_split=False)
         except (OSError, ValueError) as error:
             logging.warning("damaged cache: %s; decoding the dataset again", error)
             shutil.rmtree(path, ignore_errors=True)
