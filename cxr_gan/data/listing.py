@@ -1,6 +1,7 @@
 """The types of a data set of image files: how it is read, and what was found in it."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 VIEWS = ("frontal", "all")
@@ -84,3 +85,17 @@ class Header:
     modality: str = ""
     manufacturer: str = ""
     inverted: bool = False  # stored with white as the lowest value
+
+
+def listing_fingerprint(listing: Listing) -> str:
+    """Hash that changes whenever a file, a class, a split or a patient does.
+
+    A file counts as changed if its size or its time of modification differs.
+    """
+    digest = hashlib.sha256(str(listing.root.resolve()).encode())
+    for entry in listing.entries:
+        stat = entry.path.stat()
+        known = dataclasses.asdict(entry) | {"path": ""}
+        fields = (*known.values(), stat.st_size, stat.st_mtime_ns)
+        digest.update(repr(fields).encode())
+    return digest.hexdigest()
