@@ -12,7 +12,7 @@ ACCEPTED = ", ".join(_SPLIT_OF)  # for messages
 
 
 def split_of(word: str) -> str | None:
-    """ "train", "val" or "test"; None if the word names no split.
+    """Names the split, "train", "val" or "test"; None if the word names none.
 
     Case, blanks and punctuation are ignored, and a word such as "set" may follow:
     "Validation", "hold-out" and "test_images" name a split; "tested" does not.
