@@ -95,7 +95,6 @@ def listing_fingerprint(listing: Listing) -> str:
     digest = hashlib.sha256(str(listing.root.resolve()).encode())
     for entry in listing.entries:
         stat = entry.path.stat()
-        known = dataclasses.asdict(entry) | {"path": ""}
-        fields = (*known.values(), stat.st_size, stat.st_mtime_ns)
-        digest.update(repr(fields).encode())
+        known = entry.file, entry.class_name, entry.split, entry.patient, entry.view
+        digest.update(repr((*known, stat.st_size, stat.st_mtime_ns)).encode())
     return digest.hexdigest()

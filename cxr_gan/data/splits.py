@@ -152,15 +152,7 @@ def _warn_of_shared_patients(train: Sequence[str], val: Iterable[str]) -> None:
 def _warn_of_unknown_patients(ids: Sequence[str], keys: Sequence[str]) -> None:
     unknown = [id_ for id_, key in zip(ids, keys, strict=True) if id_ == key]
     if unknown:
-        logging.warning(
-            "%d of %d image ids, such as %r, match no naming scheme for patients: they "
-            "are held out image by image, so one patient may be in both train and val. "
-            "Known naming schemes: %s",
-            len(unknown),
-            len(ids),
-            unknown[0],
-            ", ".join(patients.PATIENT_PARSERS),
-        )
+        logging.warning("%s", patients.note_of_unknown(unknown, len(ids)))
 
 
 def in_half_a(images: ImageSet) -> np.ndarray:
