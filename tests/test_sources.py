@@ -183,7 +183,7 @@ def colour(path: Path) -> None:
         (truncate, "truncated or damaged image"),
         (lambda path: path.write_bytes(b""), r"the file is empty \(0 bytes\)"),
         (lambda path: path.write_text("Dear radiologist"), "not an image"),
-        (colour, "a colour image, not a grey radiograph"),
+        (colour, "in colour; every image must be a single grey"),
     ],
 )
 @pytest.mark.parametrize("name", ["bad.jpeg", "bad.png"])
