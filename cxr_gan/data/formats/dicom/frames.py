@@ -1,7 +1,7 @@
 """Decodes the one frame of a DICOM file.
 
-imagecodecs decodes compressed frames: it reads all of them, is fast and releases the GIL.
-Without it, the decoders of pydicom that are installed are used.
+imagecodecs decodes compressed frames: it reads all of them, is fast and releases the
+GIL. Without it, the decoders of pydicom that are installed are used.
 """
 
 import contextlib
