@@ -87,10 +87,22 @@ def open_dataset(path: Path) -> tuple["Dataset", PixelElement | None]:
         except Exception as error:  # pydicom raises many types on damaged bytes
             raise ValueError(f"damaged DICOM header ({error}); {DAMAGED}") from error
         if not found:
+            _check_last_value(dataset)
             return dataset, None
         vr, length = found[-1]
         offset = file.tell() + (12 if vr in LONG_VRS else 8)
     return dataset, PixelElement(offset, length, vr)
+
+
+def _check_last_value(dataset: "Dataset") -> None:
+    """Raises ValueError if the last value is shorter than it says: pydicom accepts it.
+
+    "C" would be another modality than "CR".
+    """
+    last = dataset.get_item(max(dataset.keys())) if len(dataset) else None
+    value = getattr(last, "value", None)
+    if isinstance(value, bytes) and len(value) < getattr(last, "length", 0):
+        raise ValueError(f"cut short within its header; {DAMAGED}")
 
 
 def values(dataset: "Dataset", keyword: str) -> list[Any]:
