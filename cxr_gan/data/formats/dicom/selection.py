@@ -71,12 +71,12 @@ def check_is_chest_radiograph(dataset: "Dataset", has_pixels: bool, views: str) 
     """
     modality = word(dataset, "Modality")
     if modality not in MODALITIES:
-        raise LeftOutError(f"modality {modality}, not a radiograph")
+        raise LeftOutError(f"modality {modality[:40]}, not a radiograph")
     if not has_pixels and not _should_have_pixels(dataset):
         raise LeftOutError("a DICOM object without a picture, such as a report")
     part = text(dataset, "BodyPartExamined").upper()
     if part not in UNKNOWN_PARTS and not any(chest in part for chest in CHEST_PARTS):
-        raise LeftOutError(f"body part {part}, not a chest")
+        raise LeftOutError(f"body part {part[:40]}, not a chest")
     if views == "frontal" and is_lateral(view_of(dataset)):
         raise LeftOutError("a lateral, decubitus or oblique view")
 
