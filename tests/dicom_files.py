@@ -3,15 +3,17 @@
 import pathlib
 
 import numpy as np
-import pydicom
-from pydicom.data import get_testdata_file
+from pydicom.data import get_charset_files, get_testdata_file
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.tag import Tag
 
+IMPLICIT = "1.2.840.10008.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+BIG_ENDIAN = "1.2.840.10008.1.2.2"
 STORAGE = "1.2.840.10008.5.1.4.1.1"
 COMPUTED_RADIOGRAPHY = f"{STORAGE}.1"
 TEXT_VRS = ("CS", "DS", "IS", "LO", "SH", "UI")
@@ -81,11 +83,11 @@ def compressed(frame: bytes, syntax: str, like: np.ndarray, **elements) -> Datas
 
 def save(dataset: Dataset, path: pathlib.Path) -> pathlib.Path:
     """Writes `dataset` with a preamble, in the encoding of its transfer syntax."""
-    syntax = pydicom.uid.UID(dataset.file_meta.TransferSyntaxUID)
+    syntax = dataset.file_meta.TransferSyntaxUID
     dataset.save_as(
         path,
-        implicit_vr=syntax.is_implicit_VR,
-        little_endian=syntax.is_little_endian,
+        implicit_vr=syntax == IMPLICIT,
+        little_endian=syntax != BIG_ENDIAN,
         enforce_file_format=True,
     )
     return path
@@ -99,11 +101,14 @@ def item(**elements) -> Dataset:
     return dataset
 
 
-def lookup_table(entries: np.ndarray, first: int, bits: int) -> Dataset:
-    """The item of a Modality or VOI LUT Sequence."""
+def lookup_table(
+    entries: np.ndarray, first: int, bits: int, count: int | None = None
+) -> Dataset:
+    """The item of a Modality or VOI LUT Sequence that claims to have `count` entries."""
+    count = len(entries) if count is None else count
     dataset = Dataset()
     dataset.add_new("LUTDescriptor", "SS" if first < 0 else "US", None)
-    dataset["LUTDescriptor"].value = [len(entries) % 65536, first, bits]
+    dataset["LUTDescriptor"].value = [count % 65536, first, bits]
     dataset.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
     return dataset
 
@@ -111,5 +116,6 @@ def lookup_table(entries: np.ndarray, first: int, bits: int) -> Dataset:
 def public_file(name: str) -> pathlib.Path:
     """A test file of pydicom, or of pydicom-data."""
     path = get_testdata_file(name, download=False)
+    path = path or next(iter(get_charset_files(name)), None)
     assert path is not None, f"{name} is not in pydicom-data"
     return pathlib.Path(path)

@@ -47,7 +47,7 @@ def load_pydicom() -> types.ModuleType:
         raise ImportError(f"DICOM needs pydicom; {INSTALL}") from error
     except Exception as error:  # python-gdcm raises AttributeError beside a folder "dl"
         raise ImportError(
-            f"pydicom cannot be imported ({error}); start from another folder"
+            f"pydicom cannot be imported ({brief(error)}); start from another folder"
         ) from error
     if int(pydicom.__version__.split(".")[0]) < 3:
         raise ImportError(
@@ -82,15 +82,34 @@ def open_dataset(path: Path) -> tuple["Dataset", PixelElement | None]:
     with path.open("rb") as file:
         try:
             dataset = read_partial(file, stop_when=is_pixel_data)
+            is_cut = not found and _is_last_value_cut(dataset)
         except OSError:
             raise
         except Exception as error:  # pydicom raises many types on damaged bytes
-            raise ValueError(f"damaged DICOM header ({error}); {DAMAGED}") from error
+            raise ValueError(f"damaged header ({brief(error)}); {DAMAGED}") from error
+        if is_cut:
+            raise ValueError(f"cut short within its header; {DAMAGED}")
         if not found:
             return dataset, None
         vr, length = found[-1]
         offset = file.tell() + (12 if vr in LONG_VRS else 8)
     return dataset, PixelElement(offset, length, vr)
+
+
+def _is_last_value_cut(dataset: "Dataset") -> bool:
+    """Whether the last value is shorter than it says, which pydicom accepts.
+
+    "C" would be another modality than "CR".
+    """
+    last = dataset.get_item(max(dataset.keys())) if len(dataset) else None
+    value = getattr(last, "value", None)
+    return isinstance(value, bytes) and len(value) < getattr(last, "length", 0)
+
+
+def brief(error: BaseException) -> str:
+    """The start of an error's text, which may be long, in one line."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:120]
 
 
 def values(dataset: "Dataset", keyword: str) -> list[Any]:
@@ -102,7 +121,9 @@ def values(dataset: "Dataset", keyword: str) -> list[Any]:
     try:
         value = dataset.get(keyword)
     except Exception as error:  # converted on access, with many types of errors
-        raise ValueError(f"{keyword} cannot be read ({error}); {WRONG}") from error
+        raise ValueError(
+            f"{keyword} cannot be read ({brief(error)}); {WRONG}"
+        ) from error
     if value is None or (isinstance(value, str | bytes) and not value):
         return []
     return list(value) if isinstance(value, MutableSequence) else [value]
@@ -131,7 +152,7 @@ def numbers(dataset: "Dataset", keyword: str) -> list[float]:
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
-            raise ValueError(f"{keyword} is {str(value)!r}, not a number; {WRONG}")
+            raise ValueError(f"{keyword} is {str(value)[:40]!r}, not a number; {WRONG}")
         found.append(number)
     return found
 

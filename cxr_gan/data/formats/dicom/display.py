@@ -12,6 +12,7 @@ import numpy as np
 
 from cxr_gan.data.formats.dicom.dataset import (
     WRONG,
+    brief,
     load_pydicom,
     number,
     numbers,
@@ -153,7 +154,7 @@ def to_colour(words: np.ndarray, layout: Layout, dataset: "Dataset") -> np.ndarr
     try:
         table: np.ndarray = load_pydicom().pixels.apply_color_lut(x, dataset)
     except Exception as error:  # many types, such as struct.error
-        raise ValueError(f"damaged palette ({error}); {WRONG}") from error
+        raise ValueError(f"damaged palette ({brief(error)}); {WRONG}") from error
     if table.max(initial=0) > 255:
         table >>= 8
     return apply_table(table.astype(np.uint8)[codes], words)

@@ -1,7 +1,7 @@
 """Decodes the one frame of a DICOM file.
 
-imagecodecs decodes compressed frames: it reads all of them, is fast and releases the GIL.
-Without it, the decoders of pydicom that are installed are used.
+imagecodecs decodes compressed frames: it reads all of them, is fast and releases the
+GIL. Without it, the decoders of pydicom that are installed are used.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cxr_gan.data.formats.dicom.dataset import DAMAGED, INSTALL, load_pydicom
+from cxr_gan.data.formats.dicom.dataset import DAMAGED, INSTALL, brief, load_pydicom
 from cxr_gan.data.formats.dicom.layout import BIG_ENDIAN, DEFLATED, NATIVE, Layout
 
 JPEG = "1.2.840.10008.1.2.4"
@@ -24,7 +24,8 @@ CODECS = {
     **dict.fromkeys((*LOSSY_JPEG, f"{JPEG}.57", f"{JPEG}.70"), "JPEG8"),
     **dict.fromkeys((f"{JPEG}.80", f"{JPEG}.81"), "JPEGLS"),
     **dict.fromkeys((f"{JPEG}.90", f"{JPEG}.91"), "JPEG2K"),
-    **dict.fromkeys((f"{JPEG}.201", f"{JPEG}.202", f"{JPEG}.203"), "HTJ2K"),
+    # Not HTJ2K of imagecodecs, which prints errors instead of raising them.
+    **dict.fromkeys((f"{JPEG}.201", f"{JPEG}.202", f"{JPEG}.203"), "JPEG2K"),
 }
 
 
@@ -91,7 +92,7 @@ def _read_native(path: Path, layout: Layout) -> np.ndarray:
     dtype = np.dtype(f"{order}u2" if layout.allocated == 16 or swapped else "u1")
     count = -(-layout.num_bytes // dtype.itemsize)
     if layout.syntax == DEFLATED:
-        content = load_pydicom().dcmread(path).PixelData
+        content = load_pydicom().dcmread(path).get("PixelData", b"")
         words = np.frombuffer(content, dtype, min(count, len(content)))
     else:
         words = np.fromfile(path, dtype, count, offset=layout.element.offset)
@@ -116,7 +117,9 @@ def _read_frame(path: Path, layout: Layout) -> bytes:
         try:
             frame = next(generate_frames(file.read(), number_of_frames=1))
         except Exception as error:  # ValueError, struct.error, StopIteration, ...
-            raise ValueError(f"damaged Pixel Data ({error}); {DAMAGED}") from error
+            raise ValueError(
+                f"damaged Pixel Data ({brief(error)}); {DAMAGED}"
+            ) from error
     # A frame of odd length is padded with 00 or FF.
     if layout.syntax != RLE and frame.rstrip(b"\0\xff")[-2:] != b"\xff\xd9":
         raise ValueError(f"cut short: its compressed frame has no end; {DAMAGED}")
@@ -134,7 +137,7 @@ def _decode_with_imagecodecs(
             return words.reshape(layout.rows, layout.columns)
         pixels: np.ndarray = decoder(frame)
     except Exception as error:  # each codec has its own type
-        raise ValueError(f"damaged Pixel Data ({error}); {DAMAGED}") from error
+        raise ValueError(f"damaged Pixel Data ({brief(error)}); {DAMAGED}") from error
     if layout.samples == 3 and layout.photometric.startswith("YBR_FULL"):
         convert = load_pydicom().pixels.convert_color_space
         pixels = convert(pixels, "YBR_FULL", "RGB")
@@ -151,5 +154,5 @@ def _decode_with_pydicom(path: Path, layout: Layout) -> np.ndarray:
             dataset, raw=layout.samples == 1
         )
     except Exception as error:  # RuntimeError of all its decoders, ValueError, ...
-        raise ValueError(f"damaged Pixel Data ({error}); {DAMAGED}") from error
+        raise ValueError(f"damaged Pixel Data ({brief(error)}); {DAMAGED}") from error
     return pixels

@@ -75,7 +75,7 @@ def parse_layout(
         raise ValueError(f"its header has no PhotometricInterpretation; {DAMAGED}")
     if photometric not in (*GREY, PALETTE, *COLOUR):
         raise ValueError(
-            f"PhotometricInterpretation is {photometric!r}, which is not one of "
+            f"PhotometricInterpretation is {photometric[:40]!r}, which is not one of "
             f"{', '.join((*GREY, PALETTE, *COLOUR))}; {WRONG}"
         )
     is_colour = photometric in COLOUR

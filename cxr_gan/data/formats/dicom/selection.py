@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from cxr_gan.data.formats.dicom.dataset import text, values, word
+from cxr_gan.data.formats.dicom.dataset import load_pydicom, text, values, word
 from cxr_gan.data.listing import LeftOutError
 
 if TYPE_CHECKING:
@@ -11,6 +11,12 @@ if TYPE_CHECKING:
 
 # Computed, digital and other radiography; secondary captures are often OT.
 MODALITIES = ("", "CR", "DX", "RG", "OT")
+DICOM_ROOT = "1.2.840.10008."
+STORAGE = "1.2.840.10008.5.1.4.1.1"
+PICTURE_CLASSES = (  # computed radiography, digital for presentation and processing,
+    *(f"{STORAGE}.1", f"{STORAGE}.1.1", f"{STORAGE}.1.1.1"),
+    f"{STORAGE}.7",  # secondary capture
+)
 UNKNOWN_PARTS = ("", "NONE", "OTHER", "UNKNOWN")
 CHEST_PARTS = ("CHEST", "THORAX", "LUNG")
 # L, LL, RL: laterals. LLD, RLD: decubitus, on the side. The rest: obliques.
@@ -65,21 +71,22 @@ def check_is_chest_radiograph(dataset: "Dataset", has_pixels: bool, views: str) 
     """
     modality = word(dataset, "Modality")
     if modality not in MODALITIES:
-        raise LeftOutError(f"modality {modality}, not a radiograph")
+        raise LeftOutError(f"modality {modality[:40]}, not a radiograph")
     if not has_pixels and not _should_have_pixels(dataset):
         raise LeftOutError("a DICOM object without a picture, such as a report")
     part = text(dataset, "BodyPartExamined").upper()
     if part not in UNKNOWN_PARTS and not any(chest in part for chest in CHEST_PARTS):
-        raise LeftOutError(f"body part {part}, not a chest")
+        raise LeftOutError(f"body part {part[:40]}, not a chest")
     if views == "frontal" and is_lateral(view_of(dataset)):
         raise LeftOutError("a lateral, decubitus or oblique view")
 
 
 def _should_have_pixels(dataset: "Dataset") -> bool:
     """Whether a header without pixels is that of a picture, cut short."""
-    storage = "1.2.840.10008.5.1.4.1.1"  # PS3.6: 1 CR, 1.1 DX, 7 Secondary Capture
-    pictures = (f"{storage}.1", f"{storage}.1.1", f"{storage}.1.1.1", f"{storage}.7")
     sop_class = text(dataset, "SOPClassUID") or text(
         dataset.file_meta, "MediaStorageSOPClassUID"
     )
-    return "Rows" in dataset or not sop_class or sop_class in pictures
+    uid = load_pydicom().uid.UID(sop_class)
+    shared = min(len(uid), len(DICOM_ROOT))
+    is_cut_short = uid.name == uid and uid[:shared] == DICOM_ROOT[:shared]
+    return "Rows" in dataset or uid in PICTURE_CLASSES or is_cut_short
