@@ -118,8 +118,8 @@ def _decode(path: Path) -> str:
 
 
 def _delimiter(text: str, blanks: bool) -> str:
-    lines = (line.strip() for line in io.StringIO(text))
-    line = next(filter(None, lines), "")
+    lines = (line.strip() for line in io.StringIO(text, newline=None))
+    line = next(filter(None, lines), "")[: csv.field_size_limit()]
     if line.lower().startswith("sep=") and len(line) == 5:
         return line[4]
     counts = {d: len(next(csv.reader([line], delimiter=d), [])) for d in ",;\t"}
