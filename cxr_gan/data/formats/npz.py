@@ -1,8 +1,11 @@
 """One .npz file in the layout of MedMNIST.
 
-`train_images` is uint8 [n, h, w], or [n, h, w, 3] with grey content, and `train_labels`
-is integer [n] or [n, 1]. `val_...` are optional, `test_...` are never read. Classes are
-named "0", "1", ... unless there is an array `class_names`, strings [K].
+`train_images` is [n, h, w], [n, h, w, c] or [n, c, h, w], with c = 1, or c = 3 and grey
+content: integers, or floats in [0, 1]. Integers beyond 255 are scaled by the depth that
+`decode.agree_depths` finds. `train_labels` is integer [n] or [n, 1]; the labels need
+not begin at 0 nor be without gaps. `val_...` are optional, `test_...` are never read.
+A class is named by its label as text, or `class_names[label]` if there is an array
+`class_names`, strings [K].
 
 Source: Yang et al. 2023, "MedMNIST v2", doi:10.1038/s41597-022-01721-8.
 """
@@ -16,8 +19,6 @@ import numpy as np
 from cxr_gan.data.dataset import RawSplits, Source
 from cxr_gan.data.formats import decode
 from cxr_gan.storage.checksums import CORRUPT_FILE_ERRORS
-
-MAX_LABEL = 1_000_000  # checked before arrays of that length are allocated
 
 
 def open_npz(location: str) -> Source:
@@ -55,17 +56,18 @@ def open_npz(location: str) -> Source:
 
 
 def _read(path: Path, keys: list[str], resolution: int) -> RawSplits:
-    decoded: list[decode.DecodedImage] = []
-    images: list[tuple[int, str]] = []
     splits = [split for split in ("train", "val") if f"{split}_images" in keys]
     labels = {split: _read_labels(path, split) for split in splits}
-    max_label = int(max(of_split.max() for of_split in labels.values()))
-    class_names = tuple(str(label) for label in range(max_label + 1))
+    present = np.unique(np.concatenate(list(labels.values())))
+    class_names = tuple(str(label) for label in present)
     if "class_names" in keys:
-        class_names = _read_class_names(path, max_label)
+        class_names = _read_class_names(path, present)
+    decoded: list[decode.DecodedImage] = []
+    images: list[tuple[int, str]] = []
     for split in splits:
         decoded += _decode_split(path, split, len(labels[split]), resolution)
-        images += [(int(x), f"{split}/{i}") for i, x in enumerate(labels[split])]
+        indices = np.searchsorted(present, labels[split]).tolist()
+        images += [(index, f"{split}/{i}") for i, index in enumerate(indices)]
     num_train = len(labels["train"])
     return decode.to_splits(decoded, images, num_train, class_names, str(path))
 
@@ -81,7 +83,7 @@ def _read_array(path: Path, key: str) -> np.ndarray:
 
 
 def _read_labels(path: Path, split: str) -> np.ndarray:
-    """Integers [n], n > 0, each in 0..MAX_LABEL."""
+    """Integers [n], n > 0, from 0."""
     key = f"{split}_labels"
     labels = _read_array(path, key)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -91,32 +93,34 @@ def _read_labels(path: Path, split: str) -> np.ndarray:
             f"{path}: {key} has the shape {list(labels.shape)}; must be [n] or [n, 1]: "
             "one label for each image (several labels per image are not supported)"
         )
-    if not np.issubdtype(labels.dtype, np.integer):
+    if labels.dtype.kind not in "uib":
         raise ValueError(
-            f"{path}: {key} is {labels.dtype}; must be integers 0, 1, ...: "
+            f"{path}: {key} is {labels.dtype}; must be integers, one for each class: "
             "save labels.astype('int64')"
         )
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high > MAX_LABEL:
+    if labels.min() < 0:
         raise ValueError(
-            f"{path}: {key} ranges over {low}..{high}; number the classes 0, 1, ..."
+            f"{path}: {key} has the label {labels.min()}; labels must not be negative: "
+            "remove the images without a label"
         )
-    return labels
+    return labels.astype(np.uint64)
 
 
-def _read_class_names(path: Path, max_label: int) -> tuple[str, ...]:
+def _read_class_names(path: Path, present: np.ndarray) -> tuple[str, ...]:
+    """The name of each label that is present, in their order."""
     names = _read_array(path, "class_names")
     if names.ndim != 1 or names.dtype.kind != "U" or len(set(names)) != len(names):
         raise ValueError(
             f"{path}: class_names is {names.dtype} {list(names.shape)}; must be "
             "K different strings, [K]"
         )
-    if max_label >= len(names):
+    if present[-1] >= len(names):
         raise ValueError(
-            f"{path}: labels go up to {max_label} but class_names has {len(names)} "
-            f"names; give it {max_label + 1}"
+            f"{path}: labels go up to {present[-1]} but class_names has {len(names)} "
+            f"names; class_names[label] must be the name of each label: give it "
+            f"{int(present[-1]) + 1} names"
         )
-    return tuple(str(name) for name in names)
+    return tuple(str(names[label]) for label in present)
 
 
 def _decode_split(
@@ -125,25 +129,65 @@ def _decode_split(
     """The images of a split, for so many labels."""
     key = f"{split}_images"
     images = _read_array(path, key)
-    if images.dtype != np.uint8:
-        raise ValueError(
-            f"{path}: {key} is {images.dtype}; must be uint8 in 0..255: for floats in "
-            "[0, 1] save (images * 255).round().astype('uint8'), after removing any NaN"
-        )
+    shape = list(images.shape)
     if images.ndim == 3:
         images = images[..., np.newaxis]
+    elif images.ndim == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3):
+        images = np.moveaxis(images, 1, 3)
     if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
         raise ValueError(
-            f"{path}: {key} has the shape {list(images.shape)}; "
-            "must be [n, h, w] or [n, h, w, 3]"
+            f"{path}: {key} has the shape {shape}; must be [n, h, w], [n, h, w, 1] or "
+            "[n, h, w, 3]"
         )
     if len(images) != count:
         raise ValueError(
             f"{path}: {len(images)} images in {key} but {count} labels in "
             f"{split}_labels; there must be one label for each image"
         )
+    images = to_grey_values(images, f"{path}: {key}")
 
     def decode_image(index: int) -> decode.DecodedImage:
-        return decode.to_square(images[index], resolution, f"{path}: {key}[{index}]")
+        where = f"{path}: {key}[{index}]"
+        with decode.none_left_out(where):
+            return decode.to_square(images[index], resolution, where)
 
     return decode.decode_all(decode_image, range(count), f"Reading {path}")
+
+
+def to_grey_values(images: np.ndarray, where: str) -> np.ndarray:
+    """Images of any numeric type as `decode.to_square` takes them.
+
+    Returns:
+        The same shape: uint8 if no integer is beyond 255; other integers and floats
+        in [0, 1] as they are.
+
+    Raises:
+        ValueError: integers are negative, beyond 65535 or all 0 and 1; floats are not
+            in [0, 1]; the type is not numeric. The message begins with `where`.
+    """
+    kind = images.dtype.kind
+    if kind not in "uif" or not images.size:
+        raise ValueError(
+            f"{where} is {images.dtype} {list(images.shape)}; must be images of "
+            "integers from 0 to 65535, or of floats from 0 to 1"
+        )
+    low, high = images.min(), images.max()
+    if kind == "f":
+        if not (low >= 0 and high <= 1):  # also if they are NaN
+            raise ValueError(
+                f"{where} is {images.dtype} from {low} to {high}; floats must be from "
+                "0 to 1, without NaN: divide a copy by the largest value that a grey "
+                "value can have, and save it as floats"
+            )
+        return images
+    if low < 0 or high > 65535:
+        raise ValueError(
+            f"{where} is {images.dtype} from {low} to {high}; integers must be from 0 "
+            "to 65535: shift all images alike, or save floats from 0 to 1"
+        )
+    if high <= 1:
+        raise ValueError(
+            f"{where} is {images.dtype} and has no values but 0 and 1, as floats from "
+            "0 to 1 have once they are cast to integers; save the floats themselves"
+        )
+    return images.astype(np.uint8, copy=False) if high <= 255 else images

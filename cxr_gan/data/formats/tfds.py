@@ -64,7 +64,8 @@ def _read(
         bar = tqdm.tqdm(examples, f"Reading {name}", unit="img", disable=None, delay=2)
         for index, example in enumerate(bar):
             where = f"tfds:{name}: {split}[{index}]"
-            decoded.append(decode.to_square(example["image"], resolution, where))
+            with decode.none_left_out(where):
+                decoded.append(decode.to_square(example["image"], resolution, where))
             images.append((int(example["label"]), f"{split}/{index}"))
         num_train = num_train or len(images)
     if not num_train:
