@@ -35,9 +35,10 @@ def open_manifest(location: str, options: ReadOptions) -> Listing:
 
     The split is that of the column, or of the lists in `options.manifest.split`
     ("train=a.txt,test=b.txt"), or of the first folder of the file that has the name of
-    a split; otherwise it is train. With `options.manifest.split` "none", there is no
-    val. Rows of a test split are counted, never listed. So are lateral views, unless `options.views` is "all". Rows of one file with the same
-    class, patient and split are one entry; the patient may be missing in some.
+    a split; otherwise it is train. With `options.manifest.split` "none", val is read as
+    train. Rows of a test split are counted, never listed; so are lateral views, unless
+    `options.views` is "all". Rows of one file with the same class, split and patient,
+    who may be missing in some, are one entry.
 
     Args:
         location: path of the manifest or folder; ~ is expanded.

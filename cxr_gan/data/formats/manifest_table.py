@@ -158,8 +158,7 @@ def _read_parquet(path: Path) -> Table:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise ImportError(
-            f"{path}: Parquet files need pyarrow; install it by: "
-            "pip install 'cxr-gan[parquet]'"
+            f"{path}: Parquet files need pyarrow; type: pip install pyarrow"
         ) from error
     try:
         fields = parquet.read_schema(path)
