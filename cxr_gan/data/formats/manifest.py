@@ -14,7 +14,7 @@ from cxr_gan.data.formats import (
     manifest_splits,
     manifest_table,
 )
-from cxr_gan.data.formats.manifest_columns import flag
+from cxr_gan.data.formats.manifest_columns import NONE, flag
 from cxr_gan.data.formats.manifest_rows import Row
 from cxr_gan.data.listing import Entry, Listing, ReadOptions
 
@@ -35,9 +35,10 @@ def open_manifest(location: str, options: ReadOptions) -> Listing:
 
     The split is that of the column, or of the lists in `options.manifest.split`
     ("train=a.txt,test=b.txt"), or of the first folder of the file that has the name of
-    a split; otherwise it is train. Rows of a test split are counted, never listed. So
-    are lateral views, unless `options.views` is "all". Rows of one file with the same
-    class, patient and split are one entry; the patient may be missing in some.
+    a split; otherwise it is train. With `options.manifest.split` "none", val is read as
+    train. Rows of a test split are counted, never listed; so are lateral views, unless
+    `options.views` is "all". Rows of one file with the same class, split and patient,
+    who may be missing in some, are one entry.
 
     Args:
         location: path of the manifest or folder; ~ is expanded.
@@ -71,7 +72,9 @@ def open_manifest(location: str, options: ReadOptions) -> Listing:
     left_out.update(filter(None, reasons))
     classified = [(row, c) for row, c in zip(rows, classes, strict=True) if c]
     files = _find_files([row.name for row, _ in classified], root, options, path)
-    entries, of_folders = _entries(path, root, classified, files, left_out)
+    entries = _entries(path, root, classified, files, left_out)
+    if options.manifest.split == NONE:
+        entries = [dataclasses.replace(entry, split="train") for entry in entries]
     left_out = +left_out  # without those that are 0
     if not any(entry.split == "train" for entry in entries):
         counts = ", ".join(f"{reason} ({n} rows)" for reason, n in left_out.items())
@@ -80,14 +83,7 @@ def open_manifest(location: str, options: ReadOptions) -> Listing:
             f"out are: {counts or 'none'}"
         )
     entries.sort(key=lambda e: (e.split == "val", e.class_name, e.file))
-    notes: tuple[str, ...] = ()
-    if set(of_folders) - {"train"}:
-        counts = ", ".join(f"{n} {split}" for split, n in sorted(of_folders.items()))
-        notes = (
-            f"{path}: has no column of splits; the folders of the files name them: "
-            f"{counts}",
-        )
-    return Listing(root, tuple(entries), dict(left_out), notes)
+    return Listing(root, tuple(entries), dict(left_out))
 
 
 def is_metadata_folder(path: Path) -> bool:
@@ -170,8 +166,8 @@ def _entries(
     rows: Sequence[tuple[Row, str]],
     paths: dict[str, str],
     left_out: collections.Counter[str],
-) -> tuple[list[Entry], collections.Counter[str]]:
-    """One entry for each file, and the number of rows of each split of a folder.
+) -> list[Entry]:
+    """One entry for each file.
 
     Args:
         manifest: for messages.
@@ -181,7 +177,6 @@ def _entries(
         left_out: reason -> number of rows; is added to.
     """
     entries: dict[str, tuple[Entry, int]] = {}
-    of_folders: collections.Counter[str] = collections.Counter()
     conflicts: dict[str, str] = {}
     starts = [f"{folder}{os.sep}" for folder in (root, root.absolute())]
     for row, class_name in rows:
@@ -191,13 +186,10 @@ def _entries(
         path = paths[row.name]
         start = next(filter(path.startswith, starts), "")
         file = path[len(start) :].replace(os.sep, "/")  # all of it if not below root
-        split = row.split
-        if not split:
-            split = manifest_splits.of_folder(file.rpartition("/")[0])
-            of_folders[split] += 1
-            if split == "test":
-                left_out[manifest_splits.TEST] += 1
-                continue
+        split = row.split or manifest_splits.of_name(file) or "train"
+        if split == "test":
+            left_out[manifest_splits.TEST] += 1
+            continue
         entry = Entry(Path(path), file, class_name, split, row.patient, row.view)
         if file not in entries:
             entries[file] = (entry, row.line)
@@ -217,4 +209,4 @@ def _entries(
             f"{manifest}: {len(conflicts)} files have rows that differ in class, split "
             f"or patient: {shown}; correct them, or choose rows by manifest.where"
         )
-    return [entry for entry, _ in entries.values()], of_folders
+    return [entry for entry, _ in entries.values()]

@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-# A manifest may leave out one of these; in lower case.
-ENDINGS = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp")
+from cxr_gan.data.formats.file_tree import ENDINGS
 
 HIDDEN = (".", "__MACOSX")  # archives of macOS contain __MACOSX and ._name.png
 
@@ -28,7 +27,7 @@ def find(names: Sequence[str], root: Path) -> Found:
     A name is a path, absolute or relative to root. If there is no such file, it is
     searched for in the tree below root: among the files whose path ends in the longest
     part of the name, from some folder of it on, and then in the same way without the
-    ending of the files (see ENDINGS). Hidden files, and links that lead back to
+    ending of the files, such as .dcm. Hidden files, and links that lead back to
     a folder above them, are not searched.
     """
     tree = _Tree(root)

@@ -15,7 +15,7 @@ from cxr_gan.data.formats import (
 )
 from cxr_gan.data.formats.manifest_columns import Columns
 from cxr_gan.data.formats.manifest_table import Table
-from cxr_gan.data.listing import ManifestOptions, ReadOptions
+from cxr_gan.data.listing import ReadOptions
 
 NOT_CHOSEN = "not chosen by manifest.where"
 LATERAL = "a lateral view"
@@ -65,13 +65,21 @@ def read(
         chosen = [row for row in chosen if mask[row]]
         left_out[NOT_CHOSEN] += len(mask) - len(chosen)
     names = table.values(columns.file)
-    splits = _splits(table, columns, wanted, [names[row] for row in chosen], chosen)
+    of_chosen = [names[row] for row in chosen]
+    if columns.split is not None:
+        splits = manifest_splits.of_words(table, columns.split, chosen)
+    elif "=" in wanted.split:
+        lists = manifest_splits.read_lists(wanted.split, path.parent)
+        splits = manifest_splits.of_lists(of_chosen, lists)
+    else:
+        splits = [split or manifest_splits.of_name(name) for name in of_chosen]
     labels = manifest_labels.read(table, columns.labels, chosen)
     patients = _values(table, columns.patient)
     rows = []
-    splits = splits or [split] * len(chosen)
     for row, of_row, of_labels in zip(chosen, splits, labels, strict=True):
-        if of_row in (manifest_splits.TEST, manifest_splits.IN_NO_LIST):
+        if of_row == "test":
+            left_out[manifest_splits.TEST] += 1
+        elif of_row == manifest_splits.IN_NO_LIST:
             left_out[of_row] += 1
         elif options.views == "frontal" and is_lateral(views[row]):
             left_out[LATERAL] += 1
@@ -103,24 +111,6 @@ def _views(table: Table, columns: Sequence[int]) -> list[str]:
         return _values(table, columns[0] if columns else None)
     pairs = zip(*(table.values(column) for column in columns), strict=True)
     return [kind if is_lateral(kind) else view or kind for kind, view in pairs]
-
-
-def _splits(
-    table: Table,
-    columns: Columns,
-    options: ManifestOptions,
-    names: Sequence[str],
-    chosen: Sequence[int],
-) -> list[str] | None:
-    """The split of each chosen row, or why it is left out; None if nothing tells."""
-    if columns.split is not None:
-        splits = manifest_splits.of_words(table, columns.split, chosen)
-    elif "=" in options.split:
-        lists = manifest_splits.read_lists(options.split, table.path.parent)
-        splits = manifest_splits.of_lists(names, lists)
-    else:
-        return None
-    return [manifest_splits.TEST if split == "test" else split for split in splits]
 
 
 def _column_reader(

@@ -77,11 +77,15 @@ def of_lists(names: Sequence[str], lists: dict[str, str]) -> list[str]:
     return [lists.get(_name(name), IN_NO_LIST) for name in names]
 
 
+def of_name(name: str) -> str:
+    """The split that a folder of a relative path names; "" if none does."""
+    return "" if name.startswith("/") else _of_folder(name.rpartition("/")[0])
+
+
 @functools.cache
-def of_folder(path: str) -> str:
-    """The split that the first folder with such a word names; otherwise train."""
-    splits = map(split_words.split_of, path.split("/"))
-    return next(filter(None, splits), "train")
+def _of_folder(path: str) -> str:
+    """The split that the first folder with such a word names; "" if none does."""
+    return next(filter(None, map(split_words.split_of, path.split("/"))), "")
 
 
 def _name(path: str) -> str:

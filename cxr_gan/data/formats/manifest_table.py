@@ -118,8 +118,8 @@ def _decode(path: Path) -> str:
 
 
 def _delimiter(text: str, blanks: bool) -> str:
-    lines = (line.strip() for line in io.StringIO(text))
-    line = next(filter(None, lines), "")
+    lines = (line.strip() for line in io.StringIO(text, newline=None))
+    line = next(filter(None, lines), "")[: csv.field_size_limit()]
     if line.lower().startswith("sep=") and len(line) == 5:
         return line[4]
     counts = {d: len(next(csv.reader([line], delimiter=d), [])) for d in ",;\t"}
@@ -158,8 +158,7 @@ def _read_parquet(path: Path) -> Table:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise ImportError(
-            f"{path}: Parquet files need pyarrow; install it by: "
-            "pip install 'cxr-gan[parquet]'"
+            f"{path}: Parquet files need pyarrow; type: pip install pyarrow"
         ) from error
     try:
         fields = parquet.read_schema(path)
