@@ -29,8 +29,8 @@ from scipy import stats
 
 from benchmarks.encoder_training import coarse, exposure, fit, predict
 from cxr_gan import data
-from cxr_gan.data import splits
-from cxr_gan.data.splits import patient_halves
+from cxr_gan.data.patients import patient_of
+from cxr_gan.data.splits import in_half_a
 from cxr_gan.evaluation.metrics import cxr_encoder
 from cxr_gan.evaluation.metrics.batching import map_batches
 from cxr_gan.evaluation.metrics.resize import to_unit
@@ -64,7 +64,7 @@ def kinds(images: data.ImageSet) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: the names of the images are not those of the data set on the card.
     """
-    patients = [splits.patient_of(name) for name in images.ids]
+    patients = [patient_of(name) for name in images.ids]
     keys = []
     for name, label, patient in zip(images.ids, images.labels, patients, strict=True):
         if patient is None or patient[0] != "kermany":
@@ -133,7 +133,7 @@ def r_squared(predicted: Any, target: np.ndarray) -> float:
 def make(spec: str, out: pathlib.Path, seed: int) -> dict[str, Any]:
     """Trains, measures, writes both files; returns the card."""
     dataset = data.load(spec, cxr_encoder.SIZE, split_seed=0)
-    in_a = patient_halves(dataset.train.ids)
+    in_a = in_half_a(dataset.train)
     a, b = dataset.train.take(in_a), dataset.train.take(~in_a)
     labels, label_of_kind = kinds(a)
     params = fit(a.images, labels, len(label_of_kind), seed)
@@ -157,7 +157,7 @@ def make(spec: str, out: pathlib.Path, seed: int) -> dict[str, Any]:
         "sha256": hashlib.sha256(packed).hexdigest(),
         "images": len(a),
         "patients": sorted(
-            {" ".join(map(str, splits.patient_of(name) or ())) for name in a.ids}
+            {" ".join(map(str, patient_of(name) or ())) for name in a.ids}
         ),
     }
     weights_file.write(out / f"{cxr_encoder.NAME}.npz", packed)

@@ -26,7 +26,7 @@ from scipy import ndimage
 
 from benchmarks import command_line
 from cxr_gan import data
-from cxr_gan.data import splits
+from cxr_gan.data import patients, splits
 from cxr_gan.data.phantom import renderer
 from cxr_gan.evaluation import evaluator, image_sets, label_classifier_cache
 from cxr_gan.evaluation.metrics import feature_spaces
@@ -65,9 +65,9 @@ def hold_out(dataset: data.Dataset, seed: int) -> HeldOut:
     removed = np.array(
         [
             hashlib.sha256(f"{seed} {patient}".encode()).digest()[0] < 128
-            for patient in splits.patient_keys(train.ids)
+            for patient in patients.keys_of(train)
         ]
-    ) & ~splits.patient_halves(train.ids)
+    ) & ~splits.in_half_a(train)
     rest = dataclasses.replace(dataset, train=train.take(~removed))
     candidates = train.take(removed)
     pixels = candidates.images.reshape(len(candidates), -1)

@@ -9,8 +9,9 @@ import pytest
 
 from benchmarks.encoder import decorrelated, kinds
 from cxr_gan.data import ImageSet
+from cxr_gan.data.patients import patient_keys
 from cxr_gan.data.phantom import renderer
-from cxr_gan.data.splits import patient_halves
+from cxr_gan.data.splits import keys_in_half_a
 from cxr_gan.evaluation.metrics import cxr_encoder
 from cxr_gan.storage import weights_file
 
@@ -76,7 +77,7 @@ def test_all_patients_on_the_model_card_are_in_half_a():
             f"person{number}_{kind}_1.jpeg" if pneumonia else f"{kind}-{number}-1.jpeg"
         )
     assert len(names) > 1000
-    assert patient_halves(names).all()
+    assert keys_in_half_a(patient_keys(names)).all()
 
 
 def test_missing_or_damaged_weights_and_wrong_model_card_are_refused(folder):

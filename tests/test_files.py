@@ -30,12 +30,37 @@ def test_failed_atomic_write_keeps_the_old_file_and_no_partial_one(tmp_path, err
     assert [*tmp_path.iterdir()] == [path]
 
 
-@pytest.mark.parametrize("url", ["gs://b/runs/a", "gs://b/runs/a/", "s3://b/a"])
-def test_url_is_refused_with_the_commands_to_copy_it(url):
+@pytest.mark.parametrize(
+    ("url", "command"),
+    [
+        ("gs://b/runs/a", "gcloud storage rsync a gs://b/runs/a --recursive"),
+        ("gs://b/runs/a/", "gcloud storage rsync a gs://b/runs/a/ --recursive"),
+        ("s3://b/a", "aws s3 sync a s3://b/a"),
+    ],
+)
+def test_url_of_a_bucket_is_refused_with_the_commands_to_copy_it(url, command):
     words = f"--workdir={url} is not a local fo.*=a,"
     with pytest.raises(ValueError, match=words) as refused:
         files.require_local_path(url, "--workdir")
-    assert f"gcloud storage rsync a {url} --recursive" in str(refused.value)
+    assert command in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (
+            "https://x.org/sets/chest.zip?v=2",
+            "not a local folder.*download it.*=chest$",
+        ),
+        ("hf://datasets/a/chest", "not a local folder.*download it.*=chest$"),
+        ("file:///data/a%20b", "an address; give the path itself: dataset=/data/a b$"),
+        ("file://localhost/data/x", "give the path itself: dataset=/data/x$"),
+        ("file:/data/x", "give the path itself: dataset=/data/x$"),
+    ],
+)
+def test_address_is_refused_with_what_to_give_in_its_place(url, words):
+    with pytest.raises(ValueError, match=words):
+        files.require_local_path(url, "dataset")
 
 
 @pytest.mark.parametrize("path", ["runs/a", "/runs/a", "a b://c", "C:/runs"])

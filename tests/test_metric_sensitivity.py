@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import metric_sensitivity
 from cxr_gan.data import Dataset, ImageSet, splits
+from cxr_gan.data.patients import patient_keys, patient_of
 
 N = 20  # held-out images of each class
 
@@ -46,9 +47,9 @@ def test_held_out_patients_are_of_half_b_and_not_in_the_real_set(dataset):
     assert len(selected) == 2 * N
     rows = [i for i, x in enumerate(dataset.train.images) if x.tobytes() in selected]
     names = [dataset.train.ids[i] for i in rows]
-    assert not splits.patient_halves(names).any()
-    patients = {splits.patient_of(name) for name in names}
-    rest = {splits.patient_of(name) for name in held_out.real.train.ids}
+    assert not splits.keys_in_half_a(patient_keys(names)).any()
+    patients = {patient_of(name) for name in names}
+    rest = {patient_of(name) for name in held_out.real.train.ids}
     assert not patients & rest
     other = metric_sensitivity.hold_out(dataset, seed=1)
     assert distinct(other.images) != selected

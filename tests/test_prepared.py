@@ -15,7 +15,7 @@ from PIL import Image
 
 from cxr_gan import data
 from cxr_gan.data import pipeline, splits
-from cxr_gan.data.dataset import ImageSet, identity
+from cxr_gan.data.dataset import ImageSet, RawSplits, identity
 from cxr_gan.data.formats import prepared
 
 NAMES = ("NORMAL", "PNEUMONIA")
@@ -83,8 +83,11 @@ def test_written_set_is_read_back_with_its_pixels_on_disk(written):
 
 def test_files_are_as_documented(written):
     assert sorted(path.name for path in written.iterdir()) == [
-        *("dataset.json", "images.npy", "index.csv")
+        *(".gitignore", "dataset.json", "images.npy", "index.csv")
     ]
+    comment, pattern = (written / ".gitignore").read_text("utf-8").splitlines()
+    assert comment.startswith("# ")
+    assert pattern == "*"
     images = np.load(written / "images.npy")
     np.testing.assert_array_equal(images, np.concatenate([TRAIN.images, VAL.images]))
     rows = index_of(written)
@@ -92,7 +95,7 @@ def test_files_are_as_documented(written):
         *("id", "label", "class_name", "patient", "split", "half", "file", "sha256")
     ]
     both = TRAIN.join(VAL)
-    in_a = splits.patient_halves(both.ids)
+    in_a = splits.in_half_a(both)
     for i, row in enumerate(rows):
         assert row == {
             "patient": row["patient"],  # see the next test
@@ -127,6 +130,50 @@ def test_patients_are_hashed_with_a_key_of_their_set(written, tmp_path):
     assert here[129] == here[229] == ""
     prepared.write(tmp_path / "set", NAMES, [("train", TRAIN)])
     assert not set(here[:129]) & set(patients(tmp_path / "set"))
+
+
+# Three patients of two images each, whose names show no patient.
+IDS = tuple(f"train/{i}.png" for i in range(6))
+PATIENTS = ("p", "q", "q", IDS[3], "p", IDS[5])
+OF_PATIENTS = ImageSet(
+    *(TRAIN.images[:6], TRAIN.labels[:6], IDS, (), PATIENTS, tuple("AABABB"))
+)
+
+
+def test_patients_and_halves_of_the_set_are_stored_and_read_back(tmp_path):
+    def written(number, images):
+        prepared.write(tmp_path / str(number), NAMES, [("train", images)])
+        raw = prepared.open_prepared(str(tmp_path / str(number))).read(SIDE)
+        return raw.train, [row["patient"] for row in index_of(tmp_path / str(number))]
+
+    first, hashes = written(1, OF_PATIENTS)
+    assert hashes[0] == hashes[4] != hashes[1] == hashes[2]
+    assert hashes[3] == hashes[5] == ""
+    assert first.halves == OF_PATIENTS.halves
+    p, q = first.patients[:2]
+    assert first.patients == (p, q, q, IDS[3], p, IDS[5])
+    assert p not in IDS
+    # The keys do not depend on the set's secret, nor on how often it was copied.
+    assert written(2, OF_PATIENTS)[0].patients == first.patients
+    again, hashes = written(3, first)
+    assert again.patients == first.patients
+    assert hashes[3] == hashes[5] == ""
+    assert again.halves == first.halves
+
+
+def test_small_val_of_a_prepared_set_is_used_as_it_is(tmp_path):
+    small = VAL.take(np.arange(100) < 20)
+    prepared.write(tmp_path / "set", NAMES, [("train", TRAIN), ("val", small)])
+    dataset = load(tmp_path / "set")
+    assert dataset.val.ids == small.ids
+    assert dataset.identity == identity(TRAIN, small, NAMES)
+
+
+def test_prepared_set_without_val_is_split_as_its_images_in_memory(tmp_path):
+    prepared.write(tmp_path / "set", NAMES, [("train", TRAIN)])
+    train, val = splits.split_train_val(RawSplits(TRAIN, None, NAMES), 0)
+    dataset = load(tmp_path / "set")
+    assert (dataset.train.ids, dataset.val.ids) == (train.ids, val.ids)
 
 
 GREY = ImageSet(np.zeros((1, 8, 8, 1), np.uint8), np.zeros(1, np.int32), ("a",))

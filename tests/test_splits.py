@@ -1,3 +1,4 @@
+import dataclasses
 import logging as python_logging
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from cxr_gan.data import splits
 from cxr_gan.data.dataset import ImageSet, RawSplits
+from cxr_gan.data.patients import patient_keys, patient_of
 
 NAMES = ("NORMAL", "PNEUMONIA")
 
@@ -31,25 +33,7 @@ def unnamed(*counts: int, split: str = "train") -> ImageSet:
 
 
 def patients_of(images: ImageSet) -> set:
-    return {splits.patient_of(name) for name in images.ids}
-
-
-@pytest.mark.parametrize(
-    ("name", "patient"),
-    [
-        ("train/P/person1000_bacteria_2931.jpeg", ("kermany", "bacteria", 1000)),
-        ("train/P/person1000_virus_1681.jpeg", ("kermany", "virus", 1000)),
-        ("IM-0115-0001.jpeg", ("kermany", "IM", 115)),
-        ("train/NORMAL/IM-0640-0001-0001.jpeg", ("kermany", "IM", 640)),
-        ("NORMAL2-IM-1427-0001.jpeg", ("kermany", "NORMAL2-IM", 1427)),
-        ("val/Effusion/00000013_005.png", ("nih", 13)),
-        ("phantom/0/17", ("phantom", 0, 17)),
-        ("train/NORMAL/chest13.png", None),
-        ("train/17", None),
-    ],
-)
-def test_patient_is_parsed_from_ids_of_known_datasets(name, patient):
-    assert splits.patient_of(name) == patient
+    return {patient_of(name) for name in images.ids}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -163,20 +147,66 @@ MANY = [
 
 
 def test_all_images_of_a_patient_are_in_one_half_of_about_half_of_the_patients():
-    in_a = splits.patient_halves(MANY)
+    in_a = splits.keys_in_half_a(patient_keys(MANY))
     moved = [name.replace("train/PNEUMONIA", "val/SICK") for name in MANY[::-1]]
-    np.testing.assert_array_equal(splits.patient_halves(moved), in_a[::-1])
+    np.testing.assert_array_equal(
+        splits.keys_in_half_a(patient_keys(moved)), in_a[::-1]
+    )
     halves: dict = {}
     for name, half in zip(MANY, in_a, strict=True):
-        halves.setdefault(splits.patient_of(name), set()).add(bool(half))
+        halves.setdefault(patient_of(name), set()).add(bool(half))
     assert len(halves) == 1000
     assert all(len(half) == 1 for half in halves.values())
     assert 0.45 < in_a.mean() < 0.55
-    unknown = splits.patient_halves([f"train/NORMAL/chest{i}.png" for i in range(200)])
+    unknown = splits.keys_in_half_a([f"train/NORMAL/chest{i}.png" for i in range(200)])
     assert 60 < unknown.sum() < 140
 
 
 def test_halves_equal_those_the_bundled_encoder_was_trained_with():
     names = [f"IM-{patient:04}-0001.jpeg" for patient in range(8)]
     expected = [False, False, False, False, True, False, False, False]
-    assert splits.patient_halves(names).tolist() == expected
+    assert splits.keys_in_half_a(patient_keys(names)).tolist() == expected
+
+
+def test_patients_of_the_set_come_before_those_of_its_ids():
+    ids = [f"train/{c}/IM-0001-{i:04}.png" for c in "AB" for i in range(40)]
+    patients = tuple(f"patient {i // 2}" for i in range(80))  # two images each
+    images = dataclasses.replace(image_set(ids, [0] * 40 + [1] * 40), patients=patients)
+    train, val = splits.split_train_val(RawSplits(images, None, ("A", "B")), 0)
+    np.testing.assert_array_equal(val.counts(2), [4, 4])
+    assert not set(train.patients) & set(val.patients)
+    np.testing.assert_array_equal(
+        splits.in_half_a(val), splits.keys_in_half_a(val.patients)
+    )
+
+
+def test_val_of_a_set_that_is_split_is_kept_however_small_it_is(caplog):
+    raw = RawSplits(kermany(40), kermany(3, "val", first=39), NAMES, is_split=True)
+    with caplog.at_level(python_logging.WARNING, logger="absl"):
+        train, val = splits.split_train_val(raw, 0)
+    assert train is raw.train
+    assert val is raw.val
+    assert "2 patients are in both train and val" in caplog.text
+
+
+def test_held_out_needs_labels_and_keys_alone():
+    images = kermany(60)
+    small = kermany(2, "val", first=59)  # patient 59 is in train as well
+    both = images.join(small)
+    in_val = np.arange(len(both)) >= len(images)
+    result = splits.held_out(both.labels, patient_keys(both.ids), in_val, NAMES, 3)
+    train, val = splits.split_train_val(RawSplits(images, small, NAMES), 3)
+    assert both.take(~result).ids == train.ids
+    assert set(both.take(result).ids) == set(val.ids)
+    assert result[in_val].all()
+
+
+def test_halves_of_the_set_come_before_those_of_its_patients():
+    images = dataclasses.replace(unnamed(3, 3), halves=tuple("ABBABA"))
+    expected = [True, False, False, True, False, True]
+    assert splits.in_half_a(images).tolist() == expected
+    odd = images.take(np.array([0, 1, 0, 1, 0, 1], bool))
+    assert odd.halves == ("B", "A", "A")
+    assert odd.join(images).halves == tuple("BAAABBABA")
+    with pytest.raises(ValueError, match="3 halves for 9 ids"):
+        odd.join(unnamed(3, 3))

@@ -20,6 +20,12 @@ class ImageSet:
     labels: np.ndarray  # int32 [n] in 0..K-1
     ids: tuple[str, ...]  # one per image, e.g. "train/NORMAL/a.jpeg", "phantom/0/17"
     files: tuple[str, ...] = ()  # path of each in its data set; () if there are none
+    # Key of each image's patient, equal for images of one patient, and equal to the
+    # image's id if its patient is unknown; () if the ids tell it (patients.keys_of).
+    patients: tuple[str, ...] = ()
+    halves: tuple[
+        str, ...
+    ] = ()  # "A" or "B"; () if the keys tell it (splits.in_half_a)
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -34,8 +40,9 @@ class ImageSet:
                 f"labels are {self.labels.dtype} {list(self.labels.shape)} for {n} "
                 f"ids; must be int32 [{n}]"
             )
-        if len(self.files) not in (0, n):
-            raise ValueError(f"{len(self.files)} files for {n} ids")
+        for name in ("files", "patients", "halves"):
+            if len(getattr(self, name)) not in (0, n):
+                raise ValueError(f"{len(getattr(self, name))} {name} for {n} ids")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -51,15 +58,23 @@ class ImageSet:
             self.labels[mask],
             tuple(itertools.compress(self.ids, mask)),
             tuple(itertools.compress(self.files, mask)),
+            tuple(itertools.compress(self.patients, mask)),
+            tuple(itertools.compress(self.halves, mask)),
         )
 
     def join(self, other: "ImageSet") -> "ImageSet":
-        """The images of this set, followed by those of the other."""
+        """The images of this set, followed by those of the other.
+
+        Raises:
+            ValueError: only one of them has patients, or halves.
+        """
         return ImageSet(
             np.concatenate([self.images, other.images]),
             np.concatenate([self.labels, other.labels]),
             self.ids + other.ids,
             self.files + other.files if self.files and other.files else (),
+            self.patients + other.patients,
+            self.halves + other.halves,
         )
 
 
@@ -72,6 +87,7 @@ class RawSplits:
     class_names: tuple[str, ...]  # index = label
     notes: tuple[str, ...] = ()  # warnings to log at each load, cached or not
     identity: str | None = None  # of (train, val), where it is known
+    is_split: bool = False  # whether val, if there is one, is kept however small it is
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The types of a data set of image files: how it is read, and what was found in it."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 VIEWS = ("frontal", "all")
@@ -84,3 +85,16 @@ class Header:
     modality: str = ""
     manufacturer: str = ""
     inverted: bool = False  # stored with white as the lowest value
+
+
+def listing_fingerprint(listing: Listing) -> str:
+    """Hash that changes whenever a file, a class, a split or a patient does.
+
+    A file counts as changed if its size or its time of modification differs.
+    """
+    digest = hashlib.sha256(str(listing.root.resolve()).encode())
+    for entry in listing.entries:
+        stat = entry.path.stat()
+        known = entry.file, entry.class_name, entry.split, entry.patient, entry.view
+        digest.update(repr((*known, stat.st_size, stat.st_mtime_ns)).encode())
+    return digest.hexdigest()

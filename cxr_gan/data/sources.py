@@ -1,7 +1,9 @@
 """Loads a dataset by its spec, decoded and split into train and val."""
 
 import collections
+import dataclasses
 import difflib
+import functools
 import hashlib
 import os
 import shutil
@@ -21,7 +23,8 @@ from cxr_gan.data.dataset import (
     check_classes,
     identity,
 )
-from cxr_gan.data.formats import image_folder, npz, prepared, tfds
+from cxr_gan.data.formats import decode, image_folder, npz, prepared, tfds
+from cxr_gan.data.listing import ReadOptions, listing_fingerprint
 from cxr_gan.data.phantom import renderer
 from cxr_gan.storage import files
 
@@ -96,7 +99,8 @@ def _read(
     path /= hashlib.sha256(key.encode()).hexdigest()[:32]
     if path.is_dir():
         try:
-            return prepared.open_prepared(str(path)).read(resolution)
+            raw = prepared.open_prepared(str(path)).read(resolution)
+            return dataclasses.replace(raw, is_split=False)
         except (OSError, ValueError) as error:
             logging.warning("damaged cache: %s; decoding the dataset again", error)
             shutil.rmtree(path, ignore_errors=True)
@@ -173,6 +177,30 @@ def _warn_of_duplicates(spec: str, train: ImageSet, val: ImageSet) -> None:
         )
 
 
+def _open_folder(location: str) -> Source:
+    found = image_folder.open_folder(location, ReadOptions())
+    left_out = [f"{reason}: {count}" for reason, count in found.left_out.items()]
+    for note in found.notes:
+        logging.warning("%s", note)
+    if left_out:
+        logging.warning("%s: left out %s", found.root, ", ".join(left_out))
+    names = tuple(sorted({entry.class_name for entry in found.entries}))
+
+    def read(resolution: int) -> RawSplits:
+        decoder = functools.partial(decode.read_file, resolution=resolution)
+        paths = [entry.path for entry in found.entries]
+        return decode.to_splits(
+            decode.decode_all(decoder, paths, f"Reading {found.root}"),
+            [(names.index(entry.class_name), entry.file) for entry in found.entries],
+            sum(entry.split == "train" for entry in found.entries),
+            names,
+            str(found.root),
+            are_files=True,
+        )
+
+    return Source(listing_fingerprint(found), read)
+
+
 def _open_phantom(location: str) -> Source:
     count = PHANTOM_COUNT
     if location:
@@ -197,7 +225,7 @@ def _open_phantom(location: str) -> Source:
 # is KIND:LOCATION; folders and .npz files need no kind. To add a source, add it here.
 SOURCES: dict[str, Callable[[str], Source]] = {
     "phantom": _open_phantom,
-    "folder": image_folder.open_folder,
+    "folder": _open_folder,
     "npz": npz.open_npz,
     "tfds": tfds.open_tfds,
     "prepared": prepared.open_prepared,

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cxr_gan.data import Dataset, ImageSet, splits
-from cxr_gan.data.splits import patient_halves
+from cxr_gan.data import Dataset, ImageSet
+from cxr_gan.data.patients import keys_of
+from cxr_gan.data.splits import in_half_a
 from cxr_gan.evaluation.metrics.feature_spaces import FeatureSpace
 from cxr_gan.evaluation.results import POOLED
 
@@ -27,8 +28,8 @@ class ImageGroup:
 
     @classmethod
     def from_image_set(cls, images: ImageSet) -> "ImageGroup":
-        """Takes patients from image names; an image without one is its own patient."""
-        patients = splits.patient_keys(images.ids)
+        """An image of an unknown patient counts as a patient of its own."""
+        patients = keys_of(images)
         return cls(images.images, images.labels, np.array(patients, np.str_))
 
     @classmethod
@@ -90,7 +91,7 @@ def split_reference(dataset: Dataset) -> ReferenceSplits:
     index = np.arange(len(joined))
     kept, is_train = first_equal(joined.images) == index, index < len(dataset.train)
     train, val = joined.take(kept & is_train), joined.take(kept & ~is_train)
-    in_a = patient_halves(train.ids)
+    in_a = in_half_a(train)
     return ReferenceSplits(
         train=train.take(in_a).join(train.take(~in_a)),
         val=val,

@@ -10,7 +10,7 @@ import jax
 from absl import logging
 
 from cxr_gan.data.dataset import ImageSet
-from cxr_gan.data.splits import patient_halves
+from cxr_gan.data.splits import in_half_a
 from cxr_gan.evaluation.metrics import label_classifier
 from cxr_gan.storage import files, weights_file
 
@@ -33,7 +33,7 @@ def load_or_fit(
     Raises:
         ValueError: half B has no image of a class.
     """
-    half = train.take(~patient_halves(train.ids))
+    half = train.take(~in_half_a(train))
     # "judge" is an earlier name of the classifier. The hash and the file name keep it,
     # so that classifiers in existing caches are found.
     digest = hashlib.sha256(f"judge {FORMAT} {half.images.shape}".encode())

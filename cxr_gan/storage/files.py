@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import urllib.parse
 from collections.abc import Iterator
 
 PARTIAL_SUFFIX = ".unfinished"  # replaces a file's suffix while it is written
@@ -15,7 +16,7 @@ def user_cache_dir() -> pathlib.Path:
 
 
 def require_local_path(path: str, flag: str) -> pathlib.Path:
-    """The path, unless it is a URL such as gs://bucket/runs/a.
+    """The path, unless it is a URL such as gs://bucket/runs/a or file:///data.
 
     `pathlib` would accept a URL and create a folder named "gs:".
 
@@ -24,19 +25,31 @@ def require_local_path(path: str, flag: str) -> pathlib.Path:
         flag: name of the flag, for the error message.
 
     Raises:
-        ValueError: the path is a URL; gives the commands that copy between the URL and
-            a local folder.
+        ValueError: the path is a URL; says how to copy what is there to a local
+            folder, or gives the path that a file:// address names.
     """
     scheme, slashes, rest = path.partition("://")
+    if path.startswith("file:/"):
+        local = path.removeprefix("file:").removeprefix("//").removeprefix("localhost")
+        raise ValueError(
+            f"{flag}={path} is an address; give the path itself: "
+            f"{flag}={urllib.parse.unquote(local)}"
+        )
     if not slashes or not scheme.isalnum():
         return pathlib.Path(path)
-    local = pathlib.PurePosixPath(rest).name
+    local = pathlib.PurePosixPath(urllib.parse.urlsplit(path).path or rest).name
+    copy = {"gs": "gcloud storage rsync {} {} --recursive", "s3": "aws s3 sync {} {}"}
+    only_local = f"{flag}={path} is not a local folder, and only local folders are read"
+    if scheme not in copy:
+        raise ValueError(
+            f"{only_local} and written; download it, unpack an archive, and give the "
+            f"folder, such as {flag}={pathlib.PurePosixPath(local).stem}"
+        )
     raise ValueError(
-        f"{flag}={path} is not a local folder, and only local folders are read and "
-        f"written; give one, such as {flag}={local}, and copy it with:\n"
-        f"  gcloud storage rsync {path} {local} --recursive\n"
-        f"  gcloud storage rsync {local} {path} --recursive\n"
-        "Only training accepts a bucket: --workdir=gs://BUCKET/FOLDER"
+        f"{only_local} and written; give one, such as {flag}={local}, and copy it with:"
+        f"\n  {copy[scheme].format(path, local)}"
+        f"\n  {copy[scheme].format(local, path)}"
+        "\nOnly training accepts a bucket: --workdir=gs://BUCKET/FOLDER"
     )
 
 

@@ -1,156 +1,298 @@
 """Folders of image files: root/{train,val,test}/CLASS/* or root/CLASS/*."""
 
-import functools
-import hashlib
+import collections
+import difflib
 import itertools
-from collections.abc import Callable, Iterable
-from pathlib import Path
+import re
+import unicodedata
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
 
-from absl import logging
+from cxr_gan.data import split_words
+from cxr_gan.data.dataset import check_classes
+from cxr_gan.data.formats import file_tree
+from cxr_gan.data.formats.file_tree import Folder, Tree
+from cxr_gan.data.listing import Entry, Listing, ManifestOptions, ReadOptions
 
-from cxr_gan.data.dataset import RawSplits, Source, check_classes
-from cxr_gan.data.formats import decode, image_file
+LAYOUT = "root/{train,val,test}/CLASS/* or root/CLASS/*"
+BESIDE_CLASSES = "beside the class folders"
+BESIDE_SPLITS = "beside the folders of the splits"
+# Folders between a split and its classes that are neither.
+CONTAINERS = ("images", "image", "imgs", "img", "data", "dicom", "jpg", "jpeg", "png")
+# Names that number the parts, or the patients, of a data set.
+NUMBERED = re.compile(
+    r"(images?|imgs?|part|batch|chunk|shard|patient|pat|p|subject|sub|study|series|s)"
+    r"[ _-]?\d+",
+    re.IGNORECASE,
+)
+NUMBERED_OR_NUMBER = re.compile(rf"{NUMBERED.pattern}|[\d._-]+", re.IGNORECASE)
+MAX_NUMBERS = 20  # classes may be called by numbers, but not more of them
 
-EXTENSIONS = (".jpeg", ".jpg", ".png")  # in upper or lower case
-SPLITS = ("train", "val", "test")  # test is never opened: it is not for training
-LAYOUT = "root/{train,val,test}/CLASS/*.{jpeg,jpg,png} or root/CLASS/*.{jpeg,jpg,png}"
-
-ClassFiles = dict[str, list[Path]]  # class name -> its image files, sorted
+# A folder of images, the split of its images, and the folders from there down.
+Placed = tuple[Folder, str, tuple[str, ...]]
 
 
-def open_folder(location: str) -> Source:
-    """Lists a folder and checks its layout, without decoding any image.
+def open_folder(location: str, options: ReadOptions) -> Listing:
+    """Lists a folder of class folders, without reading any image.
 
-    Hidden entries, `__MACOSX` and files that are not images are ignored with a warning.
+    The classes are the folders directly below those of the splits. Without splits, they
+    are the root's folders, or those below a chain of single folders. Files in deeper
+    folders belong to the class above them. A split is named by a word that
+    `split_words.split_of` knows; folders beside a test split are classes.
 
     Raises:
         FileNotFoundError: the folder does not exist.
-        ValueError: there are no images, a class is empty or missing in a split, or
-            train is missing.
+        ValueError: there are no images; images are not in class folders; a class is
+            empty or missing in a split; train is missing; names of folders are those of
+            parts of the set, or misspelt; or options are for a manifest.
     """
     root = Path(location).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"{location}: no such folder; check the path")
-    ignored: list[Path] = []
-    folders = {folder.name: folder for folder in _entries(root, Path.is_dir, ignored)}
-    found = [split for split in SPLITS if split in folders]
-    if not found:
-        splits = {"train": _class_files(folders.values(), ignored)}
-    elif "train" in found:
-        ignored += [folder for name, folder in folders.items() if name not in SPLITS]
-        splits = {
-            split: _class_files(_entries(folders[split], Path.is_dir, ignored), ignored)
-            for split in found
-            if split != "test"
-        }
-    else:
+    _check_is_folder(root, location)
+    tree = file_tree.scan(root)
+    if options.manifest != ManifestOptions():
         raise ValueError(
-            f"{root}: has {', '.join(folders)} but no train; expected {LAYOUT}"
+            f"{root}: a folder of class folders, but options of a manifest are given; "
+            f"remove config.manifest{_or_manifest(tree)}"
         )
-    if ignored:
-        logging.warning(
-            "%s: ignored %d entries that are not images in a class folder, such as %s",
-            root,
-            len(ignored),
-            ", ".join(repr(path.relative_to(root).as_posix()) for path in ignored[:5]),
+    if not any(folder.images for folder in tree.folders):
+        raise _no_images(tree)
+    _check_spelling(tree)
+    entries = _entries(tree, _with_class(tree, _placed(tree)))
+    names = sorted({entry.class_name for entry in entries})
+    _check_names(tree, names)
+    count = collections.Counter((entry.split, entry.class_name) for entry in entries)
+    in_train, in_val = ([count[split, n] for n in names] for split in ("train", "val"))
+    check_classes(names, in_train, in_val if any(in_val) else None, str(root))
+    return Listing(root, tuple(entries), dict(tree.left_out), tuple(_notes(tree)))
+
+
+def _check_is_folder(root: Path, location: str) -> None:
+    if root.is_dir():
+        return
+    if not root.is_file():
+        raise FileNotFoundError(f"{location}: no such folder; check the path")
+    command = file_tree.unpack_command(root)
+    what = f"an archive; unpack it ({command}) and" if command else "a file, no folder;"
+    raise ValueError(f"{location}: {what} give the folder")
+
+
+def _split_index(parts: tuple[str, ...]) -> int | None:
+    """Which of the folders names the split; None if none does."""
+    words = (i for i, name in enumerate(parts) if split_words.split_of(name))
+    return next(words, None)
+
+
+def _placed(tree: Tree) -> list[Placed]:
+    """The folders of images, each with its split."""
+    filled = [folder for folder in tree.folders if folder.images]
+    split_at: dict[Folder, tuple[str, int]] = {}
+    for folder in filled:
+        for depth, name in enumerate(folder.parts):
+            if split := split_words.split_of(name):
+                split_at[folder] = split, depth
+                break
+    train_levels = [depth for split, depth in split_at.values() if split == "train"]
+    if split_at and not train_levels and len(split_at) == len(filled):
+        raise ValueError(f"{tree.root}: has val but no train; expected {LAYOUT}")
+    # A copy of the set within it has its splits on a deeper level. Class folders,
+    # perhaps beside a val, are those of train.
+    levels = train_levels or [depth for _, depth in split_at.values()]
+    level = min(levels) if levels else _chain(filled)
+    placed: list[Placed] = []
+    for folder in filled:
+        split, depth = split_at.get(folder, ("", level))
+        if depth != level or (train_levels and not split):
+            tree.left_out[BESIDE_SPLITS] += len(folder.images)
+        else:
+            below = folder.parts[level + bool(split) :]
+            placed.append((folder, split or "train", below))
+    return placed
+
+
+def _chain(folders: list[Folder]) -> int:
+    """Number of single folders above the class folders."""
+    lengths = [len(folder.parts) for folder in folders]
+    levels = zip(*(folder.parts for folder in folders), strict=False)
+    different = (depth for depth, names in enumerate(levels) if len(set(names)) > 1)
+    common = next(different, min(lengths))
+    return common if max(lengths) > common else max(common - 1, 0)
+
+
+def _with_class(tree: Tree, placed: list[Placed]) -> list[Placed]:
+    """The folders of images of a class: the first folder from there down names it."""
+    while all(below and below[0].lower() in CONTAINERS for _, _, below in placed):
+        placed = [(folder, split, below[1:]) for folder, split, below in placed]
+    found = [item for item in placed if item[2]]
+    if not found:
+        found = _with_class_above(tree, placed)
+    elif len(found) < len(placed):
+        loose = sum(len(folder.images) for folder, _, below in placed if not below)
+        tree.left_out[BESIDE_CLASSES] += loose
+    parents = {folder.parts[: -len(below)] for folder, _, below in found}
+    _check_empty(tree, parents)
+    return found
+
+
+def _with_class_above(tree: Tree, placed: list[Placed]) -> list[Placed]:
+    """CLASS/train/*: the folders above those of the splits name the classes.
+
+    Raises:
+        ValueError: there are no two of them.
+    """
+    above = [
+        (folder, split, folder.parts[at - 1 :])
+        for folder, split, _ in placed
+        if (at := _split_index(folder.parts))
+    ]
+    if len(above) == len(placed) and len({below[0] for _, _, below in above}) > 1:
+        return above
+    where = "/".join(placed[0][0].parts) or "."
+    raise ValueError(
+        f"{tree.root}: the images in {where!r} are not in class folders; move those of "
+        f"each class into a folder of its own, such as "
+        f"{str(PurePosixPath(where, 'NORMAL'))!r}{_or_manifest(tree)}"
+    )
+
+
+def _entries(tree: Tree, found: list[Placed]) -> list[Entry]:
+    entries = [
+        Entry(
+            path=tree.root.joinpath(*folder.parts, name),
+            file="/".join((*folder.parts, name)),
+            class_name=below[0],
+            split=split,
         )
-    if not any(any(classes.values()) for classes in splits.values()):
-        raise ValueError(f"{root}: no images found{_hint(root)}; expected {LAYOUT}")
-    _check_classes(root, splits)
-    return Source(_fingerprint(root, splits), functools.partial(_read, root, splits))
-
-
-def _is_junk(path: Path) -> bool:
-    # macOS archives contain __MACOSX and ._name.jpeg files that are not images.
-    return path.name.startswith((".", "__MACOSX"))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS and path.is_file()
-
-
-def _entries(
-    folder: Path, wanted: Callable[[Path], bool], ignored: list[Path]
-) -> list[Path]:
-    """The wanted entries of a folder, sorted; appends the others to `ignored`."""
-    entries: list[Path] = []
-    for entry in sorted(folder.iterdir()):
-        try:
-            str(entry).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"{str(entry)!a}: the name is not UTF-8; rename it"
-            ) from error
-        is_wanted = not _is_junk(entry) and wanted(entry)
-        (entries if is_wanted else ignored).append(entry)
+        for folder, split, below in found
+        for name in folder.images
+    ]
+    entries.sort(key=lambda e: (e.split != "train", e.class_name, e.file))
     return entries
 
 
-def _class_files(folders: Iterable[Path], ignored: list[Path]) -> ClassFiles:
-    return {folder.name: _entries(folder, _is_image, ignored) for folder in folders}
-
-
-def _hint(root: Path) -> str:
-    """Two common mistakes: the data are one folder deeper, or not in class folders."""
-    inner = [path.parent for path in root.glob("*/train") if not _is_junk(path.parent)]
-    if inner:
-        return f"; did you mean {inner[0]}?"
-    if any(path.suffix.lower() in EXTENSIONS for path in root.iterdir()):
-        return " in class folders: move the loose image files into one folder per class"
-    return ""
-
-
-def _check_classes(root: Path, splits: dict[str, ClassFiles]) -> None:
-    for split, classes in splits.items():
-        folder = root / split if (root / split).is_dir() else root
-        for name, images in classes.items():
-            if not images:
-                raise ValueError(
-                    f"{folder / name}: empty class: no .jpeg, .jpg or .png in "
-                    f"it; put images there or remove the folder (expected {LAYOUT})"
-                )
-    names = sorted({name for classes in splits.values() for name in classes})
-    counts = {
-        split: [len(classes.get(name, ())) for name in names]
-        for split, classes in splits.items()
+def _empty(tree: Tree) -> list[tuple[str, ...]]:
+    """The folders without images, at any depth."""
+    filled = {
+        folder.parts[:depth]
+        for folder in tree.folders
+        if folder.images
+        for depth in range(len(folder.parts) + 1)
     }
-    check_classes(names, counts["train"], counts.get("val"), str(root))
+    return [folder.parts for folder in tree.folders if folder.parts not in filled]
 
 
-def _fingerprint(root: Path, splits: dict[str, ClassFiles]) -> str:
-    """Hash of the path of the folder and of names, sizes and times of all files."""
-    # The fingerprint is hashed into the cache key: keep what is hashed here.
-    digest = hashlib.sha256(str(root.resolve()).encode())
-    for split, classes in splits.items():
-        for name, images in classes.items():
-            for path in images:
-                stat = path.stat()
-                entry = (split, name, path.name, stat.st_size, stat.st_mtime_ns)
-                digest.update(repr(entry).encode())
-    return f"folder {digest.hexdigest()}"
+def _check_empty(tree: Tree, parents: Collection[tuple[str, ...]]) -> None:
+    """Checks that every folder beside a class folder has images."""
+    for parts in _empty(tree):
+        if parts[:-1] in parents and not split_words.split_of(parts[-1]):
+            raise ValueError(
+                f"{tree.root.joinpath(*parts)}: empty class: no image in it; put "
+                f"images there or remove the folder (expected {LAYOUT})"
+            )
 
 
-def _read(root: Path, splits: dict[str, ClassFiles], resolution: int) -> RawSplits:
-    class_names = tuple(sorted(splits["train"]))
-    paths = [
-        [
-            (label, path)
-            for label, name in enumerate(class_names)
-            for path in split[name]
+def _check_spelling(tree: Tree) -> None:
+    """Checks that no folder has the misspelt name of a split.
+
+    Only a split that is missing among folders with a known split is looked for, or
+    where all folders have such names: a class may have a similar name.
+    """
+    children = collections.defaultdict(list)
+    for parts in (*(folder.parts for folder in tree.folders), *tree.tests):
+        if parts:
+            children[parts[:-1]].append(parts[-1])
+    for parent, names in children.items():
+        present = {split_words.split_of(name) for name in names} - {None}
+        missing = [
+            word
+            for word in split_words.ACCEPTED.split(", ")
+            if split_words.split_of(word) not in present
         ]
-        for split in splits.values()
-    ]
+        likely = {
+            name: match
+            for name in names
+            if split_words.split_of(name) is None
+            for match in difflib.get_close_matches(name.lower(), missing, 1, 0.75)
+            if abs(len(match) - len(name)) <= 1  # "Viral" is not "val"
+        }
+        if likely and (present or (len(likely) == len(names) > 1)):
+            name, match = next(iter(likely.items()))
+            raise ValueError(
+                f"{tree.root.joinpath(*parent, name)}: a folder beside those of the "
+                f"splits; did you mean {match!r}? If it is a class, move it into the "
+                "folder of its split"
+            )
 
-    def read(path: Path) -> decode.DecodedImage:
-        with decode.none_left_out(str(path)):
-            return image_file.read(path, resolution)
 
-    every = list(itertools.chain(*paths))
-    return decode.to_splits(
-        decode.decode_all(read, [path for _, path in every], f"Reading {root}"),
-        [(label, path.relative_to(root).as_posix()) for label, path in every],
-        len(paths[0]),
-        class_names,
-        str(root),
-        are_files=True,
+def _check_names(tree: Tree, names: list[str]) -> None:
+    """Checks that the names of the classes are different, and those of classes."""
+    splits = any(_split_index(folder.parts) is not None for folder in tree.folders)
+    for name in names:
+        words = re.split(r"[\W\d_]+", name)
+        if not splits and any(map(split_words.split_of, words)):
+            raise ValueError(
+                f"{tree.root}: {name!r} would be a class, but names a split; call the "
+                "folder of a split train, val or test, with class folders in it"
+                f"{_or_manifest(tree)}"
+            )
+    pattern = NUMBERED if len(names) <= MAX_NUMBERS else NUMBERED_OR_NUMBER
+    if all(map(pattern.fullmatch, names)):
+        raise ValueError(
+            f"{tree.root}: {names[0]!r} would be a class, but numbers a part of the "
+            "data set or a patient; move the images into one folder for each class"
+            f"{_or_manifest(tree)}"
+        )
+    same = collections.defaultdict(list)
+    for name in names:
+        same[unicodedata.normalize("NFC", name).casefold().strip()].append(name)
+    for first, second in (pair[:2] for pair in same.values() if len(pair) > 1):
+        raise ValueError(
+            f"{tree.root}: the classes {first!r} and {second!r} differ in case or "
+            "blanks only; give their folders one name"
+        )
+
+
+def _manifests(tree: Tree) -> Iterator[str]:
+    """Files that may be a manifest, the uppermost first."""
+    for file in sorted(tree.others, key=lambda file: file.count("/")):
+        path = PurePosixPath(file)
+        is_list = path.suffix == ".txt" and split_words.split_of(path.stem)
+        if path.suffix.lower() in (".csv", ".tsv", ".parquet") or is_list:
+            yield file
+
+
+def _or_manifest(tree: Tree) -> str:
+    for file in _manifests(tree):
+        return f"; or did you mean --config.dataset={tree.root / file}, a manifest?"
+    return "; or give a manifest, a .csv file with the class of each image"
+
+
+def _no_images(tree: Tree) -> ValueError:
+    endings = collections.Counter(
+        PurePosixPath(file).suffix.lower() or "without ending" for file in tree.others
     )
+    counts = itertools.chain(endings.most_common(5), tree.left_out.items())
+    found = ", ".join(f"{n} {what}" for what, n in counts if what != file_tree.NO_IMAGE)
+    advice = f"expected {LAYOUT}, of {file_tree.KINDS} files"
+    for file in tree.others:
+        if command := file_tree.unpack_command(tree.root / file):
+            advice = f"unpack the archive first: {command}"
+        elif file.endswith(".npz"):
+            advice = f"give the file: --config.dataset={tree.root / file}"
+    return ValueError(
+        f"{tree.root}: no images found, only {found or 'empty folders'}; {advice}"
+    )
+
+
+def _notes(tree: Tree) -> Iterator[str]:
+    for parts in _empty(tree):
+        if split_words.split_of(parts[-1]):
+            folder = tree.root.joinpath(*parts)
+            yield f"{folder}: named as a split, but has no images; ignored"
+    archives = [file for file in tree.others if file_tree.unpack_command(Path(file))]
+    for what, files in (
+        ("files that are no images", tree.others),
+        ("archives, which are not opened", archives),
+    ):
+        if files:
+            examples = ", ".join(map(repr, files[:3]))
+            yield f"{tree.root}: {len(files)} {what}, such as {examples}"

@@ -1,10 +1,11 @@
 """Prepared sets: folders of decoded images, memory-mapped, with a checksum per image.
 
-A prepared set of n images of s x s pixels has three files:
+A prepared set of n images of s x s pixels has four files:
 
 - `images.npy`: uint8 [n, s, s, 1]; the images of train, followed by those of val.
 - `index.csv`: one `Row` per image, in the same order, below a line of their names.
 - `dataset.json`: the fields of `Description`.
+- `.gitignore`: keeps git from adding the folder.
 
 The pixels stay on disk until they are used, so a set may be larger than memory. The
 index takes about 200 bytes of memory per image.
@@ -20,16 +21,18 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import tokenize
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from cxr_gan.data.dataset import ImageSet, RawSplits, Source, identity
-from cxr_gan.data.splits import patient_halves, patient_of
+from cxr_gan.data.patients import keys_of, patient_keys
+from cxr_gan.data.splits import in_half_a
 from cxr_gan.storage import files
 from cxr_gan.storage.checksums import CORRUPT_FILE_ERRORS
 
@@ -41,6 +44,9 @@ HEADER_ERRORS = (
     *(OverflowError, RecursionError, SyntaxError, TypeError),
     tokenize.TokenError,
 )
+IGNORED = (
+    "# Images of patients and the names of their files must not be committed.\n*\n"
+)
 RESTORE = "copy the folder again, or prepare it again"
 
 
@@ -50,9 +56,9 @@ class Row(NamedTuple):
     id: str
     label: str  # index of class_name in the classes
     class_name: str
-    patient: str  # keyed hash of `splits.patient_of`, hex; "" if unknown
+    patient: str  # keyed hash of `patients.keys_of`, hex; "" if unknown
     split: str  # "train" or "val"
-    half: str  # "A" or "B", see `splits.patient_halves`
+    half: str  # "A" or "B", see `splits.in_half_a`
     file: str  # path of the original relative to the data set; "" if there is none
     sha256: str  # of the pixels, hex
 
@@ -118,6 +124,7 @@ def write(
             )
             text = json.dumps(dataclasses.asdict(description), indent=2)
             (unfinished / DATASET).write_text(f"{text}\n", "utf-8")
+            (unfinished / ".gitignore").write_text(IGNORED, "utf-8")
             unfinished.replace(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -192,21 +199,24 @@ def _write_header(file: BinaryIO, count: int, side: int) -> None:
 def _rows(
     split: str, images: ImageSet, class_names: tuple[str, ...], patient_key: bytes
 ) -> Iterator[Row]:
-    halves = np.where(patient_halves(images.ids), "A", "B").tolist()
+    halves = np.where(in_half_a(images), "A", "B").tolist()
     paths = images.files or ("",) * len(images)
     keyed_hash = functools.partial(hashlib.blake2b, key=patient_key, digest_size=16)
     pixels = np.asarray(images.images)  # its items are cheaper than those of a memmap
-    for image, label, id_, half, path in zip(
-        pixels, images.labels.tolist(), images.ids, halves, paths, strict=True
+    for image, label, id_, patient, half, path in zip(
+        pixels,
+        images.labels.tolist(),
+        images.ids,
+        keys_of(images),
+        halves,
+        paths,
+        strict=True,
     ):
         if not 0 <= label < len(class_names):
             raise ValueError(
                 f"{id_!r}: the label {label} is not one of {len(class_names)} classes"
             )
-        patient = patient_of(id_)
-        hashed = (
-            "" if patient is None else keyed_hash(str(patient).encode()).hexdigest()
-        )
+        hashed = "" if patient == id_ else keyed_hash(patient.encode()).hexdigest()
         yield Row(
             id=id_,
             label=str(label),
@@ -220,7 +230,7 @@ def _rows(
 
 
 def open_prepared(location: str) -> Source:
-    """Checks that the three files exist, without reading them.
+    """Checks that its three files exist, without reading them.
 
     Raises:
         FileNotFoundError: one of them does not exist.
@@ -261,7 +271,12 @@ def _read(folder: Path, resolution: int) -> RawSplits:
                 raise _changed(folder / IMAGES, f"image {number}, {row.id!r}, ")
         raise _changed(folder / DATASET, "classes or identity ")
     return RawSplits(
-        train, val if len(val) else None, expected.classes, expected.notes, found
+        train,
+        val if len(val) else None,
+        expected.classes,
+        expected.notes,
+        found,
+        is_split=True,
     )
 
 
@@ -291,14 +306,18 @@ def _read_description(path: Path) -> Description:
 def _map(folder: Path, side: int) -> tuple[ImageSet, ImageSet]:
     """Train and val, memory-mapped; either may be empty.
 
+    Their patients and halves are those of index.csv.
+
     Raises:
         ValueError: images.npy is truncated or does not fit index.csv; names it.
     """
     path = folder / IMAGES
-    ids, labels, paths, num_train = [], [], [], 0
+    ids, labels, hashes, halves, paths, num_train = [], [], [], [], [], 0
     for row in _index(folder):
         ids.append(row.id)
         labels.append(int(row.label))
+        hashes.append(sys.intern(row.patient))
+        halves.append(sys.intern(row.half))
         paths.append(row.file)
         num_train += row.split == "train"
     try:
@@ -310,15 +329,47 @@ def _map(folder: Path, side: int) -> tuple[ImageSet, ImageSet]:
             f"{path}: truncated or damaged ({error}); {RESTORE}"
         ) from error
 
+    keys = _keys(ids, hashes)
+
     def part(rows: slice) -> ImageSet:
         return ImageSet(
             pixels[rows],
             np.array(labels[rows], np.int32),
             tuple(ids[rows]),
             tuple(paths[rows]) if any(paths) else (),
+            tuple(keys[rows]),
+            tuple(halves[rows]),
         )
 
     return part(slice(num_train)), part(slice(num_train, None))
+
+
+def _keys(ids: Sequence[str], hashes: Sequence[str]) -> list[str]:
+    """Keys of the patients (see `ImageSet.patients`), from the stored hashes.
+
+    A patient's hash is another one in every set, and its key must not be: the order of
+    patients in a split depends on it. The keys are therefore those that the ids show,
+    if the ids show the same patients, and else name the first image of each patient.
+
+    Returns:
+        [] if the ids show the same patients.
+    """
+    if _show_same_patients(ids, hashes):
+        return []
+    first: dict[str, str] = {}
+    return [
+        first.setdefault(hashed, str(("first image", id_))) if hashed else id_
+        for id_, hashed in zip(ids, hashes, strict=True)
+    ]
+
+
+def _show_same_patients(ids: Sequence[str], hashes: Sequence[str]) -> bool:
+    key_of: dict[str, str] = {}
+    for id_, hashed in zip(ids, hashes, strict=True):
+        (key,) = patient_keys([id_])
+        if (key_of.setdefault(hashed, key) if hashed else id_) != key:
+            return False
+    return len(set(key_of.values())) == len(key_of)
 
 
 def _index(folder: Path) -> Iterator[Row]:
