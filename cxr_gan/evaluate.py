@@ -145,7 +145,9 @@ def make_report(
     values: flags.FlagValues,
 ) -> dict[str, Any]:
     """Content of report.json; without times: equal inputs give equal reports."""
-    notes = list(result.notes)
+    notes = [f"--images: {note}" for note in source.notes]
+    ranges = image_input.compare_ranges(source.images, source.dataset.train.images)
+    notes += [*([ranges] if ranges else []), *result.notes]
     if source.trained_on not in (None, source.dataset.identity):
         notes.append(
             "the model was trained on other images than this data set contains; copies "
