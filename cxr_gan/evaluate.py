@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from cxr_gan.data import flags as data_flags
 from cxr_gan.evaluation import (
     evaluator,
     image_input,
@@ -90,7 +91,12 @@ def evaluate(values: flags.FlagValues) -> tuple[dict[str, Any], str, bool]:
     import_matplotlib()  # before the work: it may not be possible
     spaces = open_spaces(values.spaces)
     source = open_input(
-        values.model, values.images, values.dataset, values.num, values.seed
+        values.model,
+        values.images,
+        values.dataset,
+        values.num,
+        values.seed,
+        data_flags.options(values),
     )
     if POOLED in source.dataset.class_names:
         raise ValueError(f"a class is named {POOLED!r}, as the pooled rows; rename it")
@@ -175,6 +181,7 @@ def make_report(
         "dataset": {
             "name": files.last_name(values.dataset),
             "identity": source.dataset.identity,
+            "read": source.dataset.summary,
             "split_seed": source.split_seed,
             "duplicates_dropped": real.dropped,
             "counts": {
@@ -232,6 +239,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("num", 2000, num, 1, **own)
     flags.DEFINE_integer("seed", 0, "Seed of all random choices.", 0, 2**32 - 1, **own)
     flags.DEFINE_boolean("multihost", False, multihost.FLAG_HELP, **own)
+    data_flags.define(values)
     flags.mark_flags_as_required(["dataset", "out"], **own)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from absl import flags
 from PIL import Image, PngImagePlugin
 
+from cxr_gan.data import flags as data_flags
 from cxr_gan.evaluation.image_sets import ImageGroup
 from cxr_gan.evaluation.inputs import EvaluationInput, open_input
 from cxr_gan.runtime import cli
@@ -40,7 +41,10 @@ def main(values: flags.FlagValues) -> int:
         raise ValueError(f"--out={out}: give a file name that ends in .png")
     pretrained.require_new_paths(out, key)
     require_git_ignored(out, key)
-    source = open_input(values.model, None, values.dataset, NUM_GENERATED, values.seed)
+    options = data_flags.options(values)
+    source = open_input(
+        values.model, None, values.dataset, NUM_GENERATED, values.seed, options
+    )
     images, rows = mix_with_real(source, values.seed)
     write_panel(out, images)
     with key.open("w", newline="", encoding="utf-8") as file:
@@ -130,6 +134,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "seed", 0, "Seed of the images and their order.", 0, 2**32 - 1, **own
     )
+    data_flags.define(values)
     flags.mark_flags_as_required(["model", "dataset", "out"], **own)
 
 

@@ -42,6 +42,7 @@ def report(**changes):
         "dataset": {
             "name": "phantom",
             "duplicates_dropped": 3,
+            "read": {"left out": {"in colour": 2}, "patients by": {"PatientID": 90}},
             "counts": {"A": dict.fromkeys(NAMES, 50)},
         },
         **{"resolution": 64, "class_names": NAMES, "pooled": "all classes"},

@@ -2,15 +2,18 @@
 
 import csv
 import pathlib
+import shutil
 
 import dicom_files
 import numpy as np
 import pytest
 from PIL import Image
 
-from cxr_gan.data import loading
-from cxr_gan.data.formats import prepared
-from cxr_gan.data.listing import ReadOptions
+from cxr_gan import data
+from cxr_gan.data import chunks, loading
+from cxr_gan.data.formats import image_file, prepared
+from cxr_gan.data.listing import ManifestOptions, ReadOptions
+from cxr_gan.storage import files
 
 SIZE = 16
 
@@ -88,3 +91,174 @@ def test_images_of_a_patient_stay_together_in_splits_and_halves(root, tmp_path):
             )
     assert len(of_patient) == 6
     assert all(len(places) == 1 for places in of_patient.values())
+
+
+def test_interrupted_reading_continues_and_a_second_one_changes_nothing(
+    root, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(chunks, "SIZE", 4)
+    decoded: list[str] = []
+    read = image_file.read
+
+    def count(path, resolution):
+        if len(decoded) == 10:
+            raise KeyboardInterrupt
+        decoded.append(str(path))
+        return read(path, resolution)
+
+    monkeypatch.setattr(image_file, "read", count)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(
+        image_file, "read", lambda *args: (decoded.append(str(args[0])), read(*args))[1]
+    )
+    prepare(root, tmp_path / "out")
+    assert len(decoded) < 10 + 24 - 4  # at least one chunk was not decoded again
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    decoded.clear()
+    prepare(root, tmp_path / "out")
+    assert not decoded
+    assert before == {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    prepare(root, tmp_path / "other")
+    images = (tmp_path / "other" / prepared.IMAGES).read_bytes()
+    assert images == before[prepared.IMAGES]
+
+
+def test_all_unusable_files_are_listed_at_once_and_can_be_skipped(root, tmp_path):
+    normal = root / "NORMAL"
+    whole = (normal / "0.png").read_bytes()
+    (normal / "half.png").write_bytes(whole[: len(whole) // 2])
+    (normal / "empty.png").write_bytes(b"")
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save(normal / "black.png")
+    Image.fromarray(np.full((32, 32), 255, np.uint8)).save(normal / "white.png")
+    dicom = (normal / "deep/0").read_bytes()
+    (normal / "deep/half").write_bytes(dicom[:-600])
+    with pytest.raises(ValueError) as caught:
+        prepare(root, tmp_path / "out")
+    text = str(caught.value)
+    assert "5 images cannot be used" in text
+    for name, reason in {
+        "half.png": "truncated or damaged",
+        "empty.png": "empty",
+        "black.png": "nearly black",
+        "white.png": "nearly white",
+        "deep/half": "",
+    }.items():
+        (line,) = [line for line in text.splitlines() if f"NORMAL/{name}: " in line]
+        assert reason in line
+    description = prepare(root, tmp_path / "out", on_error="skip")
+    assert len(rows_of(tmp_path / "out")) == 24
+    assert sum(description.summary["left out"].values()) == 5
+
+
+def test_repaired_file_costs_one_chunk(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "SIZE", 4)
+    bad = root / "PNEUMONIA/zzz.png"
+    bad.write_bytes(b"")
+    with pytest.raises(ValueError, match="the file is empty"):
+        prepare(root, tmp_path / "out")
+    write_png(bad, 7)
+    decoded = []
+    read = image_file.read
+    monkeypatch.setattr(
+        image_file, "read", lambda *args: (decoded.append(args[0]), read(*args))[1]
+    )
+    prepare(root, tmp_path / "out")
+    assert bad in decoded
+    assert len(decoded) <= 4
+    assert len(rows_of(tmp_path / "out")) == 25
+
+
+def test_what_is_no_frontal_radiograph_is_left_out_and_counted(root, tmp_path):
+    write_dicom(root / "NORMAL/lateral", 50, ViewPosition="LL")
+    write_dicom(root / "NORMAL/hand", 51, BodyPartExamined="HAND")
+    write_dicom(root / "NORMAL/ct", 52, Modality="CT")
+    colour = np.zeros((32, 32, 3), np.uint8)
+    colour[..., 0] = 200
+    Image.fromarray(colour).save(root / "NORMAL/colour.png")
+    write_png(root / "Test/NORMAL/1.png", 1)
+    description = prepare(root, tmp_path / "out")
+    assert sum(description.summary["left out"].values()) == 5
+    assert len(rows_of(tmp_path / "out")) == 24
+    more = prepare(root, tmp_path / "more", views="all")
+    assert sum(more.summary["left out"].values()) == 4
+    assert "NORMAL/lateral" in {row["file"] for row in rows_of(tmp_path / "more")}
+
+
+@pytest.mark.parametrize("is_one_class", [False, True])
+def test_files_of_several_depths_are_each_scaled_by_their_own(tmp_path, is_one_class):
+    for seed in range(24):
+        name = "NORMAL" if seed % 2 else "PNEUMONIA"
+        is_deep = seed % 2 if is_one_class else seed // 2 % 2
+        white = 2**14 - 1 if is_deep else 2**10 - 1
+        write_png(tmp_path / f"set/{name}/{seed}.png", seed, white)
+    description = prepare(tmp_path / "set", tmp_path / "out")
+    images = np.load(tmp_path / "out" / prepared.IMAGES)
+    assert images.max(axis=(1, 2)).min() > 200
+    kinds = description.summary["kinds"]
+    assert kinds == {"PNG of 10 bits": 12, "PNG of 14 bits": 12}
+    warned = any("a GAN learns the difference" in note for note in description.notes)
+    assert warned == is_one_class
+
+
+def test_one_bright_pixel_does_not_darken_the_others(tmp_path):
+    for seed in range(24):
+        path = write_png(tmp_path / f"set/{'AB'[seed % 2]}/{seed}.png", seed, 1023)
+        if not seed:
+            pixels = np.asarray(Image.open(path)).copy()
+            pixels[0, 0] = 65535
+            Image.fromarray(pixels).save(path)
+    prepare(tmp_path / "set", tmp_path / "out")
+    images = np.load(tmp_path / "out" / prepared.IMAGES)
+    assert images[:, 1:].max(axis=(1, 2)).min() > 200
+
+
+def test_negatives_of_one_class_are_warned_of(tmp_path):
+    for seed in range(24):
+        path = tmp_path / f"set/{'AB'[seed % 2]}/{seed}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = radiograph(seed).astype(np.uint8)
+        Image.fromarray(255 - pixels if seed % 2 else pixels).save(path)
+    notes = prepare(tmp_path / "set", tmp_path / "out").notes
+    assert any("12 of 12 images of class 'B' look like negatives" in n for n in notes)
+    assert not any("class 'A' look like negatives" in n for n in notes)
+
+
+def test_training_and_prepare_read_the_same_images(root, tmp_path):
+    prepare(root, tmp_path / "out")
+    arguments = {"split_seed": 0, "cache_dir": tmp_path / "cache"}
+    direct = data.load(str(root), SIZE, **arguments)
+    read = data.load(str(tmp_path / "out"), SIZE, **arguments)
+    assert direct.identity == read.identity
+    assert direct.train.halves == read.train.halves
+    assert direct.summary == read.summary
+
+
+def test_folder_that_holds_another_set_is_refused(root, tmp_path):
+    prepare(root, tmp_path / "out")
+    with pytest.raises(FileExistsError, match="prepared from other files or"):
+        prepare(root, tmp_path / "out", views="all")
+    with pytest.raises(FileExistsError, match="is not empty"):
+        prepare(root, root)
+    with pytest.raises(ValueError, match="is a prepared set already"):
+        prepare(tmp_path / "out", tmp_path / "again")
+
+
+def test_disk_that_is_too_small_is_refused_before_anything_is_decoded(
+    root, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(image_file, "read", None)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(files.DiskError, match=r"24 images of 16 px need 0\.0 GB"):
+        prepare(root, tmp_path / "out")
+
+
+def test_options_that_have_no_effect_are_refused(root, tmp_path):
+    np.savez(tmp_path / "a.npz", train_images=np.zeros((4, 8, 8)), train_labels=[0] * 4)
+    with pytest.raises(ValueError, match=r"views='all' has no effect on .*npz"):
+        prepare(tmp_path / "a.npz", tmp_path / "out", views="all")
+    manifest = ManifestOptions(where="a == 1")
+    with pytest.raises(ValueError, match=r"manifest\.where='a == 1' has no effect"):
+        prepare(root, tmp_path / "out", manifest=manifest)

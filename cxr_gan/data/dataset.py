@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+# What was read, such as {"left out": {"lateral views": 3}}; without names of files.
+Summary = dict[str, dict[str, int]]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageSet:
@@ -88,6 +91,7 @@ class RawSplits:
     notes: tuple[str, ...] = ()  # warnings to log at each load, cached or not
     identity: str | None = None  # of (train, val), where it is known
     is_split: bool = False  # whether val, if there is one, is kept however small it is
+    summary: Summary = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +111,7 @@ class Dataset:
     val: ImageSet
     class_names: tuple[str, ...]  # index = label
     identity: str  # sha256 hex of all that batches depend on; see `identity`
+    summary: Summary = dataclasses.field(default_factory=dict)
 
 
 def identity(train: ImageSet, val: ImageSet, class_names: tuple[str, ...]) -> str:

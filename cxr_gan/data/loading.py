@@ -85,7 +85,7 @@ def load(
         logging.warning("%s: %s", spec, note)
     found = raw.identity if train is raw.train else None
     found = found or identity(train, val, raw.class_names)
-    return Dataset(train, val, raw.class_names, found)
+    return Dataset(train, val, raw.class_names, found, raw.summary)
 
 
 def prepare(
@@ -193,7 +193,7 @@ def _write(plan: _Plan, folder: Path) -> None:
         (("train", raw.train), ("val", raw.val)),
         raw.notes,
         source=plan.key,
-        summary=preparation.summarize(raw),
+        summary=raw.summary,
     )
 
 

@@ -147,6 +147,14 @@ def patient_of(name: str) -> Patient | None:
     return None
 
 
+def count_by_name(names: Sequence[str]) -> dict[str, int]:
+    """`Patients.how` of images of which only names are known."""
+    shown = map(patient_of, names)
+    return dict(
+        collections.Counter(f"file name ({x[0]})" if x else UNKNOWN for x in shown)
+    )
+
+
 def patient_keys(names: Sequence[str]) -> list[str]:
     """One key per image: its patient, or its id if that is unknown."""
     # Held-out splits and halves hash these keys: keep their format.

@@ -28,6 +28,7 @@ from cxr_gan.data.listing import Entry, Header, LeftOutError, Listing, ReadOptio
 from cxr_gan.storage import files, lock
 
 SHOWN_FAULTS = 20  # in one error
+PATIENTS_BY = "patients by"  # of a summary: how the patients of the images were found
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -115,18 +116,17 @@ def check_images(raw: RawSplits, where: str, split_seed: int) -> RawSplits:
     train, val, notes = splits.split_train_val(raw, split_seed)
     warnings = quality.warnings(measured, labels, raw.class_names, ids)
     return RawSplits(
-        train, val, raw.class_names, (*raw.notes, *warnings, *notes), is_split=True
+        train,
+        val,
+        raw.class_names,
+        (*raw.notes, *warnings, *notes),
+        is_split=True,
+        summary={
+            "train": _count(raw.class_names, train.labels),
+            "val": _count(raw.class_names, val.labels),
+            PATIENTS_BY: patients.count_by_name(ids),
+        },
     )
-
-
-def summarize(raw: RawSplits) -> dict[str, dict[str, int]]:
-    """The summary of a prepared set of images in memory, see `prepared.Description`."""
-    parts = {"train": raw.train, "val": raw.val}
-    return {
-        split: _count(raw.class_names, images.labels)
-        for split, images in parts.items()
-        if images
-    }
 
 
 def _in_order(
@@ -288,7 +288,7 @@ def _write(
         "train": _count(names, labels[~is_val]),
         "val": _count(names, labels[is_val]),
         "left out": left_out,
-        "patients by": found.how,
+        PATIENTS_BY: found.how,
         "kinds": _kinds(headers, bits),
     }
     prepared.write(folder, names, batches(), notes, source=source, summary=summary)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cxr_gan import data
+from cxr_gan.data.listing import ReadOptions
 from cxr_gan.evaluation import image_input
 from cxr_gan.evaluation.image_sets import ImageGroup
 from cxr_gan.evaluation.utility.training_sets import Draw
@@ -14,6 +15,7 @@ from cxr_gan.models import pixel_range
 from cxr_gan.sampling import arguments, sampler
 from cxr_gan.storage import files
 
+DEFAULT_OPTIONS = ReadOptions()
 SPLIT_SEED = 0  # of the held-out tenth, where no model states another one
 
 
@@ -33,7 +35,12 @@ class EvaluationInput:
 
 
 def open_input(
-    model: str | None, folder: str | None, dataset: str, num: int, seed: int
+    model: str | None,
+    folder: str | None,
+    dataset: str,
+    num: int,
+    seed: int,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> EvaluationInput:
     """Samples images from a model, or reads them from files, and loads the data set.
 
@@ -44,13 +51,14 @@ def open_input(
             `data.load`.
         num: number of images to sample from a model, equally many of each class.
         seed: of the sampled images.
+        options: how the data set is read.
 
     Raises:
         ValueError, OSError: neither or both of `model` and `folder` are given; the one
             that is given or the data set cannot be used; their classes differ.
     """
     if model is not None and folder is None:
-        return _sample_model(model, dataset, num, seed)
+        return _sample_model(model, dataset, num, seed, options)
     if folder is None or model is not None:
         raise ValueError("give either --model=RUN or --images=FOLDER_OR_NPZ, not both")
     images_path = pathlib.Path(folder).expanduser().resolve()
@@ -64,7 +72,8 @@ def open_input(
             "with themselves"
         )
     images, classes, notes = image_input.read(folder)
-    real = data.load(dataset, images.shape[1], split_seed=SPLIT_SEED)
+    size = images.shape[1]
+    real = data.load(dataset, size, split_seed=SPLIT_SEED, options=options)
     try:
         labels: np.ndarray = arguments.as_labels(classes, real.class_names)
     except ValueError as error:
@@ -73,7 +82,9 @@ def open_input(
     return EvaluationInput(images, labels, real, SPLIT_SEED, metadata, notes=notes)
 
 
-def _sample_model(workdir: str, dataset: str, num: int, seed: int) -> EvaluationInput:
+def _sample_model(
+    workdir: str, dataset: str, num: int, seed: int, options: ReadOptions
+) -> EvaluationInput:
     params, meta = sampler.load_with_meta(workdir)
     size = params.config.resolution
     if size < image_input.MIN_SIZE:
@@ -86,7 +97,8 @@ def _sample_model(workdir: str, dataset: str, num: int, seed: int) -> Evaluation
         return pixel_range.to_uint8(sampler.sample(params, labels, seed))
 
     config = meta["config"]
-    real = data.load(dataset, size, split_seed=config["split_seed"])
+    split_seed = config["split_seed"]
+    real = data.load(dataset, size, split_seed=split_seed, options=options)
     if params.class_names != real.class_names:
         raise ValueError(
             f"the model generates {', '.join(params.class_names)}; the data set has "
@@ -108,7 +120,7 @@ def _sample_model(workdir: str, dataset: str, num: int, seed: int) -> Evaluation
         draw(labels, seed),
         labels,
         real,
-        config["split_seed"],
+        split_seed,
         metadata,
         meta["dataset"]["identity"],
         tuple(config["samples_per_class"]),

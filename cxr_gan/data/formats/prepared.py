@@ -30,7 +30,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from cxr_gan.data.dataset import ImageSet, RawSplits, Source, identity
+from cxr_gan.data.dataset import ImageSet, RawSplits, Source, Summary, identity
 from cxr_gan.data.patients import keys_of, patient_keys
 from cxr_gan.data.splits import in_half_a
 from cxr_gan.storage import files
@@ -75,8 +75,7 @@ class Description:
     notes: tuple[str, ...]  # warnings to log at each load
     # Hash of what the set was read from, and how; "" if that is unknown.
     source: str
-    # What was read, such as {"left out": {"lateral views": 3}}; not needed to read it.
-    summary: dict[str, dict[str, int]]
+    summary: Summary
 
 
 def write(
@@ -86,7 +85,7 @@ def write(
     notes: tuple[str, ...] = (),
     *,
     source: str = "",
-    summary: dict[str, dict[str, int]] | None = None,
+    summary: Summary | None = None,
 ) -> None:
     """Writes a prepared set; only one chunk of images is in memory at a time.
 
@@ -288,6 +287,7 @@ def _read(folder: Path, resolution: int) -> RawSplits:
         expected.notes,
         found,
         is_split=True,
+        summary=expected.summary,
     )
 
 
