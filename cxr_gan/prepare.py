@@ -12,7 +12,7 @@ continues after an interruption. Exit codes: 0 success, 1 invalid input.
 import functools
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
 from cxr_gan.data import flags as data_flags
 from cxr_gan.data import loading
@@ -26,6 +26,7 @@ UNFINISHED = "; the same command continues where it stopped"
 @cli.command(example="--dataset=path/to/chest_xray")
 def main(values: flags.FlagValues) -> int:
     """Checks the flags and writes the prepared set. Returns the exit code."""
+    logging.set_verbosity(logging.INFO)
     out = files.require_local_path(values.out, "--out").expanduser()
     try:
         is_new = loading.prepare(
@@ -39,7 +40,10 @@ def main(values: flags.FlagValues) -> int:
         raise OSError(f"stopped{UNFINISHED}") from None
     except files.DiskError as error:
         raise files.DiskError(f"{error}{UNFINISHED}") from error
-    print(describe(prepared.read_description(out)))
+    description = prepared.read_description(out)
+    for note in description.notes:
+        print(f"warning: {note}")
+    print(describe(description))
     print(
         f"{'wrote' if is_new else 'nothing to do: the same data are in'} {out}; train "
         f"with --config.dataset={out} --config.resolution={values.resolution}"
@@ -51,7 +55,7 @@ def describe(description: prepared.Description) -> str:
     """What a prepared set holds, line by line."""
     lines = [f"{description.resolution} px, classes {', '.join(description.classes)}"]
     for title, counts in description.summary.items():
-        if counts:
+        if counts and title != "left out":  # as the notes say
             listed = ", ".join(f"{count} {what}" for what, count in counts.items())
             lines.append(f"{title}: {listed}")
     return "\n".join(lines)

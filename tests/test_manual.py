@@ -18,6 +18,7 @@ import shlex
 import subprocess
 import sys
 
+import dicom_files
 import numpy as np
 import pytest
 from absl import flags
@@ -26,6 +27,7 @@ from PIL import Image
 from test_onnx_encoder import write_network
 
 from cxr_gan import config as configs
+from cxr_gan.data.phantom import renderer as phantom
 
 PAGES = ["README.md", "CONTRIBUTING.md"]
 PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
@@ -106,7 +108,10 @@ class Reader:
         if module == "main":
             if "--config=configs/quick.py" in arguments:
                 arguments.append("--config.dataset=phantom:240")
-            arguments = [*TINY, *arguments, *SHORT]
+            tiny = TINY
+            if any("config.dataset=prepared/" in word for word in arguments):
+                tiny = TINY[1:]  # of the resolution that the page prepares
+            arguments = [*tiny, *arguments, *SHORT]
         elif words[0] == "-m":
             return self.call(module, arguments)
         done = subprocess.run(
@@ -142,6 +147,20 @@ class Reader:
         return output.getvalue()
 
 
+def write_export(folder: pathlib.Path) -> None:
+    """120 DICOM files of 60 patients, six of them lateral, and a table of findings."""
+    (folder / "images").mkdir(parents=True)
+    rows = ["file,finding,patient"]
+    for i in range(120):
+        words = phantom.render(1, i, 80).image.astype(np.uint16)[..., 0] * 16
+        view = "LL" if i % 20 == 19 else "PA"
+        image = dicom_files.image(words, 12, ViewPosition=view, PatientID="ANON")
+        dicom_files.save(image, folder / f"images/{i}.dcm")
+        finding = ("No finding", "Pneumonia")[i // 2 % 2]
+        rows.append(f"images/{i}.dcm,{finding},{i // 2:04}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+
+
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
     """A reader in a folder where the paths of the pages hold noise images."""
@@ -154,6 +173,7 @@ def reader(tmp_path_factory):
             for i in range(count):
                 pixels = rng.integers(0, 256, (size, size), dtype=np.uint8)
                 Image.fromarray(pixels).save(images / f"{i}.png")
+    write_export(folder / "path/to/export")
     (folder / "path/to/empty/train/PNEUMONIA").mkdir(parents=True)
     (folder / "path/to/empty/train/NORMAL").symlink_to(images)
     network = folder / "path/to/dinov2.onnx"

@@ -194,6 +194,12 @@ def _check_space(headers: Sequence[Header], resolution: int, folder: Path) -> No
     deep = sum(header.bits > 8 and header.kind != "DICOM" for header in headers)
     needed = (2 * len(headers) + 4 * deep) * resolution**2
     free = shutil.disk_usage(folder.parent).free
+    logging.info(
+        "%d files; %.0f MB of disk are needed, %.0f MB are free",
+        len(headers),
+        needed / 1e6,
+        free / 1e6,
+    )
     if free < needed:
         raise files.DiskError(
             f"{folder}: {len(headers)} images of {resolution} px need "
