@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from PIL import Image
 from picture_files import tiff
+from PIL import Image
 
 from cxr_gan.data.formats import decode, image_file
 from cxr_gan.data.listing import Header, LeftOutError

@@ -10,6 +10,8 @@ from cxr_gan.evaluation import image_input
 from cxr_gan.evaluation.inputs import open_input
 
 NAMES = ("NORMAL", "PNEUMONIA")
+COLOUR = np.zeros((32, 32, 3), np.uint8)
+COLOUR[..., 0] = 200
 
 
 def noise(n=4, size=32, seed=0):
@@ -32,7 +34,7 @@ def test_class_folders_are_read_without_changes(tmp_path):
     images = noise()
     root = folder(tmp_path, images, ["NORMAL", "PNEUMONIA"] * 2)
     (tmp_path / "grid.png").write_bytes(b"ignored")
-    read, classes = image_input.read(root)
+    read, classes, _ = image_input.read(root)
     np.testing.assert_array_equal(read[..., 0], images[[0, 2, 1, 3]])
     assert classes == ("NORMAL", "NORMAL", "PNEUMONIA", "PNEUMONIA")
 
@@ -46,9 +48,49 @@ def test_folder_of_generate_is_read_in_the_order_of_its_table(tmp_path):
             Image.fromarray(image).save(tmp_path / f"{index}.png")
             table.writerow((f"{index}.png", 1 - index, NAMES[1 - index], index, 0))
     Image.fromarray(noise(1, 64)[0]).save(tmp_path / "grid.png")
-    read, classes = image_input.read(str(tmp_path))
+    read, classes, _ = image_input.read(str(tmp_path))
     np.testing.assert_array_equal(read[..., 0], images)
     assert classes == ("PNEUMONIA", "NORMAL")
+
+
+def test_folder_with_metadata_is_read_by_its_table(tmp_path):
+    images = noise(2)
+    for folder_name, image in zip("ab", images, strict=True):
+        folder(tmp_path, [image], [folder_name])
+    rows = "file_name,label\na/0.png,PNEUMONIA\nb/0.png,NORMAL\n"
+    (tmp_path / "metadata.csv").write_text(rows)
+    read, classes, _ = image_input.read(str(tmp_path))
+    assert classes == ("NORMAL", "PNEUMONIA")
+    np.testing.assert_array_equal(read[..., 0], images[::-1])
+
+
+def test_files_are_read_as_those_of_a_data_set(tmp_path):
+    stored = [(image.astype(np.uint16) * 16 + 15) for image in noise(2)]
+    root = tmp_path / "a"
+    folder(root, stored, ["NORMAL", "PNEUMONIA"])
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(stored[0]).save(root / "NORMAL" / "0.png", exif=exif)
+    (root / "PNEUMONIA" / "1.png").rename(root / "PNEUMONIA" / "1")  # no ending
+    read, _, notes = image_input.read(str(root))
+    expected = [stored[0][::-1, ::-1] / 4095 * 255, stored[1] / 4095 * 255]
+    np.testing.assert_allclose(read[..., 0], expected, atol=0.51)
+    assert notes[0].startswith("2 16-bit images hold 12-bit values")
+
+
+@pytest.mark.parametrize(
+    ("scale", "note"),
+    [
+        (1.0, None),
+        (0.9, None),
+        (0.02, "much darker than those of the data set: median brightness 2 against 1"),
+    ],
+)
+def test_images_far_darker_than_the_data_set_are_reported(scale, note):
+    real = noise(20)[..., None]
+    images = (noise(20, seed=1)[..., None] * scale).astype(np.uint8)
+    found = image_input.compare_ranges(images, real)
+    assert found is None if note is None else note in found
 
 
 @pytest.mark.parametrize("name", ["../up.png", "none.png"])
@@ -66,10 +108,18 @@ def test_table_without_required_columns_is_refused(tmp_path):
         image_input.read(str(tmp_path))
 
 
+def test_npz_of_floats_and_16_bits_is_read_as_a_data_set(tmp_path):
+    images = noise()
+    deep = images.astype(np.uint16) * 257
+    for stored in (images / 255, deep, deep[:, None]):
+        file = npz(tmp_path / "a.npz", images=stored, labels=[0, 1, 0, 1])
+        np.testing.assert_array_equal(image_input.read(file).images[..., 0], images)
+
+
 def test_npz_is_read_without_changes(tmp_path):
     images = noise()
     file = npz(tmp_path / "a.npz", images=images, labels=np.array([[1], [0], [1], [0]]))
-    read, labels = image_input.read(file)
+    read, labels, _ = image_input.read(file)
     np.testing.assert_array_equal(read[..., 0], images)
     np.testing.assert_array_equal(labels, [1, 0, 1, 0])
 
@@ -78,17 +128,17 @@ def test_npz_is_read_without_changes(tmp_path):
     ("arrays", "words"),
     [
         ({"images": noise()}, "lacks labels; it holds images"),
-        ({"images": noise() / 255.0, "labels": [0, 1, 0, 1]}, "images are float64;"),
+        ({"images": noise() * 1.0, "labels": [0, 1, 0, 1]}, "floats must be from 0 to"),
+        ({"images": np.full((2, 32, 32), np.nan), "labels": [0, 1]}, "without NaN"),
+        ({"images": COLOUR[None], "labels": [0]}, "images[0]: in colour"),
         (
-            {"images": np.full((2, 32, 32), np.nan), "labels": [0, 1]},
-            "not all finite; must be uint8 from 0 to 255; check for NaN",
+            {"images": np.full((2, 32, 40), 7, np.uint8), "labels": [0, 1]},
+            "[2, 32, 40, 1]",
         ),
-        ({"images": np.zeros((2, 32, 32, 3), np.uint8), "labels": [0, 1]}, "in colour"),
-        ({"images": np.zeros((2, 32, 40), np.uint8), "labels": [0, 1]}, "[2, 32, 40"),
         ({"images": noise(), "labels": [0, 1]}, "int64 [2] for 4 images"),
         ({"images": noise(), "labels": [0.0, 1, 0, 1]}, "must be integers [4]"),
         ({"images": noise(2, 16), "labels": [0, 1]}, "16 px; at least 32 px"),
-        ({"images": noise(0), "labels": np.zeros(0, int)}, "contains no images"),
+        ({"images": noise(0), "labels": np.zeros(0, int)}, "the shape [0, 32, 32]"),
         ({"images": np.array([None]), "labels": [0]}, "allow_pickle"),
     ],
 )
@@ -111,7 +161,7 @@ def test_classes_that_the_data_set_does_not_have_are_refused(
 ):
     real = types.SimpleNamespace(class_names=NAMES)
     monkeypatch.setattr(data, "load", lambda *_, **__: real)
-    monkeypatch.setattr(image_input, "read", lambda _: (noise(), classes))
+    monkeypatch.setattr(image_input, "read", lambda _: (noise(), classes, ()))
     with pytest.raises(ValueError, match=f"a.npz does not fit .*{message}"):
         open_input(None, str(tmp_path / "a.npz"), "phantom", 1, 0)
 
@@ -127,13 +177,11 @@ def test_non_square_colour_and_damaged_images_are_refused(tmp_path):
     root = folder(tmp_path / "wide", [noise(1, 64)[0][:32]], ["NORMAL"])
     with pytest.raises(ValueError, match="64 x 32 px; images must be square"):
         image_input.read(root)
-    colour = np.zeros((32, 32, 3), np.uint8)
-    colour[..., 0] = 200
-    with pytest.raises(ValueError, match="a colour image"):
-        image_input.read(folder(tmp_path / "colour", [colour], ["NORMAL"]))
+    with pytest.raises(ValueError, match=r"0\.png: in colour"):
+        image_input.read(folder(tmp_path / "colour", [COLOUR], ["NORMAL"]))
     (tmp_path / "text" / "NORMAL").mkdir(parents=True)
     (tmp_path / "text" / "NORMAL" / "a.png").write_text("no image")
-    with pytest.raises(ValueError, match="not an image, or damaged"):
+    with pytest.raises(ValueError, match=r"a\.png: not an image, despite"):
         image_input.read(str(tmp_path / "text"))
 
 

@@ -3,7 +3,6 @@ import pytest
 
 from cxr_gan import data
 
-
 SPLITS = ("train", "val")
 
 
@@ -99,7 +98,7 @@ def test_invalid_arrays_are_named_with_their_file(load, changes, message):
 
 @pytest.mark.parametrize("type_", [np.uint8, np.int8, np.uint16, np.int64, bool])
 def test_labels_of_any_integer_type_with_gaps_name_their_classes(load, type_):
-    low, high = (0, 1) if type_ == bool else (1, 100)
+    low, high = (0, 1) if type_ is bool else (1, 100)
     labels = np.where(LABELS, high, low).astype(type_)
     dataset = load(arrays(train_labels=labels, val_labels=labels[:, None]))
     assert dataset.class_names == (str(low), str(high))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from picture_files import png16, tiff
+from PIL import Image
 
 from cxr_gan.data.formats import deep_jpeg, raster
 from cxr_gan.data.listing import Header, LeftOutError

@@ -36,7 +36,7 @@ def command(phantoms, monkeypatch, tmp_path):
 
 def test_gaussian_writes_images_of_both_classes_once(command, tmp_path, capsys):
     assert command("--baseline=gaussian") == 0
-    images, labels = image_input.read(str(tmp_path / "new/run/images.npz"))
+    images, labels, _ = image_input.read(str(tmp_path / "new/run/images.npz"))
     assert images.shape == (20, 64, 64, 1) and images.std() > 10
     assert np.bincount(labels).tolist() == [10, 10]
     assert command("--baseline=gaussian") == 1
@@ -55,7 +55,7 @@ def test_recipe_is_trained_on_balanced_batches(torch, command, tmp_path, monkeyp
     image, label = batches[0]
     assert image.dtype == np.uint8 and image.shape == (32, 64, 64, 1)
     assert np.bincount(label).tolist() == [16, 16]
-    images, _ = image_input.read(str(tmp_path / "new/run/images.npz"))
+    images, _, _ = image_input.read(str(tmp_path / "new/run/images.npz"))
     assert len(images) == 20
 
 

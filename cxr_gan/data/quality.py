@@ -184,9 +184,10 @@ def _unequal_ranges(measured: dict[str, list[Measurement]]) -> list[str]:
             (_median(of_class, key), name) for name, of_class in measured.items()
         ]
         if len(medians) > 1:
-            low, high = min(medians)[1], max(medians)[1]
-            what = f"the images of class {low!r}", f"those of class {high!r}"
-            found.add(compare(measured[low], measured[high], *what))
+            extremes = {min(medians)[1], max(medians)[1]}
+            one, other = (name for name in measured if name in extremes)
+            what = f"the images of class {one!r}", f"those of class {other!r}"
+            found.add(compare(measured[one], measured[other], *what))
     return [
         f"{note}; a GAN learns such a difference as if it were the finding"
         for note in sorted(filter(None, found))

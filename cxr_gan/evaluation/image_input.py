@@ -1,31 +1,38 @@
-"""Reads labelled images from files, at their own size.
+"""Reads labelled images from files, at their own size, as a data set is read.
 
-Three layouts: FOLDER/CLASS/*.png; a folder that `cxr_gan.generate` wrote, with
-labels.csv; an .npz with `images` uint8 [n, s, s] and `labels` integers [n].
+Four layouts: FOLDER/CLASS/*; a folder that `cxr_gan.generate` wrote, with labels.csv; a
+folder with metadata.csv (see `manifest.open_manifest`); an .npz with `images`, as
+`npz` reads them, and `labels` integers [n].
 """
 
 import csv
 import zipfile
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from cxr_gan.data.formats import decode
+from cxr_gan.data import quality
+from cxr_gan.data.formats import decode, file_tree, image_file, manifest, npz
+from cxr_gan.data.listing import ReadOptions
 
-EXTENSIONS = (".jpeg", ".jpg", ".png")  # in upper or lower case
 TABLE = "labels.csv"
 LAYOUTS = (
-    "accepted are a folder of class folders (FOLDER/CLASS/*.png), a folder with "
-    f"{TABLE} as written by cxr_gan.generate, and an .npz with images uint8 [n, s, s] "
-    "and labels int [n]"
+    f"accepted are a folder of class folders ({file_tree.KINDS} in FOLDER/CLASS/), a "
+    f"folder with {TABLE} as written by cxr_gan.generate or with {manifest.METADATA}, "
+    "and an .npz with images [n, s, s] and labels int [n]"
 )
 MIN_SIZE = 32  # px; smaller images show neither texture nor copies
+MAX_COMPARED = 1000  # images of either side whose ranges are measured
 
 
-# Images uint8 [n, s, s, 1], s >= 32; and their n class names, or labels int64 [n].
-LabelledImages = tuple[np.ndarray, tuple[str, ...] | np.ndarray]
+class LabelledImages(NamedTuple):
+    """Images, their classes, and what the user should know of how they were read."""
+
+    images: np.ndarray  # uint8 [n, s, s, 1], s >= 32
+    classes: tuple[str, ...] | np.ndarray  # n class names, or labels int64 [n]
+    notes: tuple[str, ...]
 
 
 def read(location: str) -> LabelledImages:
@@ -36,6 +43,7 @@ def read(location: str) -> LabelledImages:
         ValueError: a file is not an image, is a colour image, is not square or differs
             in size from the first (the message names the file); or the layout is not
             one of `LAYOUTS`.
+        ImportError: no installed package decodes a file; names the package.
     """
     path = Path(location).expanduser()
     if path.is_dir():
@@ -47,9 +55,29 @@ def read(location: str) -> LabelledImages:
     return _read_npz(path)
 
 
+def compare_ranges(images: np.ndarray, real: np.ndarray) -> str | None:
+    """A sentence that says how images and the data set differ in range, if clearly.
+
+    Args:
+        images: uint8 [n, s, s, 1].
+        real: images of the data set, uint8 [m, s, s, 1].
+    """
+    given, reference = (
+        [quality.measure(image) for image in side[:: len(side) // MAX_COMPARED + 1]]
+        for side in (images, real)
+    )
+    note = quality.compare(given, reference, "the images", "those of the data set")
+    return note and f"{note}; check that both are scaled alike"
+
+
 def _read_folder(root: Path) -> LabelledImages:
+    found: tuple[str, ...] = ()
     if (root / TABLE).is_file():
         entries = _list_table(root)
+    elif (root / manifest.METADATA).is_file():
+        listing = manifest.open_manifest(str(root), ReadOptions(views="all"))
+        entries = [(entry.path, entry.class_name) for entry in listing.entries]
+        found = listing.notes
     else:
         entries = _list_class_folders(root)
     if not entries:
@@ -62,24 +90,24 @@ def _read_folder(root: Path) -> LabelledImages:
                 f"{file} has {_image_size(file)} px, {first.name} has {size}; all "
                 "images must have the same size: evaluate each size separately"
             )
-        return decode.read_file(file, size)
+        with decode.none_left_out(str(file)):
+            return image_file.read(file, size)
 
     files = [file for file, _ in entries]
-    images, _ = decode.to_uint8(
+    images, notes = decode.stack(
         decode.decode_all(decode_checked, files, f"Reading {root}")
     )
     _check_size(images, str(root))
-    return images, tuple(name for _, name in entries)
+    return LabelledImages(images, tuple(name for _, name in entries), found + notes)
 
 
 def _list_class_folders(root: Path) -> list[tuple[Path, str]]:
-    """Every image file and its class name, sorted."""
+    """Every image file and its class, the folder directly below the root; sorted."""
     return [
-        (file, folder.name)
-        for folder in sorted(root.iterdir())
-        if folder.is_dir() and not folder.name.startswith((".", "__MACOSX"))
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
+        (root.joinpath(*folder.parts, name), folder.parts[0])
+        for folder in file_tree.scan(root).folders
+        for name in folder.images
+        if folder.parts
     ]
 
 
@@ -94,7 +122,8 @@ def _list_table(root: Path) -> list[tuple[Path, str]]:
         )
     entries = [(root / row["file"], row["class_name"]) for row in rows]
     for file, _ in entries:
-        if file.parent.resolve() != root.resolve() or not file.is_file():
+        inside = file.resolve().is_relative_to(root.resolve())
+        if not inside or not file.is_file():
             raise ValueError(
                 f"{root / TABLE}: lists {file.name}, which is not a file in this folder"
             )
@@ -103,16 +132,13 @@ def _list_table(root: Path) -> list[tuple[Path, str]]:
 
 def _image_size(file: Path) -> int:
     """Width of a square image in px; reads only the file header."""
-    try:
-        with Image.open(file) as image:
-            width, height = image.size
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    with decode.none_left_out(str(file)):
+        header = image_file.inspect(file, views="all")
+    if header.width != header.height:
         raise ValueError(
-            f"{file}: not an image, or damaged ({error}); replace it"
-        ) from error
-    if width != height:
-        raise ValueError(f"{file}: {width} x {height} px; images must be square")
-    return width
+            f"{file}: {header.width} x {header.height} px; images must be square"
+        )
+    return header.width
 
 
 def _read_npz(path: Path) -> LabelledImages:
@@ -125,21 +151,9 @@ def _read_npz(path: Path) -> LabelledImages:
             images, labels = arrays["images"], arrays["labels"]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: {error}; {LAYOUTS}") from error
-    if images.dtype != np.uint8:
-        dtype = images.dtype
-        non_finite = dtype.kind == "f" and not np.isfinite(images).all()
-        raise ValueError(
-            f"{path}: images are {dtype}"
-            + (
-                " and not all finite; must be uint8 from 0 to 255; check for NaN"
-                if non_finite
-                else "; must be uint8 from 0 to 255: images are never rescaled"
-            )
-        )
-    if images.ndim == 4 and images.shape[3] == 3:
-        raise ValueError(f"{path}: images are in colour; must be grey, [n, s, s]")
-    images = images[..., None] if images.ndim == 3 else images
-    if images.ndim != 4 or images.shape[1:] != (images.shape[1], images.shape[1], 1):
+    images = npz.as_images(images, f"{path}: images")
+    size = images.shape[1]
+    if images.shape[2] != size:
         raise ValueError(f"{path}: images are {list(images.shape)}; must be [n, s, s]")
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
@@ -147,13 +161,13 @@ def _read_npz(path: Path) -> LabelledImages:
             f"{path}: labels are {labels.dtype} {list(labels.shape)} for {len(images)} "
             f"images; must be integers [{len(images)}]"
         )
+    decoded = npz.decode_images(images, size, f"{path}: images")
+    images, notes = decode.stack(decoded)
     _check_size(images, str(path))
-    return images, labels.astype(np.int64)
+    return LabelledImages(images, labels.astype(np.int64), notes)
 
 
 def _check_size(images: np.ndarray, source: str) -> None:
-    if not len(images):
-        raise ValueError(f"{source}: contains no images; {LAYOUTS}")
     if images.shape[1] < MIN_SIZE:
         raise ValueError(
             f"{source}: images have {images.shape[1]} px; at least {MIN_SIZE} px are "

@@ -12,6 +12,7 @@ from cxr_gan.evaluation.image_sets import ImageGroup
 from cxr_gan.evaluation.utility.training_sets import Draw
 from cxr_gan.models import pixel_range
 from cxr_gan.sampling import arguments, sampler
+from cxr_gan.storage import files
 
 SPLIT_SEED = 0  # of the held-out tenth, where no model states another one
 
@@ -28,6 +29,7 @@ class EvaluationInput:
     trained_on: str | None = None  # identity of the data set; None without a model
     samples_per_class: tuple[int, ...] = ()  # of its training; empty without a model
     draw: Draw | None = None  # samples more images; None without a model
+    notes: tuple[str, ...] = ()  # of how files were read
 
 
 def open_input(
@@ -61,14 +63,14 @@ def open_input(
             "inside the other; give generated images: real ones would only be compared "
             "with themselves"
         )
-    images, classes = image_input.read(folder)
+    images, classes, notes = image_input.read(folder)
     real = data.load(dataset, images.shape[1], split_seed=SPLIT_SEED)
     try:
         labels: np.ndarray = arguments.as_labels(classes, real.class_names)
     except ValueError as error:
         raise ValueError(f"{folder} does not fit the data set: {error}") from error
     metadata = {"from": "images", "path": folder}
-    return EvaluationInput(images, labels, real, SPLIT_SEED, metadata)
+    return EvaluationInput(images, labels, real, SPLIT_SEED, metadata, notes=notes)
 
 
 def _sample_model(workdir: str, dataset: str, num: int, seed: int) -> EvaluationInput:
@@ -98,7 +100,7 @@ def _sample_model(workdir: str, dataset: str, num: int, seed: int) -> Evaluation
         "step": meta["step"],
         "kimg": meta["kimg"],
         "class_names": list(params.class_names),
-        "dataset": meta["dataset"],
+        "dataset": meta["dataset"] | {"name": files.last_name(meta["dataset"]["name"])},
         "samples_per_class": list(config["samples_per_class"]),
         "seed": config["seed"],
     }

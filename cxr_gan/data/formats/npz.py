@@ -128,48 +128,54 @@ def _decode_split(
 ) -> list[decode.DecodedImage]:
     """The images of a split, for so many labels."""
     key = f"{split}_images"
-    images = _read_array(path, key)
-    shape = list(images.shape)
-    if images.ndim == 3:
-        images = images[..., np.newaxis]
-    elif images.ndim == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3):
-        images = np.moveaxis(images, 1, 3)
-    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape:
-        raise ValueError(
-            f"{path}: {key} has the shape {shape}; must be [n, h, w], [n, h, w, 1] or "
-            "[n, h, w, 3]"
-        )
+    images = as_images(_read_array(path, key), f"{path}: {key}")
     if len(images) != count:
         raise ValueError(
             f"{path}: {len(images)} images in {key} but {count} labels in "
             f"{split}_labels; there must be one label for each image"
         )
-    images = to_grey_values(images, f"{path}: {key}")
+    return decode_images(images, resolution, f"{path}: {key}")
+
+
+def decode_images(
+    images: np.ndarray, resolution: int, where: str
+) -> list[decode.DecodedImage]:
+    """Decodes images as `as_images` returns them; `where` names the array in errors."""
 
     def decode_image(index: int) -> decode.DecodedImage:
-        where = f"{path}: {key}[{index}]"
-        with decode.none_left_out(where):
-            return decode.to_square(images[index], resolution, where)
+        name = f"{where}[{index}]"
+        with decode.none_left_out(name):
+            return decode.to_square(images[index], resolution, name)
 
-    return decode.decode_all(decode_image, range(count), f"Reading {path}")
+    return decode.decode_all(decode_image, range(len(images)), f"Reading {where}")
 
 
-def to_grey_values(images: np.ndarray, where: str) -> np.ndarray:
-    """Images of any numeric type as `decode.to_square` takes them.
+def as_images(images: np.ndarray, where: str) -> np.ndarray:
+    """An array of images as `decode.to_square` takes them, [n, h, w, 1 or 3].
 
-    Returns:
-        The same shape: uint8 if no integer is beyond 255; other integers and floats
-        in [0, 1] as they are.
+    It may lack channels, or have them before height and width. Integers that are all
+    at most 255 become uint8; others, and floats in [0, 1], keep their type.
 
     Raises:
-        ValueError: integers are negative, beyond 65535 or all 0 and 1; floats are not
-            in [0, 1]; the type is not numeric. The message begins with `where`.
+        ValueError: the shape is another one; integers are negative, beyond 65535 or all
+            0 and 1; floats are not in [0, 1]; the type is not numeric. The message
+            begins with `where`.
     """
-    kind = images.dtype.kind
-    if kind not in "uif" or not images.size:
+    shape = list(images.shape)
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    elif images.ndim == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3):
+        images = np.moveaxis(images, 1, 3)
+    if images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in shape:
         raise ValueError(
-            f"{where} is {images.dtype} {list(images.shape)}; must be images of "
-            "integers from 0 to 65535, or of floats from 0 to 1"
+            f"{where} has the shape {shape}; must be [n, h, w], [n, h, w, 1] or "
+            "[n, h, w, 3]"
+        )
+    kind = images.dtype.kind
+    if kind not in "uif":
+        raise ValueError(
+            f"{where} is {images.dtype}; must be integers from 0 to 65535, or floats "
+            "from 0 to 1"
         )
     low, high = images.min(), images.max()
     if kind == "f":
