@@ -141,7 +141,7 @@ def test_lateral_views_are_left_out_unless_all_views_are_wanted(opened):
     )
     listing = opened(text)
     assert listed(listing, "file", "view") == [("a.png", "AP"), ("b.png", "Frontal")]
-    assert listing.left_out == {"a lateral view": 1}
+    assert listing.left_out == {"a lateral, decubitus or oblique view": 1}
     listing = opened(text, files="a.png b.png c.png", views="all")
     assert [view for (view,) in listed(listing, "view")] == ["AP", "Lateral", "Frontal"]
 

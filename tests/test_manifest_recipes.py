@@ -60,7 +60,7 @@ EXPECTED = {
                 (f"{CHEXPERT}2/study2/view1_frontal.jpg", "PNEUMONIA", "", "PA"),
             ],
             {
-                "a lateral view": 1,
+                "a lateral, decubitus or oblique view": 1,
                 "of an uncertain label (-1)": 1,
                 "without a label": 1,
             },

@@ -2,8 +2,9 @@
 
 import collections
 import dataclasses
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cxr_gan.data import split_words
@@ -70,9 +71,9 @@ def open_manifest(location: str, options: ReadOptions) -> Listing:
         labels, options.manifest.classes, str(path)
     )
     left_out.update(filter(None, reasons))
-    classified = [(row, c) for row, c in zip(rows, classes, strict=True) if c]
-    files = _find_files([row.name for row, _ in classified], root, options, path)
-    entries = _entries(path, root, classified, files, left_out)
+    rows = list(itertools.compress(rows, classes))
+    files = _find_files([row.name for row in rows], root, options, path)
+    entries = _entries(path, root, rows, filter(None, classes), files, left_out)
     if options.manifest.split == NONE:
         entries = [dataclasses.replace(entry, split="train") for entry in entries]
     left_out = +left_out  # without those that are 0
@@ -164,7 +165,8 @@ def _find_files(
 def _entries(
     manifest: Path,
     root: Path,
-    rows: Sequence[tuple[Row, str]],
+    rows: Sequence[Row],
+    classes: Iterable[str],
     paths: dict[str, str],
     left_out: collections.Counter[str],
 ) -> list[Entry]:
@@ -173,14 +175,16 @@ def _entries(
     Args:
         manifest: for messages.
         root: the folder of the images.
-        rows: with the class of each.
+        rows: those that have a class.
+        classes: of each row.
         paths: name of a row -> path; rows without a path are counted.
         left_out: reason -> number of rows; is added to.
     """
-    entries: dict[str, tuple[Entry, int]] = {}
+    entries: dict[str, Entry] = {}
+    lines: dict[str, int] = {}
     conflicts: dict[str, str] = {}
     starts = [f"{folder}{os.sep}" for folder in (root, root.absolute())]
-    for row, class_name in rows:
+    for row, class_name in zip(rows, classes, strict=True):
         if row.name not in paths:
             left_out[NOT_FOUND] += 1
             continue
@@ -191,23 +195,25 @@ def _entries(
         if split == "test":
             left_out[manifest_splits.TEST] += 1
             continue
-        entry = Entry(Path(path), file, class_name, split, row.patient, row.view)
         if file not in entries:
-            entries[file] = (entry, row.line)
+            entries[file] = Entry(
+                Path(path), file, class_name, split, row.patient, row.view
+            )
+            lines[file] = row.line
             continue
         left_out[REPEATED] += 1
-        first, line = entries[file]
+        first = entries[file]
         patient = first.patient or row.patient
-        entries[file] = (dataclasses.replace(first, patient=patient), line)
+        entries[file] = dataclasses.replace(first, patient=patient)
         mine = (class_name, split, row.patient or patient)
         if mine != (first.class_name, first.split, patient):
-            conflicts.setdefault(file, f"lines {line} and {row.line}")
+            conflicts.setdefault(file, f"lines {lines[file]} and {row.line}")
     if conflicts:
         shown = ", ".join(
-            f"{file!r} ({lines})" for file, lines in list(conflicts.items())[:MAX_SHOWN]
+            f"{file!r} ({where})" for file, where in list(conflicts.items())[:MAX_SHOWN]
         )
         raise ValueError(
             f"{manifest}: {len(conflicts)} files have rows that differ in class, split "
             f"or patient: {shown}; correct them, or choose rows by manifest.where"
         )
-    return [entry for entry, _ in entries.values()]
+    return list(entries.values())

@@ -1,7 +1,6 @@
 """The rows of one manifest that are used, and what each says of its file."""
 
 import collections
-import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,13 +13,13 @@ from cxr_gan.data.formats import (
     manifest_table,
     row_filter,
 )
+from cxr_gan.data.formats.dicom import is_lateral
 from cxr_gan.data.formats.manifest_columns import Columns
 from cxr_gan.data.formats.manifest_table import Table
 from cxr_gan.data.listing import ReadOptions
 
 NOT_CHOSEN = "not chosen by manifest.where"
-LATERAL = "a lateral view"
-_LATERAL = frozenset({"lat", "l", "ll", "rl"})
+LATERAL = "a lateral, decubitus or oblique view"  # as of a DICOM header
 
 
 class Row(NamedTuple):
@@ -66,23 +65,22 @@ def read(
         chosen = [row for row in chosen if mask[row]]
         left_out[NOT_CHOSEN] += len(mask) - len(chosen)
     names = table.values(columns.file)
-    of_chosen = [names[row] for row in chosen]
     if columns.split is not None:
         splits = manifest_splits.of_words(table, columns.split, chosen)
-    elif "=" in wanted.split:
-        lists = manifest_splits.read_lists(wanted.split, path.parent)
-        splits = manifest_splits.of_lists(of_chosen, lists)
     else:
-        splits = [split or manifest_splits.of_name(name) for name in of_chosen]
+        of_chosen = [names[row] for row in chosen]
+        splits = manifest_splits.of_names(of_chosen, wanted.split, path.parent, split)
     labels = manifest_labels.read(table, columns.labels, chosen)
     patients = _values(table, columns.patient)
+    skipped = {view for view in set(views) if is_lateral(view)}
+    skipped = skipped if options.views == "frontal" else set()
     rows = []
     for row, of_row, of_labels in zip(chosen, splits, labels, strict=True):
         if of_row == "test":
             left_out[manifest_splits.TEST] += 1
         elif of_row == manifest_splits.IN_NO_LIST:
             left_out[of_row] += 1
-        elif options.views == "frontal" and is_lateral(views[row]):
+        elif views[row] in skipped:
             left_out[LATERAL] += 1
         else:
             line = table.lines[row]
@@ -96,13 +94,6 @@ def read(
                 name = os.path.join(folder, name)  # noqa: PTH118, for speed
             rows.append(Row(name, of_labels, patients[row], of_row, views[row], line))
     return rows
-
-
-@functools.cache
-def is_lateral(view: str) -> bool:
-    """Whether a view, as a manifest has it, is lateral."""
-    word = manifest_columns.normalise(view)
-    return word in _LATERAL or ("lateral" in word and "decubitus" not in word)
 
 
 def _values(table: Table, column: int | None) -> list[str]:

@@ -34,7 +34,7 @@ def of_words(table: Table, column: int, rows: Sequence[int]) -> list[str]:
     return [splits[values[row]] or "" for row in rows]
 
 
-def read_lists(option: str, folder: Path) -> dict[str, str]:
+def _read_lists(option: str, folder: Path) -> dict[str, str]:
     """File name -> split, of "train=train_val_list.txt,test=test_list.txt".
 
     The lists hold one file name a line. Their paths are relative to `folder`.
@@ -72,9 +72,20 @@ def read_lists(option: str, folder: Path) -> dict[str, str]:
     return found
 
 
-def of_lists(names: Sequence[str], lists: dict[str, str]) -> list[str]:
-    """The split of each file, from the lists; IN_NO_LIST for one that is in none."""
-    return [lists.get(_name(name), IN_NO_LIST) for name in names]
+def of_names(names: Sequence[str], option: str, folder: Path, of_all: str) -> list[str]:
+    """The split of each file, where no column names it.
+
+    Args:
+        names: of the files.
+        option: "train=a.txt,test=b.txt", if there are lists of files. A file that is in
+            none is IN_NO_LIST.
+        folder: that of the lists.
+        of_all: the split of all files, or "" if only their folders may name it.
+    """
+    if "=" in option:
+        lists = _read_lists(option, folder)
+        return [lists.get(_name(name), IN_NO_LIST) for name in names]
+    return [of_all or of_name(name) for name in names]
 
 
 def of_name(name: str) -> str:
