@@ -18,11 +18,29 @@ def get_config() -> ConfigDict:
 
     # Data
     config.dataset = "phantom"  # what to train on: "phantom:N", a folder of class
-    #                             folders, a prepared set, an .npz, or "tfds:NAME"
+    #                             folders, a manifest such as labels.csv, a prepared
+    #                             set, an .npz, or "tfds:NAME"
     config.resolution = 64  # pixels a side: 32, 64, 128, 256 or 512
     config.samples_per_class = (0,)  # images used of each class: (100, 0), or (100,)
     #                                  for every class; 0 = all
     config.split_seed = 0  # seed of the choice of held-out images, if there is no val
+    config.patient_pattern = ""  # regular expression that finds the patient in the path
+    #                              of a file: its first group, or else the match; "" =
+    #                              known naming schemes
+    config.views = "frontal"  # views to read: "frontal" or "all"
+    config.on_error = "stop"  # images that are damaged, black or constant: "stop" lists
+    #                           all of them, "skip" leaves them out and counts them
+    config.manifest = ConfigDict()
+    config.manifest.file = ""  # column of the manifest with the names of the files; ""
+    #                            = found by the usual names, here and below
+    config.manifest.label = ""  # column with the labels, or columns of 0 and 1: "A,B"
+    config.manifest.patient = ""  # column with the patients
+    config.manifest.split = ""  # column with train, val or test
+    config.manifest.view = ""  # column with the views, such as PA, AP or lateral
+    config.manifest.where = ""  # rows to use: "view == 'PA' and age >= 18"; "" = all
+    config.manifest.classes = ""  # class of each label: "Pneumonia=PNEUMONIA,No
+    #                               Finding=NORMAL"; "" = each label is a class
+    config.manifest.images = ""  # folder of the files; "" = that of the manifest
 
     # Networks. Channels at r x r pixels: features_at_32 * 32 / r, at most max_features.
     config.latent_size = 128  # dimensions of the normal latent z

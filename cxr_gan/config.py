@@ -10,6 +10,7 @@ import difflib
 import functools
 import json
 import math
+import re
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from flax import traverse_util
 from ml_collections import ConfigDict
 
+from cxr_gan.data.listing import ON_ERROR, VIEWS, ManifestOptions, ReadOptions
 from cxr_gan.losses import ADVERSARIAL, CLASS_LOSSES
 from cxr_gan.models.registry import DISCRIMINATORS, GENERATORS
 from cxr_gan.runtime import config_files
@@ -36,6 +38,14 @@ def _one_of(names: Sequence[Any]) -> Any:
 
 def _at_least(least: int, why: str = "") -> Any:
     return _key(lambda x: x >= least, f"give {least} or more{why}")
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
 
 
 _positive = functools.partial(_key, lambda x: x > 0, "give a number above 0")
@@ -132,12 +142,14 @@ class Config:
     balance: BalanceConfig
     optimizer_d: OptimizerConfig
     optimizer_g: OptimizerConfig
+    manifest: ManifestOptions
     seed: int = _key(
         lambda x: 0 <= x < 2**31, "give a whole number from 0 to 2147483647"
     )
     dataset: str = _key(
         bool,
-        'give "phantom", a folder, a prepared set, an .npz file or "tfds:NAME"',
+        'give "phantom", a folder, a manifest, a prepared set, an .npz file or '
+        '"tfds:NAME"',
     )
     resolution: int = _one_of((32, 64, 128, 256, 512))
     samples_per_class: tuple[int, ...] = _key(
@@ -145,6 +157,9 @@ class Config:
         "give whole numbers of 0 or more, as (100,) or (100, 0); 0 = all",
     )
     split_seed: int = _not_negative()
+    patient_pattern: str = _key(_is_pattern, "give a regular expression")
+    views: str = _one_of(VIEWS)
+    on_error: str = _one_of(ON_ERROR)
     latent_size: int = _positive()
     compute_dtype: str = _one_of(COMPUTE_DTYPES)
     stddev_group_per_class: int = _at_least(2, ": D compares the images of a group")
@@ -161,6 +176,13 @@ class Config:
     checkpoint_kimg: float = _positive()
     on_nan: str = _one_of(("stop", "rollback"))
     max_rollbacks: int = _not_negative()
+
+    @property
+    def read_options(self) -> ReadOptions:
+        """How the data set is read."""
+        return ReadOptions(
+            self.manifest, self.patient_pattern, self.views, self.on_error
+        )
 
 
 def _rules(kind: Any, prefix: str = "") -> Iterator[tuple[str, Rule]]:

@@ -42,6 +42,7 @@ from cxr_gan.evaluation.report import (
 )
 from cxr_gan.evaluation.results import POOLED, to_rows
 from cxr_gan.runtime import cli, multihost
+from cxr_gan.storage import files
 from cxr_gan.version import __version__
 
 EXIT_COPIED = 3  # exit code
@@ -172,7 +173,7 @@ def make_report(
         "notes": notes,
         "images": {**origin, "counts": counts(source.labels)},
         "dataset": {
-            "name": values.dataset,
+            "name": files.last_name(values.dataset),
             "identity": source.dataset.identity,
             "split_seed": source.split_seed,
             "duplicates_dropped": real.dropped,
@@ -190,7 +191,8 @@ def make_report(
         "metrics": to_rows(result.estimates),
         "nearest_pairs": {
             view: [
-                {"generated": i, "train": real.train.ids[j], "distance": distance}
+                # Not the id: ids are names of files, which may name patients.
+                {"generated": i, "train": int(real.rows[j]), "distance": distance}
                 for i, j, distance in pairs
             ]
             for view, pairs in result.nearest_pairs.items()

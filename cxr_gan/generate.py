@@ -208,7 +208,8 @@ def write_metadata(job: GenerationJob, written: int, model: dict[str, Any]) -> N
         "model_hash": job.model_hash,
         "step": model["step"],
         "kimg": model["kimg"],
-        "dataset": model["dataset"],
+        "dataset": model["dataset"]
+        | {"name": files.last_name(model["dataset"]["name"])},
         "seed": job.seed,
         "truncation": job.truncation,
         "class_names": names,

@@ -236,7 +236,7 @@ def without_folders(content: Any) -> Any:
     if not isinstance(content, dict):
         return content
     return {
-        key: pathlib.PurePath(part).name
+        key: files.last_name(part)
         if key in PATH_KEYS and isinstance(part, str)
         else without_folders(part)
         for key, part in content.items()

@@ -62,8 +62,9 @@ def mix_with_real(
 
     Returns:
         Images uint8 [2n, s, s, 1]; and for each image its number from 1 on, "yes" if it
-        is real or "no", its class name, and its name in the data set or its index among
-        the generated images.
+        is real or "no", its class name, and its index in train of the data set or among
+        the generated images. Ids of real images are names of files, which may name
+        patients.
 
     Raises:
         ValueError: the data set has too few images of a class.
@@ -79,8 +80,7 @@ def mix_with_real(
         for index, label in enumerate(labels)
     ]
     entries += [
-        ("yes", dataset.class_names[train.labels[i]], dataset.train.ids[i])
-        for i in selected
+        ("yes", dataset.class_names[train.labels[i]], str(i)) for i in selected.tolist()
     ]
     order = np.random.default_rng(seed).permutation(len(entries))
     shuffled = np.concatenate([source.images, train.images[selected]])[order]

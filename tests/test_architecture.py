@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 MODULES = sorted(p.relative_to(ROOT) for p in (ROOT / "cxr_gan").rglob("*.py"))
-VERBS = {"main", "generate", "evaluate", "publish", "reader_study"}
+VERBS = {"main", "generate", "evaluate", "prepare", "publish", "reader_study"}
 
 # Folder or file of cxr_gan -> those it may import, beside `version`. Verbs, and
 # cxr_gan/__init__.py, may import all of them.
@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "data": {"storage"},
     "runtime": {"storage"},
     "models": {"runtime", "storage"},
-    "config": {"models", "runtime", "losses"},
+    "config": {"models", "data", "runtime", "losses"},
     "sampling": {"config", "models", "runtime", "storage"},
     "evaluation": {"sampling", "models", "data", "runtime", "storage"},
     "training": {

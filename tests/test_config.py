@@ -39,7 +39,10 @@ WRONG = [
     ("balance.low", 0.9, "balance.high"),
     ("balance.high", 0.05, "balance.low"),
 ]
-NO_RULE = {"balance.enabled", "augment.adaptive", "balance.low", "balance.high"}
+NO_RULE = {
+    *("balance.enabled", "augment.adaptive", "balance.low", "balance.high"),
+    *(key for key in PUBLISHED if key.startswith("manifest.")),
+}
 
 
 def to_json(config: ConfigDict) -> dict:

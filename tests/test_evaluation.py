@@ -120,6 +120,7 @@ def test_split_reference_halves_by_patient_and_drops_duplicates(tmp_path):
     assert len(groups["A"]) + len(groups["B"]) == len(train)
     assert not set(groups["A"].patients) & set(groups["B"].patients)
     np.testing.assert_array_equal(groups["A"].images, real.train.images[real.in_a])
+    assert [dataset.train.ids[row] for row in real.rows] == list(real.train.ids)
 
 
 def test_smaller_selection_is_a_subset_of_a_larger_one():

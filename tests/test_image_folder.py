@@ -198,6 +198,8 @@ def test_links_are_followed_but_not_in_circles_or_to_nothing(make, tmp_path):
             "mean --config.dataset=.*set/labels.csv, a manifest",
         ),
         (["train/images/1.png", "train/labels/1.txt"], "images in 'train/images' are"),
+        (["train/1.png", "test.csv", "x.txt"], "class folders; .* or give a manifest"),
+        (["train/1.png", "test.csv", "train.txt"], "did you mean .*set/train.txt, a"),
         (["train/1.png"], "such as 'train/NORMAL'; or give a manifest, a .csv file"),
         (["val/A/0.png", "val/B/0.png"], "set: has val but no train"),
         (["trian/A/1.png", "trian/B/1.png", "Test/1.png"], "did you mean 'train'"),
@@ -249,6 +251,11 @@ def test_class_whose_name_resembles_a_split_is_a_class(make):
 def test_few_classes_may_be_called_by_numbers(make):
     found = listed(make("0/1.png", "1/1.png"))
     assert {entry.class_name for entry in found.entries} == {"0", "1"}
+
+
+def test_folders_of_one_split_are_noted(make):
+    (note,) = listed(make("train/A/1.png", "train/B/1.png", "Train/B/2.png")).notes
+    assert "Train, train are all read as train" in note
 
 
 def test_split_without_images_is_noted(make):
@@ -321,4 +328,5 @@ def test_fingerprint_changes_with_any_file_and_class(make):
 
 def test_unpack_command_knows_archives_by_their_ending():
     assert file_tree.unpack_command(Path("a.tgz")) == "tar -xf a.tgz"
+    assert file_tree.unpack_command(Path("a b.nii.gz")) == "gunzip 'a b.nii.gz'"
     assert file_tree.unpack_command(Path("a.png")) is None

@@ -93,6 +93,7 @@ def test_columns_are_named_by_options_without_case_and_punctuation(opened):
         ("path,label,class", {}, "several columns may be the label: 'label', 'class'"),
         ("path,label", {"label": "lable"}, "no column 'lable'; did you mean 'label'"),
         ("path,label", {"patient": "pid"}, "no column 'pid'; it has 'path', 'label'"),
+        ("path|label", {}, "has only the column 'path|label'; a manifest names"),
         ("path,label,Label", {"label": "LABEL"}, "2 columns are named 'LABEL'"),
         ("path,label", {"where": "sex == 'M'"}, "no column 'sex'; it has 'path'"),
     ],
@@ -265,6 +266,19 @@ def test_missing_files_are_counted_and_the_first_five_named(opened):
     listing = opened(text, on_error="skip")
     assert listed(listing) == [("a.png", "ILL"), ("b.png", "NORMAL")]
     assert listing.left_out == {"a file that was not found": 7}
+
+
+def test_a_missing_file_with_another_ending_or_case_is_pointed_out(opened):
+    for name in ("a.jpg", "A.PNG"):
+        with pytest.raises(ValueError, match=r"; there is 'in/a.png'; give"):
+            text = f"path,label\n{name},ILL\nx,NORMAL\n".replace("x,", "x.png,")
+            opened(text, files="in/a.png b.png")
+
+
+def test_dead_links_are_missing_files(opened, tmp_path):
+    (tmp_path / "a.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(ValueError, match=r"1 of 2 files are not found.*: 'a.png'"):
+        opened(PLAIN, files="b.png")
 
 
 def test_names_that_fit_several_files_are_refused(opened):

@@ -80,6 +80,17 @@ def test_several_labels_of_a_row_without_a_map_list_the_most_frequent(classified
         classified({"A": ["1", "0"], "B": ["1", "1"]})
 
 
+def test_classes_with_a_line_break_are_refused(classified):
+    with pytest.raises(ValueError, match=r"the label 'A\\nB' has a line break"):
+        classified({"label": ["A\nB", "C"]})
+
+
+def test_long_labels_are_shortened_in_messages(classified):
+    with pytest.raises(ValueError, match="21 different labels") as caught:
+        classified({"label": [f"{i:02d}{'x' * 500}" for i in range(21)]})
+    assert len(str(caught.value)) < 1_500
+
+
 def test_more_than_twenty_labels_need_a_map(classified):
     assert set(classified({"label": sorted(MANY)[:20]})) == set(sorted(MANY)[:20])
     with pytest.raises(ValueError, match=r"21 different labels, .* and 11 more: name"):

@@ -116,6 +116,8 @@ def test_files_are_as_documented(written):
         "identity": identity(TRAIN, VAL, NAMES),
         "index_sha256": hashlib.sha256(index).hexdigest(),
         "notes": [],
+        "source": "",
+        "summary": {},
     }
 
 
@@ -171,7 +173,7 @@ def test_small_val_of_a_prepared_set_is_used_as_it_is(tmp_path):
 
 def test_prepared_set_without_val_is_split_as_its_images_in_memory(tmp_path):
     prepared.write(tmp_path / "set", NAMES, [("train", TRAIN)])
-    train, val = splits.split_train_val(RawSplits(TRAIN, None, NAMES), 0)
+    train, val, _ = splits.split_train_val(RawSplits(TRAIN, None, NAMES), 0)
     dataset = load(tmp_path / "set")
     assert (dataset.train.ids, dataset.val.ids) == (train.ids, val.ids)
 
@@ -350,10 +352,14 @@ def test_damaged_cache_is_replaced_with_a_warning(
 def test_full_disk_leaves_no_file_and_the_images_are_not_cached(
     raw, cached, tmp_path, monkeypatch, warnings
 ):
-    def fail(*_):
-        raise OSError(28, "No space left on device")
+    write_images = prepared._write_images
 
-    monkeypatch.setattr(prepared, "_rows", fail)
+    def fail_in_cache(folder, *arguments):
+        if (tmp_path / "cache") in folder.parents:
+            raise OSError(28, "No space left on device")
+        return write_images(folder, *arguments)
+
+    monkeypatch.setattr(prepared, "_write_images", fail_in_cache)
     assert len(cached(raw).train) == 120
     assert "cannot be written (No space left on device)" in warnings()
     assert "the decoded dataset is not cached" in warnings()
@@ -365,13 +371,13 @@ def test_set_that_another_process_caches_meanwhile_is_kept(
 ):
     write = prepared.write
 
-    def write_twice(*arguments):
-        write(*arguments)
-        write(*arguments)
+    def write_twice(*arguments, **more):
+        write(*arguments, **more)
+        write(*arguments, **more)
 
     monkeypatch.setattr(prepared, "write", write_twice)
     first = cached(raw)
-    assert not warnings()
+    assert "cache" not in warnings()
     forbid_decoding(monkeypatch)
     assert cached(raw).identity == first.identity
 

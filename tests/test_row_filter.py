@@ -81,6 +81,7 @@ def test_condition_chooses_rows(condition, rows):
         ("not " * 240 + "age > 1", None),  # accepted
         ("(" * 300 + "age > 1" + ")" * 300, "cannot be read"),
         ("age == " + "-" * 500 + "1", "cannot be read|is no column"),
+        (f"age == {'9' * 400}", "at character 8 is too large"),
         ("age == '\0'", "cannot be read"),
         ("age > 1 or " * 100 + "age > 1", "has 1107 characters; at most 1000"),
     ],

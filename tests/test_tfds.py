@@ -26,7 +26,9 @@ class TinyCxr(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self):
         for i in range(120):
-            yield i, {"image": np.full((8, 8, 1), i, np.uint8), "label": i % 2}
+            image = np.full((8, 8, 1), i, np.uint8)
+            image[4:] = 200
+            yield i, {"image": image, "label": i % 2}
 
 
 class TinyUnlabelled(TinyCxr):

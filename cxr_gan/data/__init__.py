@@ -4,6 +4,6 @@ Importing this package does not import TensorFlow; `cxr_gan.data.pipeline` does.
 """
 
 from cxr_gan.data.dataset import Dataset, ImageSet
-from cxr_gan.data.sources import load
+from cxr_gan.data.loading import load
 
 __all__ = ["Dataset", "ImageSet", "load"]

@@ -57,7 +57,6 @@ def decide(
         for entry, header, match in zip(entries, headers, matched, strict=True)
     ]
     how = collections.Counter(where for where, _ in found)
-    unknown = [key for where, key in found if where == UNKNOWN]
     notes = []
     if pattern and not all(matched):
         notes.append(
@@ -69,11 +68,6 @@ def decide(
             f"{how[STUDY]} of {len(entries)} images have no PatientID of their own and "
             "are grouped by study: this keeps the views of one visit together, but not "
             "two visits of one patient, who may be in both train and val"
-        )
-    if unknown:
-        notes.append(
-            f"{note_of_unknown(unknown, len(entries))}. --config.patient_pattern=REGEX "
-            "tells another"
         )
     return Patients(
         keys=tuple(key for _, key in found),

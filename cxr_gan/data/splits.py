@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from absl import logging
 
 from cxr_gan.data import patients
 from cxr_gan.data.dataset import ImageSet, RawSplits
@@ -25,8 +24,10 @@ def hash_order(names: list[str], seed: int) -> list[str]:
     )
 
 
-def split_train_val(splits: RawSplits, split_seed: int) -> tuple[ImageSet, ImageSet]:
-    """(train, val) of a dataset, both with images of every class; see `held_out`.
+def split_train_val(
+    splits: RawSplits, split_seed: int
+) -> tuple[ImageSet, ImageSet, list[str]]:
+    """(train, val, warnings) of a dataset; see `held_out`.
 
     Images that move to val follow the images of the source's own val. A val whose
     images were selected when the set was written (`is_split`) is kept unchanged.
@@ -38,19 +39,23 @@ def split_train_val(splits: RawSplits, split_seed: int) -> tuple[ImageSet, Image
     train_keys = patients.keys_of(train)
     val_keys = [] if val is None else patients.keys_of(val)
     if val is not None and splits.is_split:
-        _warn_of_shared_patients(train_keys, val_keys)
-        return train, val
+        return train, val, _notes_of_shared_patients(train_keys, val_keys)
     labels = train.labels if val is None else np.append(train.labels, val.labels)
     in_val = np.arange(len(labels)) >= len(train)
-    moved = held_out(
+    is_val, notes = held_out(
         labels, train_keys + val_keys, in_val, splits.class_names, split_seed
-    )[: len(train)]
-    if val is None or moved.any():
-        _warn_of_unknown_patients(train.ids, train_keys)
-    if val is not None and not moved.any():
-        return train, val
+    )
+    moved = is_val[: len(train)]
+    unknown = [
+        id_ for id_, key in zip(train.ids, train_keys, strict=True) if id_ == key
+    ]
+    if unknown and moved.any():
+        notes.append(patients.note_of_unknown(unknown, len(train)))
+    if not moved.any():
+        assert val is not None
+        return train, val, notes
     added = train.take(moved)
-    return train.take(~moved), added if val is None else val.join(added)
+    return train.take(~moved), added if val is None else val.join(added), notes
 
 
 def held_out(
@@ -59,8 +64,8 @@ def held_out(
     in_val: np.ndarray,
     class_names: Sequence[str],
     split_seed: int,
-) -> np.ndarray:
-    """Whether each image is in val in the end; bool [n].
+) -> tuple[np.ndarray, list[str]]:
+    """Whether each image is in val in the end, bool [n]; and warnings.
 
     A val with at least MIN_VAL_PER_CLASS images of each class is kept unchanged.
     Otherwise a tenth of train, class by class, is held out and added to val, if there
@@ -78,20 +83,18 @@ def held_out(
     Raises:
         ValueError: train or val would have no images of a class; names the class.
     """
+    notes: list[str] = []
     num_classes = len(class_names)
     val_counts = np.bincount(labels[in_val], minlength=num_classes)
     train_keys = [key for key, is_val in zip(keys, in_val, strict=True) if not is_val]
     val_keys = {key for key, is_val in zip(keys, in_val, strict=True) if is_val}
     if in_val.any():
         if val_counts.min() >= MIN_VAL_PER_CLASS:
-            _warn_of_shared_patients(train_keys, val_keys)
-            return in_val
-        logging.warning(
-            "val has only %d images of class %r (at least %d are needed); a tenth of "
-            "train is held out and added to val",
-            val_counts.min(),
-            class_names[int(val_counts.argmin())],
-            MIN_VAL_PER_CLASS,
+            return in_val, _notes_of_shared_patients(train_keys, val_keys)
+        notes.append(
+            f"val has only {val_counts.min()} images of class "
+            f"{class_names[int(val_counts.argmin())]!r} (at least {MIN_VAL_PER_CLASS} "
+            "are needed); a tenth of train is held out and added to val"
         )
     result = in_val.copy()
     result[~in_val] = _drawn(
@@ -110,7 +113,7 @@ def held_out(
                 f"get {now_in_val}); add images, or a val with at least "
                 f"{MIN_VAL_PER_CLASS} of each class"
             )
-    return result
+    return result, notes
 
 
 def _drawn(
@@ -138,21 +141,14 @@ def _drawn(
     return np.array([key in chosen for key in keys])
 
 
-def _warn_of_shared_patients(train: Sequence[str], val: Iterable[str]) -> None:
+def _notes_of_shared_patients(train: Sequence[str], val: Iterable[str]) -> list[str]:
     shared = set(train).intersection(val)
-    if shared:
-        logging.warning(
-            "%d patients are in both train and val, such as %s, so scores on val are "
-            "too optimistic. To split by patient, merge val into train",
-            len(shared),
-            min(shared),
-        )
-
-
-def _warn_of_unknown_patients(ids: Sequence[str], keys: Sequence[str]) -> None:
-    unknown = [id_ for id_, key in zip(ids, keys, strict=True) if id_ == key]
-    if unknown:
-        logging.warning("%s", patients.note_of_unknown(unknown, len(ids)))
+    if not shared:
+        return []
+    return [
+        f"{len(shared)} patients are in both train and val, so scores on val are too "
+        "optimistic. To split by patient, merge val into train"
+    ]
 
 
 def in_half_a(images: ImageSet) -> np.ndarray:

@@ -70,6 +70,7 @@ class ReferenceSplits:
     train: ImageSet  # half A, then half B, of the patients of train
     val: ImageSet
     in_a: np.ndarray  # bool [n], whether each image of train is in half A
+    rows: np.ndarray  # int64 [n], of each image of train in the data set's own train
     class_names: tuple[str, ...]
     dropped: int  # images removed as bit-identical to another one of the set
 
@@ -91,11 +92,12 @@ def split_reference(dataset: Dataset) -> ReferenceSplits:
     index = np.arange(len(joined))
     kept, is_train = first_equal(joined.images) == index, index < len(dataset.train)
     train, val = joined.take(kept & is_train), joined.take(kept & ~is_train)
-    in_a = in_half_a(train)
+    in_a, rows = in_half_a(train), np.flatnonzero(kept & is_train)
     return ReferenceSplits(
         train=train.take(in_a).join(train.take(~in_a)),
         val=val,
         in_a=np.sort(in_a)[::-1],
+        rows=rows[np.argsort(~in_a, kind="stable")],
         class_names=dataset.class_names,
         dropped=int(np.sum(~kept)),
     )

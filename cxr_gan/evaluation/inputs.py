@@ -12,6 +12,7 @@ from cxr_gan.evaluation.image_sets import ImageGroup
 from cxr_gan.evaluation.utility.training_sets import Draw
 from cxr_gan.models import pixel_range
 from cxr_gan.sampling import arguments, sampler
+from cxr_gan.storage import files
 
 SPLIT_SEED = 0  # of the held-out tenth, where no model states another one
 
@@ -99,7 +100,7 @@ def _sample_model(workdir: str, dataset: str, num: int, seed: int) -> Evaluation
         "step": meta["step"],
         "kimg": meta["kimg"],
         "class_names": list(params.class_names),
-        "dataset": meta["dataset"],
+        "dataset": meta["dataset"] | {"name": files.last_name(meta["dataset"]["name"])},
         "samples_per_class": list(config["samples_per_class"]),
         "seed": config["seed"],
     }

@@ -15,6 +15,11 @@ def user_cache_dir() -> pathlib.Path:
     return (pathlib.Path(home) if home else pathlib.Path.home() / ".cache") / "cxr_gan"
 
 
+def last_name(path: str) -> str:
+    """The last part of a path; the folders above may name machines and people."""
+    return pathlib.PurePath(path).name or path
+
+
 def require_local_path(path: str, flag: str) -> pathlib.Path:
     """The path, unless it is a URL such as gs://bucket/runs/a or file:///data.
 

@@ -112,7 +112,12 @@ def open_run(config: ConfigDict, folder: pathlib.Path) -> Run:
 def _checked(config: ConfigDict, folder: pathlib.Path) -> Run:
     configs.check(config)
     frozen = configs.freeze(config)
-    dataset = data.load(frozen.dataset, frozen.resolution, split_seed=frozen.split_seed)
+    dataset = data.load(
+        frozen.dataset,
+        frozen.resolution,
+        split_seed=frozen.split_seed,
+        options=frozen.read_options,
+    )
     group = frozen.stddev_group_per_class * len(dataset.class_names)
     process.set_cpu_device_count(num_groups=frozen.batch_size // group)
     check_fit(frozen, dataset.class_names, jax.device_count())

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,8 @@ _UNPACK = {
     ".zip": "unzip {0}",
     ".7z": "7z x {0}",
     ".rar": "unrar x {0}",
-    **dict.fromkeys((".tar", ".tgz", ".gz", ".bz2", ".xz"), "tar -xf {0}"),
+    **dict.fromkeys((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"), "tar -xf {0}"),
+    **{".gz": "gunzip {0}", ".bz2": "bunzip2 {0}", ".xz": "unxz {0}"},
 }
 
 TEST = "of a test split"
@@ -150,5 +152,6 @@ def _unreadable(path: Path, error: OSError) -> ValueError:
 
 def unpack_command(path: Path) -> str | None:
     """The command that unpacks an archive; None if the name is not that of one."""
-    command = _UNPACK.get(path.suffix.lower())
-    return command and command.format(path)
+    suffixes = "".join(path.suffixes[-2:]).lower(), path.suffix.lower()
+    commands = [_UNPACK[suffix] for suffix in suffixes if suffix in _UNPACK]
+    return commands[0].format(shlex.quote(str(path))) if commands else None

@@ -251,18 +251,14 @@ def _check_names(tree: Tree, names: list[str]) -> None:
         )
 
 
-def _manifests(tree: Tree) -> Iterator[str]:
-    """Files that may be a manifest, the uppermost first."""
+def _or_manifest(tree: Tree) -> str:
+    """Names the uppermost file that may be a manifest, but none of a test split."""
     for file in sorted(tree.others, key=lambda file: file.count("/")):
         path = PurePosixPath(file)
-        is_list = path.suffix == ".txt" and split_words.split_of(path.stem)
-        if path.suffix.lower() in (".csv", ".tsv", ".parquet") or is_list:
-            yield file
-
-
-def _or_manifest(tree: Tree) -> str:
-    for file in _manifests(tree):
-        return f"; or did you mean --config.dataset={tree.root / file}, a manifest?"
+        split = split_words.split_of(path.stem)
+        is_table = path.suffix.lower() in (".csv", ".tsv", ".parquet")
+        if split != "test" and (is_table or (split and path.suffix == ".txt")):
+            return f"; or did you mean --config.dataset={tree.root / file}, a manifest?"
     return "; or give a manifest, a .csv file with the class of each image"
 
 
@@ -288,6 +284,11 @@ def _notes(tree: Tree) -> Iterator[str]:
         if split_words.split_of(parts[-1]):
             folder = tree.root.joinpath(*parts)
             yield f"{folder}: named as a split, but has no images; ignored"
+    for split in ("train", "val"):
+        names = {name for f in tree.folders for name in f.parts}
+        same = sorted(name for name in names if split_words.split_of(name) == split)
+        if len(same) > 1:
+            yield f"{tree.root}: {', '.join(same)} are all read as {split}"
     archives = [file for file in tree.others if file_tree.unpack_command(Path(file))]
     for what, files in (
         ("files that are no images", tree.others),

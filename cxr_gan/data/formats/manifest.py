@@ -151,10 +151,11 @@ def _find_files(
         )
     if found.missing and options.on_error != "skip":
         shown = ", ".join(map(repr, found.missing[:MAX_SHOWN]))
+        similar = f"; there is {found.similar!r}" if found.similar else ""
         raise ValueError(
             f"{manifest}: {len(found.missing)} of {len(set(names))} files are not "
             f"found, neither as given from {root} nor by name among the "
-            f"{found.searched} files in it: {shown}; give their folder by "
+            f"{found.searched} files in it: {shown}{similar}; give their folder by "
             f"{flag('images', 'FOLDER')}, or leave them out by on_error=skip"
         )
     return found.paths

@@ -38,6 +38,7 @@ SYNONYMS = {
 }
 NONE = "none"  # as the name of an optional column: there is none
 MAX_SHOWN = 30  # columns in a message
+MAX_LENGTH = 60  # characters of a name in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,13 +161,19 @@ def find_named(table: Table, name: str) -> int:
 
 def listed(names: Iterable[str]) -> str:
     """Names in quotes, for messages; those after MAX_SHOWN are counted."""
-    quoted = [repr(name) for name in names]
+    quoted = [repr(shortened(name)) for name in names]
     more = len(quoted) - MAX_SHOWN
     return ", ".join(quoted[:MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
+def shortened(name: str) -> str:
+    """A name, for messages, without what follows its first MAX_LENGTH characters."""
+    return name if len(name) <= MAX_LENGTH else f"{name[:MAX_LENGTH]}..."
+
+
 def _label_names(table: Table, label: str) -> list[str]:
-    return [label] if label in table.names else comma_list(label) or [label]
+    names = [label] if label in table.names else comma_list(label) or [label]
+    return list(dict.fromkeys(names))
 
 
 def _has_split_word(table: Table, index: int) -> bool:
@@ -184,6 +191,11 @@ def _missing(table: Table, role: str) -> str:
         return (
             f"{table.path}: has no header; its columns are {shown}: give the number "
             f"of the column of {what} by {flag(role, 'NUMBER')}"
+        )
+    if len(table.names) == 1:
+        return (
+            f"{table.path}: has only the column {listed(table.names)}; a manifest "
+            "names files and labels, in columns divided by a comma, ; or a tab"
         )
     text = (
         f"{table.path}: no column has a usual name for {what}; the columns are "

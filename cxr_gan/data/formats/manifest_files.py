@@ -18,7 +18,8 @@ class Found:
     paths: dict[str, str]  # name in the manifest -> path
     missing: tuple[str, ...]
     ambiguous: dict[str, tuple[str, str]]  # name -> the first two files it may mean
-    searched: int  # number of files in the tree; 0 if none had to be searched for
+    searched: int  # number of files in the tree; 0 if none is missing
+    similar: str  # a file like the first missing one; "" if there is none
 
 
 def find(names: Sequence[str], root: Path) -> Found:
@@ -35,19 +36,22 @@ def find(names: Sequence[str], root: Path) -> Found:
     ambiguous: dict[str, tuple[str, str]] = {}
     prefix = os.path.join(root, "")  # noqa: PTH118, for speed
     for name in dict.fromkeys(names):
-        path = name if os.path.isabs(name) else prefix + os.path.normpath(name)  # noqa: PTH117
+        path = name
+        if not os.path.isabs(name):  # noqa: PTH117
+            path = prefix + (os.path.normpath(name) if "./" in name else name)
         if os.path.isfile(path):  # noqa: PTH113
             paths[name] = path
             continue
         match = tree.search(name)
-        if match is None:
-            missing.append(name)
-        elif isinstance(match, tuple):
+        if isinstance(match, tuple):
             ambiguous[name] = match
-        else:
+        elif match and os.path.isfile(prefix + match):  # noqa: PTH113, no dead link
             paths[name] = prefix + match
+        else:
+            missing.append(name)
     searched = len(tree.files) if missing else 0
-    return Found(paths, tuple(missing), ambiguous, searched)
+    similar = tree.similar(missing[0]) if missing else ""
+    return Found(paths, tuple(missing), ambiguous, searched, similar)
 
 
 Match = str | tuple[str, str]  # a path, or the first two of several
@@ -58,26 +62,27 @@ class _Tree:
 
     def __init__(self, root: Path):
         self.root = root
+        self.indexes: dict[tuple[int, bool], dict[str, Match]] = {}
 
     @functools.cached_property
     def files(self) -> list[str]:
         """Paths relative to the folder, with forward slashes; sorted."""
         return sorted(_walk(self.root))
 
-    @functools.cache  # noqa: B019, lives as long as the tree
     def index(self, length: int, with_ending: bool) -> dict[str, Match]:
         """The last `length` parts of a path -> the path that ends in them."""
-        index: dict[str, Match] = {}
+        if (length, with_ending) in self.indexes:
+            return self.indexes[length, with_ending]
+        index = self.indexes[length, with_ending] = {}
         for file in self.files:
             parts = file.rsplit("/", length)
             if len(parts) < length:
                 continue
             tail = "/".join(parts[-length:])
             if not with_ending:
-                stem, ending = os.path.splitext(tail)  # noqa: PTH122
-                if ending.lower() not in ENDINGS:
+                tail, dot, ending = tail.rpartition(".")
+                if (dot + ending).lower() not in ENDINGS:
                     continue
-                tail = stem
             other = index.setdefault(tail, file)
             if other is not file and isinstance(other, str):
                 index[tail] = (other, file)
@@ -92,6 +97,15 @@ class _Tree:
                 if match is not None:
                     return match
         return None
+
+    def similar(self, name: str) -> str:
+        """A file of that name in another case or with another ending."""
+        stem = _stem(name)
+        return next((file for file in self.files if _stem(file) == stem), "")
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(path.rpartition("/")[2])[0].lower()  # noqa: PTH122
 
 
 def _walk(root: Path) -> Iterator[str]:

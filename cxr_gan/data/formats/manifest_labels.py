@@ -4,7 +4,7 @@ import ast
 import collections
 from collections.abc import Iterable, Sequence
 
-from cxr_gan.data.formats.manifest_columns import comma_list, flag
+from cxr_gan.data.formats.manifest_columns import comma_list, flag, shortened
 from cxr_gan.data.formats.manifest_table import Table
 
 MAX_CLASSES = 20  # distinct labels without a map; more are seldom meant as classes
@@ -82,9 +82,10 @@ def classify(
     Raises:
         ValueError: the map cannot be read, or names a label that no row has. Or there
             is none, but rows with several labels, or more than MAX_CLASSES different
-            labels; lists the most frequent ones.
+            labels; lists the most frequent ones. Or the name of a class cannot be
+            printed.
     """
-    if class_map:
+    if class_map.strip():
         class_of = parse_map(class_map, "classes")
         _check_map(class_of, labels, where)
     else:
@@ -92,6 +93,12 @@ def classify(
         class_of = {label: label for row in labels if row for label in row}
         for uncertain in ("-1", "-1.0"):
             class_of.pop(uncertain, None)
+    for name in class_of.values():
+        if not name.isprintable():
+            raise ValueError(
+                f"{where}: the label {shortened(name)!r} has a line break or a control "
+                f"character; give its class a name by {flag('classes', 'LABEL=CLASS')}"
+            )
     known: dict[Labels, tuple[str, str]] = {}
     for row in set(labels):
         classes = {class_of[label] for label in row or () if label in class_of}
@@ -143,7 +150,9 @@ def _frequent(labels: Iterable[Labels]) -> list[tuple[str, int]]:
 
 
 def _shown(frequent: list[tuple[str, int]]) -> str:
-    shown = ", ".join(f"{label!r} ({count})" for label, count in frequent[:MAX_SHOWN])
+    shown = ", ".join(
+        f"{shortened(label)!r} ({count})" for label, count in frequent[:MAX_SHOWN]
+    )
     more = len(frequent) - MAX_SHOWN
     return shown + (f" and {more} more" if more > 0 else "")
 
@@ -164,7 +173,7 @@ def _check_labels(labels: Sequence[Labels], where: str) -> None:
     frequent = _frequent(labels)
     if not several and len(frequent) <= MAX_CLASSES:
         return
-    example = ",".join(f"{label}=CLASS" for label, _ in frequent[:2])
+    example = ",".join(f"{shortened(label)}=CLASS" for label, _ in frequent[:2])
     raise ValueError(
         f"{where}: has {len(frequent)} different labels, and {several} rows with "
         f"several of them; the most frequent are {_shown(frequent)}: name those to "

@@ -1,6 +1,7 @@
 """The rows of one manifest that are used, and what each says of its file."""
 
 import collections
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -90,11 +91,14 @@ def read(
                     f"{path}: line {line} names no file in column "
                     f"{table.names[columns.file]!r}; choose rows by manifest.where"
                 )
-            name = os.path.join(folder, names[row])  # noqa: PTH118, for speed
+            name = names[row]
+            if folder:
+                name = os.path.join(folder, name)  # noqa: PTH118, for speed
             rows.append(Row(name, of_labels, patients[row], of_row, views[row], line))
     return rows
 
 
+@functools.cache
 def is_lateral(view: str) -> bool:
     """Whether a view, as a manifest has it, is lateral."""
     word = manifest_columns.normalise(view)

@@ -73,6 +73,10 @@ class Description:
     identity: str  # of train and val, see `dataset.identity`
     index_sha256: str  # of index.csv, hex
     notes: tuple[str, ...]  # warnings to log at each load
+    # Hash of what the set was read from, and how; "" if that is unknown.
+    source: str
+    # What was read, such as {"left out": {"lateral views": 3}}; not needed to read it.
+    summary: dict[str, dict[str, int]]
 
 
 def write(
@@ -80,6 +84,9 @@ def write(
     class_names: tuple[str, ...],
     chunks: Iterable[tuple[str, ImageSet]],
     notes: tuple[str, ...] = (),
+    *,
+    source: str = "",
+    summary: dict[str, dict[str, int]] | None = None,
 ) -> None:
     """Writes a prepared set; only one chunk of images is in memory at a time.
 
@@ -94,6 +101,8 @@ def write(
         chunks: (split, images) with any number of images each, all of one size; the
             split is "train" or "val", and all of train comes before val.
         notes: warnings to log at each load.
+        source: see `Description`.
+        summary: see `Description`.
 
     Raises:
         FileExistsError: the folder is not empty, or is a file.
@@ -121,6 +130,8 @@ def write(
                 identity=identity(*_map(unfinished, side), class_names),
                 index_sha256=_sha256_of_file(unfinished / INDEX),
                 notes=notes,
+                source=source,
+                summary=summary or {},
             )
             text = json.dumps(dataclasses.asdict(description), indent=2)
             (unfinished / DATASET).write_text(f"{text}\n", "utf-8")
@@ -252,7 +263,7 @@ def _read(folder: Path, resolution: int) -> RawSplits:
         ValueError: a file is not as `write` wrote it (names it, and the image whose
             pixels changed), or the images have another resolution.
     """
-    expected = _read_description(folder / DATASET)
+    expected = read_description(folder)
     if expected.resolution != resolution:
         raise ValueError(
             f"{folder}: the images have {expected.resolution} px; give "
@@ -284,7 +295,13 @@ def _changed(path: Path, part: str = "") -> ValueError:
     return ValueError(f"{path}: {part}changed since it was written; {RESTORE}")
 
 
-def _read_description(path: Path) -> Description:
+def read_description(folder: Path) -> Description:
+    """The description of a prepared set.
+
+    Raises:
+        ValueError: it is damaged, or of a newer version.
+    """
+    path = folder / DATASET
     try:
         content = json.loads(path.read_text("utf-8"))
         version = int(content["version"])

@@ -163,7 +163,10 @@ class _Compiler:
             sign, node = -1, node.operand
         value = node.value if isinstance(node, ast.Constant) else ...
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return sign * float(value)
+            try:
+                return sign * float(value)
+            except OverflowError:
+                raise self.error(node, "is too large") from None
         if sign == 1 and (value is None or isinstance(value, str)):
             return value
         raise self.error(node, "is no column, text, number or None")
