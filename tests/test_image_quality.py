@@ -45,7 +45,7 @@ def test_images_without_content_have_a_fault(pixels, words):
     assert words in quality.fault(quality.measure(image))
 
 
-@pytest.mark.parametrize("size", [16, 32, 64, 128])
+@pytest.mark.parametrize("size", [16, 64])
 def test_phantoms_have_neither_faults_nor_warnings(size):
     images, labels = renderer.render_many(1, range(120), size)
     measured = [quality.measure(image) for image in images]
