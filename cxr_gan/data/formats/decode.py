@@ -146,10 +146,9 @@ def _level(pixels: np.ndarray) -> int:
 
     Few are MAX_BEYOND of them, and always one.
     """
-    counts = np.bincount(pixels.ravel(), minlength=2)
     few = max(1, int(MAX_BEYOND * pixels.size)) if pixels.size > 1 else 0
-    at_most = np.cumsum(counts)
-    return max(1, int(np.searchsorted(at_most, pixels.size - few)))
+    index = pixels.size - 1 - few
+    return max(1, int(np.partition(pixels.ravel(), index)[index]))
 
 
 def _depth(level: int) -> int:

@@ -180,7 +180,9 @@ def _grey_values(values: np.ndarray, white: int) -> np.ndarray:
         )
     if white:
         return values.astype(np.float32) / np.float32(white)
-    return np.rint(values).astype(np.uint16)
+    if values.dtype.kind == "f":
+        values = np.rint(values)
+    return values.astype(np.uint16)
 
 
 def _read_16_bit_samples(path: Path, image: Image.Image) -> np.ndarray:
