@@ -104,7 +104,7 @@ def item(**elements) -> Dataset:
 def lookup_table(
     entries: np.ndarray, first: int, bits: int, count: int | None = None
 ) -> Dataset:
-    """The item of a Modality or VOI LUT Sequence that claims to have `count` entries."""
+    """The item of a Modality or VOI LUT Sequence that claims `count` entries."""
     count = len(entries) if count is None else count
     dataset = Dataset()
     dataset.add_new("LUTDescriptor", "SS" if first < 0 else "US", None)
