@@ -31,6 +31,8 @@ MAY_IMPORT = {
 }
 # Libraries that only these modules import.
 ONLY_IN = {
+    "imagecodecs": "cxr_gan.data.formats.dicom.",
+    "pydicom": "cxr_gan.data.formats.dicom.",
     "tensorflow": "cxr_gan.data.",
     "tensorflow_datasets": "cxr_gan.data.",
     "orbax": "cxr_gan.storage.checkpoint",
@@ -118,7 +120,8 @@ def run(code: str) -> str:
     [
         ("cxr_gan", {"tensorflow", "orbax", "optax"}),
         ("cxr_gan.sampling.sampler", {"tensorflow"}),
-        ("cxr_gan.data", {"tensorflow"}),
+        ("cxr_gan.data", {"tensorflow", "pydicom", "imagecodecs"}),
+        ("cxr_gan.data.formats.dicom", {"pydicom", "imagecodecs"}),
         ("cxr_gan.storage", {"orbax", "tensorstore"}),
         ("cxr_gan.evaluation", {"scipy", "optax", "jinja2", "matplotlib"}),
         ("cxr_gan.evaluate", {"matplotlib"}),

@@ -273,6 +273,56 @@ def test_rgb_of_16_bits(tmp_path):
     assert pixels.tolist() == [[[0, 128, 255]]]
 
 
+RECTANGLE = {
+    "ShutterUpperHorizontalEdge": 3,
+    "ShutterLowerHorizontalEdge": 8,
+    "ShutterLeftVerticalEdge": 5,
+    "ShutterRightVerticalEdge": 9,
+}
+CIRCLE = {"CenterOfCircularShutter": [5, 6], "RadiusOfCircularShutter": 3}
+POLYGON = {"VerticesOfThePolygonalShutter": [2, 2, 2, 9, 9, 9]}  # row, column, ...
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(
+    ("elements", "shown", "hidden"),
+    [
+        ({"ShutterShape": "RECTANGULAR", **RECTANGLE}, (3, 5), (3, 3)),
+        ({"ShutterShape": "RECTANGULAR", **RECTANGLE}, (6, 7), (8, 6)),
+        ({"ShutterShape": "CIRCULAR", **CIRCLE}, (4, 7), (7, 8)),
+        ({"ShutterShape": "CIRCULAR", **CIRCLE}, (4, 3), (1, 3)),
+        ({"ShutterShape": "POLYGONAL", **POLYGON}, (3, 6), (6, 3)),
+        (
+            {"ShutterShape": ["RECTANGULAR", "CIRCULAR"], **RECTANGLE, **CIRCLE},
+            (4, 6),
+            (6, 8),
+        ),
+    ],
+)
+def test_outside_of_the_display_shutter_is_black(
+    tmp_path, photometric, elements, shown, hidden
+):
+    words = np.full((10, 12), 1000, np.uint16)
+    elements = {**elements, "PhotometricInterpretation": photometric}
+    pixels, _ = dicom.read_pixels(save(image(words, **elements), tmp_path / "x"))
+    grey_level = 62 if photometric == "MONOCHROME2" else 193
+    assert (pixels[shown], pixels[hidden]) == (grey_level, 0)
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"ShutterShape": "RECTANGULAR"},
+        {"ShutterShape": "CIRCULAR", "RadiusOfCircularShutter": 3},
+        {"ShutterShape": "BITMAP"},
+        {"ShutterShape": "RECTANGULAR", **dict.fromkeys(RECTANGLE, 0)},
+        RECTANGLE,
+    ],
+)
+def test_incomplete_shutter_and_one_that_hides_all_are_passed_over(tmp_path, elements):
+    assert grey(tmp_path, [1000] * 12, **elements) == [62] * 12
+
+
 @pytest.mark.parametrize(
     ("elements", "expected"),
     [

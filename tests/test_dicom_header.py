@@ -159,6 +159,7 @@ def test_other_images_are_left_out(tmp_path, elements, reason):
 )
 def test_reports_are_left_out(tmp_path, sop_class, modality, reason):
     dataset = header(SOPClassUID=sop_class, Modality=modality, BodyPartExamined=None)
+    dataset.add_new("DataSetTrailingPadding", "OB", b"\0" * 8)
     with pytest.raises(LeftOutError, match=f"^{reason}"):
         dicom.inspect(save(dataset, tmp_path / "scan"))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 INSTALL = "type: pip install pydicom imagecodecs"
 DAMAGED = "copy it again or delete it"
 WRONG = "correct the header or delete the file"
-FIRST_PIXEL_TAG = 0x7FE00008  # Float Pixel Data, Double Float Pixel Data, Pixel Data
+PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)  # of float, double or integers
 LONG_VRS = ("OB", "OD", "OF", "OL", "OV", "OW", "UN")  # with a header of 12 bytes
 
 
@@ -74,10 +74,9 @@ def open_dataset(path: Path) -> tuple["Dataset", PixelElement | None]:
     found: list[tuple[str, int]] = []
 
     def is_pixel_data(tag: int, vr: str | None, length: int) -> bool:
-        if tag < FIRST_PIXEL_TAG:
-            return False
-        found.append((vr or "", length))
-        return True
+        if tag in PIXEL_TAGS:
+            found.append((vr or "", length))
+        return tag in PIXEL_TAGS
 
     with path.open("rb") as file:
         try:

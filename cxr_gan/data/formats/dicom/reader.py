@@ -17,6 +17,7 @@ from cxr_gan.data.formats.dicom.layout import (
     pixel_aspect,
 )
 from cxr_gan.data.formats.dicom.selection import check_is_chest_radiograph, view_of
+from cxr_gan.data.formats.dicom.shutter import close_shutter
 from cxr_gan.data.listing import Header, LeftOutError
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def read_pixels(path: Path) -> tuple[np.ndarray, float]:
             pixels = display.to_colour(pixels, layout, dataset)
         elif layout.stored != 8:
             pixels = np.rint(pixels * (255 / (2**layout.stored - 1))).astype(np.uint8)
-        return pixels, pixel_aspect(dataset)
+        return close_shutter(pixels, dataset), pixel_aspect(dataset)
 
 
 def _parse_display(dataset: "Dataset", layout: Layout) -> display.Display | None:
