@@ -35,7 +35,8 @@ def get_config() -> ConfigDict:
     #                            = found by the usual names, here and below
     config.manifest.label = ""  # column with the labels, or columns of 0 and 1: "A,B"
     config.manifest.patient = ""  # column with the patients
-    config.manifest.split = ""  # column with train, val or test
+    config.manifest.split = ""  # column with train, val or test; or lists of files:
+    #                             "train=a.txt,test=b.txt"; "none" = no split
     config.manifest.view = ""  # column with the views, such as PA, AP or lateral
     config.manifest.where = ""  # rows to use: "view == 'PA' and age >= 18"; "" = all
     config.manifest.classes = ""  # class of each label: "Pneumonia=PNEUMONIA,No

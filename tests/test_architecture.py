@@ -120,7 +120,7 @@ def run(code: str) -> str:
     [
         ("cxr_gan", {"tensorflow", "orbax", "optax"}),
         ("cxr_gan.sampling.sampler", {"tensorflow"}),
-        ("cxr_gan.data", {"tensorflow", "pydicom", "imagecodecs"}),
+        ("cxr_gan.data", {"tensorflow", "jax", "pydicom", "imagecodecs"}),
         ("cxr_gan.data.formats.dicom", {"pydicom", "imagecodecs"}),
         ("cxr_gan.storage", {"orbax", "tensorstore"}),
         ("cxr_gan.evaluation", {"scipy", "optax", "jinja2", "matplotlib"}),

@@ -38,8 +38,8 @@ ELSEWHERE = {
     r"mkdocs |pre-commit ": "the steps of .ci/run, which runs the same programs",
     r"sky |export (CXR|JAX)_|bash launch/tpu\.sh": "tests/test_cloud_pages.py",
     r"tensorboard |git worktree ": "nothing: programs of others",
-    r"python -m cxr_gan\.\w+ .*(--out=prepared/|path/to/export)": (
-        "tests/test_manifest_recipes.py"
+    r"python -m cxr_gan\.prepare --dataset=path/to/(?!export|chest_xray)": (
+        "tests/test_manifest_recipes.py, test_image_folder.py and test_npz.py"
     ),
     r"python -m benchmarks\.": "test_flags_of_benchmark_commands_exist",
 }

@@ -11,7 +11,7 @@ MANIFEST_HELP = {
     "file": "Column of the manifest with the file names.",
     "label": "Column with the labels; several columns of 0 and 1 as 'A,B'.",
     "patient": "Column with the patients.",
-    "split": "Column with train, val or test.",
+    "split": "Column with train, val or test; or lists: train=a.txt,test=b.txt.",
     "view": "Column with the views, such as PA, AP or lateral.",
     "where": "Rows to use, such as \"view in ['PA', 'AP'] and age >= 18\".",
     "classes": "Class of each label, such as 'Pneumonia=PNEUMONIA,No Finding=NORMAL'.",

@@ -5,7 +5,6 @@ import zipfile
 import zlib
 from typing import Any
 
-import jax
 import numpy as np
 
 # All errors that NumPy and zipfile raise for flipped, missing or foreign bytes. zipfile
@@ -23,6 +22,8 @@ CORRUPT_FILE_ERRORS = (
 
 def tree_crc32(tree: Any) -> dict[str, int]:
     """{path: CRC-32} of every array; independent of the container types in the tree."""
+    import jax  # slow, and only checkpoints need it
+
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): zlib.crc32(
