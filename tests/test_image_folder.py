@@ -272,7 +272,7 @@ def test_name_that_is_not_utf8_is_shown_escaped(make, name):
         listed(root)
 
 
-@pytest.mark.parametrize("refused", ["scandir", "open"])
+@pytest.mark.parametrize("refused", ["os.scandir", "pathlib.Path.open"])
 def test_what_cannot_be_read_is_named(make, monkeypatch, refused):
     # Injected, because the user root can read everything.
     root = make("A/1.png", "B/notes")
@@ -280,7 +280,7 @@ def test_what_cannot_be_read_is_named(make, monkeypatch, refused):
     def refuse(path, *_):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(os if refused == "scandir" else Path, refused, refuse)
+    monkeypatch.setattr(refused, refuse)
     with pytest.raises(ValueError, match=r"cannot be read \(Permission denied\); chan"):
         listed(root)
 

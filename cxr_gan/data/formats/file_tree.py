@@ -92,7 +92,7 @@ def scan(root: Path) -> Tree:
                 pending.append(((*parts, name), why, above | {here}))
             elif why or kind == "missing":
                 tree.left_out[why or MISSING] += 1
-            elif _is_image(path / name):
+            elif _is_image(path, name):
                 images.append(name)
             else:
                 tree.left_out[NO_IMAGE] += 1
@@ -134,9 +134,10 @@ def _reason(name: str) -> str:
     return TEST if split_of(name) == "test" else ""
 
 
-def _is_image(path: Path) -> bool:
-    if path.suffix.lower() in ENDINGS:
+def _is_image(folder: Path, name: str) -> bool:
+    if name.lower().endswith(ENDINGS):
         return True
+    path = folder / name
     try:
         with path.open("rb") as file:
             return _IS_IMAGE.match(file.read(132)) is not None

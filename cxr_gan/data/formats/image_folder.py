@@ -15,6 +15,7 @@ from cxr_gan.data.formats.file_tree import Folder, Tree
 from cxr_gan.data.listing import Entry, Listing, ManifestOptions, ReadOptions
 
 LAYOUT = "root/{train,val,test}/CLASS/* or root/CLASS/*"
+MAX_BESIDE = 50  # with more folders beside it, a folder is no split
 BESIDE_CLASSES = "beside the class folders"
 BESIDE_SPLITS = "beside the folders of the splits"
 # Folders between a split and its classes that are neither.
@@ -155,16 +156,11 @@ def _with_class_above(tree: Tree, placed: list[Placed]) -> list[Placed]:
 
 
 def _entries(tree: Tree, found: list[Placed]) -> list[Entry]:
-    entries = [
-        Entry(
-            path=tree.root.joinpath(*folder.parts, name),
-            file="/".join((*folder.parts, name)),
-            class_name=below[0],
-            split=split,
-        )
-        for folder, split, below in found
-        for name in folder.images
-    ]
+    entries = []
+    for folder, split, below in found:
+        for name in folder.images:
+            file = "/".join((*folder.parts, name))
+            entries.append(Entry(tree.root / file, file, below[0], split))
     entries.sort(key=lambda e: (e.split != "train", e.class_name, e.file))
     return entries
 
@@ -201,6 +197,8 @@ def _check_spelling(tree: Tree) -> None:
         if parts:
             children[parts[:-1]].append(parts[-1])
     for parent, names in children.items():
+        if len(names) > MAX_BESIDE:
+            continue
         present = {split_words.split_of(name) for name in names} - {None}
         missing = [
             word
