@@ -42,7 +42,7 @@ REPORT_KEYS = (
     *("pooled", "seed", "spaces", "method", "metrics", "software"),
 )
 RUN_KEYS = ("step", "kimg", "config", "dataset", "generator", "metrics", "score")
-PATH_KEYS = ("path", "name", "dataset")  # their texts may be paths of folders
+PATH_KEYS = ("path", "name", "dataset", "images")  # their texts may be paths of folders
 # Flag that publishing a run needs -> example of a value, and help.
 RUN_FLAGS = {
     "model": ("runs/acgan@best", "Training run."),

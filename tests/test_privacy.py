@@ -1,7 +1,6 @@
 """Names of files, folders and patients stay in the data set and in the cache."""
 
 import base64
-import dataclasses
 import gzip
 import io
 import json
@@ -10,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import dicom_files
 import numpy as np
 import orbax.checkpoint as ocp
 import published
@@ -22,28 +22,40 @@ from PIL import Image, PngImagePlugin
 
 from cxr_gan import config as configs
 from cxr_gan import data, evaluate, generate, reader_study
-from cxr_gan.data.formats import prepared
+from cxr_gan.data import loading
 from cxr_gan.evaluation import label_classifier_cache
 from cxr_gan.evaluation.metrics import label_classifier
 from cxr_gan.training import experiment, loop
 
-# Of the folder above the splits, of the patients and of the files.
-PLANTED = (b"QXCLINIC", b"77190455628300", b"QXNAME")
+# Of the folder above the splits, of the patients of the manifest and of the files.
+PLANTED_NAMES = (b"QXCLINIC", b"77190455628300", b"QXNAME")
+# Of the DICOM headers: patient's name and ID, date of birth, hospital.
+PLANTED_HEADERS = (b"QXPERSON", b"QXID", b"19570613", b"QXHOSPITAL")
+PLANTED = (*PLANTED_NAMES, *PLANTED_HEADERS)
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """A folder of noise images whose names carry PLANTED; fills a cache of its own."""
+    """A manifest of DICOM files that carry PLANTED; fills a cache of its own."""
     root = tmp_path_factory.mktemp("set")
+    rows = ["file,label,patient"]
     rng = np.random.default_rng(0)
     for i, image in enumerate(rng.integers(0, 256, (160, 40, 40), np.uint8)):
         split, name = "Valid" if i >= 128 else "Train", tiny.CLASS_NAMES[i % 2]
-        folder = root / f"QXCLINIC/{split}/{name}/patient77190455628300{i}/study1"
-        folder.mkdir(parents=True)
-        Image.fromarray(image).save(folder / f"QXNAME_{i}.png")
+        file = f"QXCLINIC/{split}/QXNAME_{i}.dcm"
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        header = {
+            "PatientName": f"QXPERSON^{i}",
+            "PatientID": f"QXID{i}",
+            "PatientBirthDate": "19570613",
+            "InstitutionName": "QXHOSPITAL",
+        }
+        dicom_files.save(dicom_files.image(image, 8, **header), root / file)
+        rows.append(f"{file},{name},77190455628300{i % 120}")
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield root
+        yield root / "labels.csv"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +64,7 @@ def run(dataset, training, compiled_once, tmp_path_factory):
     config = tiny.tiny_config(16)
     config.update({**tiny_runs.SCHEDULE, "dataset": str(dataset)})
     loaded = data.load(str(dataset), 16, split_seed=0)
-    assert all(text in repr(loaded.train.ids).encode() for text in PLANTED)
+    assert b"QXCLINIC" in loaded.train.ids[0].encode()
     folder = tmp_path_factory.mktemp("run") / "run"
     folder.mkdir()
     run = experiment.Run(configs.freeze(config), folder, loaded, training.gan)
@@ -169,14 +181,6 @@ def test_evaluation_and_publication_write_no_name_of_a_file_folder_or_patient(
         assert dataset.name in text
 
 
-def test_prepared_set_keeps_names_but_no_patient(dataset, tmp_path):
-    loaded = data.load(str(dataset), 16, split_seed=0)
-    chunks = [("train", loaded.train), ("val", loaded.val)]
-    chunks = [
-        (split, dataclasses.replace(images, ids=ids, files=ids, patients=patients))
-        for split, images in chunks
-        for patients in [tuple(images.ids)]
-        for ids in [tuple(f"{split}/{i}" for i in range(len(images)))]
-    ]
-    prepared.write(tmp_path / "set", loaded.class_names, chunks)
-    assert not leaks(tmp_path)
+def test_prepared_set_keeps_names_of_files_but_no_patient(dataset, tmp_path):
+    loading.prepare(str(dataset), 16, tmp_path / "set", split_seed=0)
+    assert {text for _, text in leaks(tmp_path)} == {b"QXCLINIC", b"QXNAME"}
