@@ -12,7 +12,7 @@ continues after an interruption. Exit codes: 0 success, 1 invalid input.
 import functools
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
 
 from cxr_gan.data import flags as data_flags
 from cxr_gan.data import loading
@@ -26,7 +26,6 @@ UNFINISHED = "; the same command continues where it stopped"
 @cli.command(example="--dataset=path/to/chest_xray")
 def main(values: flags.FlagValues) -> int:
     """Checks the flags and writes the prepared set. Returns the exit code."""
-    logging.set_verbosity(logging.INFO)
     out = files.require_local_path(values.out, "--out").expanduser()
     try:
         is_new = loading.prepare(

@@ -109,7 +109,7 @@ class Reader:
             if "--config=configs/quick.py" in arguments:
                 arguments.append("--config.dataset=phantom:240")
             tiny = TINY
-            if any("config.dataset=prepared/" in word for word in arguments):
+            if any(re.search("dataset=.*prepared", word) for word in arguments):
                 tiny = TINY[1:]  # of the resolution that the page prepares
             arguments = [*tiny, *arguments, *SHORT]
         elif words[0] == "-m":

@@ -194,11 +194,9 @@ def _check_space(headers: Sequence[Header], resolution: int, folder: Path) -> No
     deep = sum(header.bits > 8 and header.kind != "DICOM" for header in headers)
     needed = (2 * len(headers) + 4 * deep) * resolution**2
     free = shutil.disk_usage(folder.parent).free
-    logging.info(
-        "%d files; %.0f MB of disk are needed, %.0f MB are free",
-        len(headers),
-        needed / 1e6,
-        free / 1e6,
+    progress.say(
+        f"{len(headers)} files to decode; {needed / 1e6:.0f} MB of disk are needed, "
+        f"{free / 1e6:.0f} MB are free"
     )
     if free < needed:
         raise files.DiskError(

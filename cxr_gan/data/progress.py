@@ -1,11 +1,11 @@
 """Progress of a long reading: a bar on a terminal, a line now and then in a file."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from absl import logging
 from tqdm import tqdm
 
 DELAY = 2  # seconds before a bar appears
@@ -35,7 +35,12 @@ def track(items: Iterable[tuple[int, Item]], total: int, title: str) -> Iterator
             if not is_terminal and now - last_line >= LINE_EVERY:
                 last_line = now
                 left = (now - started) * (total - done) / done if done else 0
-                logging.warning(
-                    "%s: %d of %d, about %.0f min left", title, done, total, left / 60
-                )
+                say(f"{title}: {done} of {total}, about {left / 60:.0f} min left")
             yield item
+
+
+def say(text: str) -> None:
+    """Writes a line to stderr; the reading goes on if it cannot be written."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
