@@ -19,7 +19,7 @@ from cxr_gan.storage.checksums import json_crc32
 
 FOLDER = pathlib.Path(__file__).with_name("weights")  # NAME.npz and NAME.json of each
 SUFFIX = ".npz"
-SCHEMA = 2  # of cards; version 0.1 wrote cards without a schema number
+SCHEMA = 2  # of cards
 
 
 def bundled() -> list[str]:
@@ -113,31 +113,10 @@ def read_weights(path: pathlib.Path, card: dict[str, Any]) -> bytes:
 
 
 def load_card(path: pathlib.Path) -> dict[str, Any]:
-    """The card written by `save`, without its crc32.
+    """The card written by `save`, verified against its crc32, which is left out.
 
     Raises:
         ValueError: it is damaged or was changed, or has another schema than `SCHEMA`.
-    """
-    card = read_card(path)
-    if "schema" not in card:
-        raise ValueError(
-            f"{path}: cxr_gan 0.1 wrote this card, and this version cannot read it; "
-            "convert the model: python -m cxr_gan.publish "
-            f"--from={path.with_suffix(SUFFIX)} --out=NEW.npz --card=NEW.md"
-        )
-    if card["schema"] != SCHEMA:
-        raise ValueError(
-            f"{path}: the card has schema {card['schema']!r}, and this version of "
-            f"cxr_gan reads schema {SCHEMA}; use the version that published the model"
-        )
-    return card
-
-
-def read_card(path: pathlib.Path) -> dict[str, Any]:
-    """A card of any schema, verified against its crc32, which is left out.
-
-    Raises:
-        ValueError: it is damaged or was changed.
     """
     try:
         card: dict[str, Any] = json.loads(path.read_bytes())
@@ -150,6 +129,11 @@ def read_card(path: pathlib.Path) -> dict[str, Any]:
     if crc32 != json_crc32(card):
         raise ValueError(
             f"{path}: damaged or changed: it does not match its checksum; restore it"
+        )
+    if card.get("schema") != SCHEMA:
+        raise ValueError(
+            f"{path}: the card has schema {card.get('schema')!r}, and this version of "
+            f"cxr_gan reads schema {SCHEMA}; use the version that published the model"
         )
     return card
 
