@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import published
 import pytest
@@ -45,20 +42,6 @@ def test_shipped_model_is_loaded_by_name_and_any_model_by_path(folder):
     assert sampler.fingerprint(by_name) == sampler.fingerprint(by_path)
     images = cxr_gan.sample(by_name, ["NORMAL", "PNEUMONIA"], 0)
     assert images.shape == (2, 32, 32, 1)
-
-
-def test_loading_takes_under_three_seconds_and_does_not_import_orbax(original):
-    """Measures CPU time, so that other processes do not count."""
-    code = (
-        "import sys, time, cxr_gan; "
-        f"cxr_gan.load({str(original / 'tiny.npz')!r}); "
-        "assert not {'tensorflow', 'orbax', 'optax'} & {*sys.modules}; "
-        "print(time.process_time())"
-    )
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 3
 
 
 def test_run_folder_takes_precedence_over_shipped_model(folder, monkeypatch, tmp_path):

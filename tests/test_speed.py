@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import types
 
 import benchmark_command
 import pytest
@@ -144,40 +143,6 @@ def test_batches_and_core_counts_are_combined(monkeypatch):
     assert comparisons["64 px, batch 64, 2 cores"].settings.batch_size == 64
     assert comparisons["64 px, batch 16, 2 cores"].sampling
     assert not comparisons["64 px, batch 64, 1 core"].sampling
-
-
-def test_another_checkout_is_compared_with_cxr_gan_alone(tmp_path):
-    (tmp_path / "benchmarks").mkdir()
-    values = parse_flags(f"--against={tmp_path}", "--cores=1")
-    (comparison,) = speed.comparisons(values).values()
-    assert [*comparison.programs] == [OURS, str(tmp_path)]
-    assert comparison.programs[str(tmp_path)].checkout == str(tmp_path)
-
-
-def test_worker_is_pinned_to_its_cores(monkeypatch, settings):
-    calls = []
-
-    def build(settings, cores, **options):
-        calls.append((settings.batch_size, cores, options))
-        return types.SimpleNamespace(train=lambda steps: None)
-
-    monkeypatch.setattr(
-        worker.importlib, "import_module", lambda _: types.SimpleNamespace(build=build)
-    )
-    monkeypatch.setattr(
-        worker.os, "sched_setaffinity", lambda _, cores: calls.append(cores)
-    )
-    monkeypatch.setattr(worker.os, "dup2", lambda *_: None)
-    monkeypatch.setattr(worker.sys, "stdin", [])
-    arguments = {
-        "entry": dataclasses.asdict(BASELINES["cxr_gan, bfloat16"]),
-        "settings": dataclasses.asdict(settings),
-        "cores": [3, 5],
-        "start": 0.0,
-    }
-    monkeypatch.setattr(worker.sys, "argv", ["", json.dumps(arguments)])
-    worker.main()
-    assert calls == [[3, 5], (16, 2, {"compute_dtype": "bfloat16"})]
 
 
 def test_missing_library_is_reported_before_anything_starts(monkeypatch):

@@ -78,30 +78,13 @@ def load(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:
         ValueError: a file is damaged or was changed, the two do not belong together,
             or they were written by another version of cxr_gan.
     """
-    require_both_files(path)
-    card = load_card(path.with_suffix(".json"))
-    data = read_weights(path, card)
-    config = GeneratorConfig.from_json(card["generator"], str(path))
-    return weights_file.unpack(data, param_shapes(config), str(path)), card
-
-
-def require_both_files(path: pathlib.Path) -> None:
-    """Raises FileNotFoundError unless NAME.npz and its card NAME.json exist."""
     for file in (path, path.with_suffix(".json")):
         if not file.is_file():
             raise FileNotFoundError(
                 f"{file}: there is no such file; a published model is NAME.npz and, "
                 "beside it, its card NAME.json"
             )
-
-
-def read_weights(path: pathlib.Path, card: dict[str, Any]) -> bytes:
-    """The bytes of the npz, verified against the sha256 in its card.
-
-    Raises:
-        ValueError: they do not match.
-    """
-    data = path.read_bytes()
+    card, data = load_card(path.with_suffix(".json")), path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != card["sha256"]:
         raise ValueError(
@@ -109,7 +92,8 @@ def read_weights(path: pathlib.Path, card: dict[str, Any]) -> bytes:
             f"{sha256[:16]}..., the card says {card['sha256'][:16]}...; restore both "
             "files"
         )
-    return data
+    config = GeneratorConfig.from_json(card["generator"], str(path))
+    return weights_file.unpack(data, param_shapes(config), str(path)), card
 
 
 def load_card(path: pathlib.Path) -> dict[str, Any]:
