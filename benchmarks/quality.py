@@ -102,11 +102,10 @@ def measure(values: flags.FlagValues) -> tuple[command_line.Results, str]:
         [name, *map(text.format_estimate, (*found, found[-1]["reference"]))]
         for name, found in rows.items()
     ]
-    verdicts = [report["verdict"].split(": ")[1] for report in reports.values()]
+    verdicts = [one["verdict"].removeprefix("verdict: ") for one in reports.values()]
     lines.append(["verdict", *verdicts, ""])
-    return {"rows": rows}, command_line.table(
-        ["", *reports, "real-data reference"], lines
-    )
+    table = command_line.table(["", *reports, "real-data reference"], lines)
+    return {"reports": [*reports], "rows": rows}, table
 
 
 def define_flags(values: flags.FlagValues) -> None:
