@@ -142,9 +142,9 @@ def measure(values: flags.FlagValues) -> tuple[command_line.Results, str]:
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags."""
-    flags.DEFINE_string(
-        "against", None, "Root of it.", required=True, flag_values=values
-    )
+    own: dict[str, Any] = {"flag_values": values}
+    flags.DEFINE_string("against", None, "Root of the other checkout.", **own)
+    flags.mark_flag_as_required("against", **own)
 
 
 if __name__ == "__main__":
