@@ -4,58 +4,37 @@
       --report="cxr_gan=runs/report" --report="PyTorch recipe=runs/report_recipe"
 
 Each report is a folder that `python -m cxr_gan.evaluate` wrote, of equally many images
-and the same real ones; `benchmarks.train_baseline` makes images of baselines. The best
-value of a row is bold.
+and the same real ones; `benchmarks.train_baseline` makes images of baselines.
 """
 
 import json
-import operator
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
 from benchmarks import command_line
+from cxr_gan.evaluation.report import text
 from cxr_gan.evaluation.results import HEADLINE, POOLED
 from cxr_gan.evaluation.verdict import HIGHEST
 
 Report = dict[str, Any]
-
-
-class Row(NamedTuple):
-    """A metric of a report; `goodness` of its value is highest for the best."""
-
-    metric: str
-    space: str
-    sets: str
-    goodness: Callable[[float], float]
-
-
-higher, lower = operator.pos, operator.neg  # goodness where higher, lower is better
-
-
-def nearer_0(value: float) -> float:
-    """Goodness where values near 0 are better."""
-    return -abs(value)
-
-
+# Name of a row of the table -> metric, space and sets.
 POOLED_ROWS = {
-    f"{name}, {space}": Row(name.lower(), space, HEADLINE, goodness)
-    for space in ("cxr", "texture")
-    for name, goodness in (
-        *(("FID", lower), ("KID", lower), ("precision", higher)),
-        *(("recall", higher), ("density", higher), ("coverage", higher)),
-    )
-} | {
-    "label accuracy": Row("label_accuracy", "classifier", "generated", higher),
-    "nearer to training than 99 % of val, cxr": Row(
-        "below_first_percentile", "cxr", "generated~train", lower
+    **{
+        f"{name}, {space}": (name.lower(), space, HEADLINE)
+        for space in ("cxr", "texture")
+        for name in ("FID", "KID", "precision", "recall", "density", "coverage")
+    },
+    "label accuracy": ("label_accuracy", "classifier", "generated"),
+    "nearer to training than 99 % of val, cxr": (
+        *("below_first_percentile", "cxr", "generated~train"),
     ),
 }
 CLASS_ROWS = {
-    "MS-SSIM above real (A and B)": Row("ms_ssim", "pairs", "generated~A+B", nearer_0),
-    "finest octave, dB": Row("power", HIGHEST, HEADLINE, nearer_0),
+    "MS-SSIM above real (A and B)": ("ms_ssim", "pairs", "generated~A+B"),
+    "finest octave, dB": ("power", HIGHEST, HEADLINE),
 }
 
 
@@ -94,62 +73,39 @@ def conditions(report: Report) -> tuple[Any, ...]:
     return identity, report["resolution"], report["seed"], counts, report["spaces"]
 
 
-def compare(reports: dict[str, Report]) -> list[dict[str, Any]]:
-    """Rows of the table: name, names of the best, values, real-data reference.
-
-    Values are {name of the report: [value, low, high]}.
+def compare(reports: dict[str, Report]) -> dict[str, list[Report]]:
+    """{name of a row of the table: that metric of each report}.
 
     Raises:
         ValueError: a report lacks a metric.
     """
-    classes = next(iter(reports.values()))["class_names"]
-    required = [(name, row, POOLED) for name, row in POOLED_ROWS.items()]
-    for name, row in CLASS_ROWS.items():
-        required += [(f"{name}, {group}", row, group) for group in classes]
-    rows = []
-    for name, row, group in required:
-        values = {}
-        for model, report in reports.items():
-            metric = find_metric(report, (row.metric, row.space, group, row.sets))
-            values[model] = [metric["value"], metric["low"], metric["high"]]
-        goodness = {model: row.goodness(value[0]) for model, value in values.items()}
-        highest = max(goodness.values())
-        rows.append(
-            {
-                "name": name,
-                "best": [model for model in goodness if goodness[model] == highest],
-                "values": values,
-                "reference": metric["reference"]["value"],
-            }
-        )
-    return rows
-
-
-def find_metric(report: Report, key: tuple[str, str, str, str]) -> dict[str, Any]:
-    """One row of a report. Raises ValueError if the report lacks it."""
-    for row in report["metrics"]:
-        if (row["metric"], row["space"], row["group"], row["sets"]) == key:
-            return row
-    raise ValueError(f"a report lacks {', '.join(key)}: evaluate its images again")
+    required = {name: (*key, POOLED) for name, key in POOLED_ROWS.items()}
+    for group in next(iter(reports.values()))["class_names"]:
+        for name, key in CLASS_ROWS.items():
+            required[f"{name}, {group}"] = (*key, group)
+    found: dict[str, list[Report]] = {name: [] for name in required}
+    for title, report in reports.items():
+        columns = ("metric", "space", "sets", "group")
+        by_key = {tuple(row[c] for c in columns): row for row in report["metrics"]}
+        for name, key in required.items():
+            if key not in by_key:
+                raise ValueError(f"{title} lacks {', '.join(key)}: evaluate it again")
+            found[name].append(by_key[key])
+    return found
 
 
 def measure(values: flags.FlagValues) -> tuple[command_line.Results, str]:
     """Compares the reports of the flags."""
     reports = read_reports(values.report)
-    verdicts = {
-        name: report["verdict"].removeprefix("verdict: ")
-        for name, report in reports.items()
-    }
-    rows, lines = compare(reports), []
-    for row in rows:
-        line = [row["name"]]
-        for model, (value, low, high) in row["values"].items():
-            bold = "**" * (model in row["best"])
-            line.append(f"{bold}{value:.3g}{bold} ({low:.3g} to {high:.3g})")
-        lines.append([*line, f"{row['reference']:.3g}"])
-    lines.append(["verdict", *verdicts.values(), ""])
-    text = command_line.table(["", *reports, "real-data reference"], lines)
-    return {"rows": rows, "verdicts": verdicts}, text
+    rows = compare(reports)
+    lines = [
+        [name, *map(text.format_estimate, (*found, found[-1]["reference"]))]
+        for name, found in rows.items()
+    ]
+    verdicts = [one["verdict"].removeprefix("verdict: ") for one in reports.values()]
+    lines.append(["verdict", *verdicts, ""])
+    table = command_line.table(["", *reports, "real-data reference"], lines)
+    return {"reports": [*reports], "rows": rows}, table
 
 
 def define_flags(values: flags.FlagValues) -> None:

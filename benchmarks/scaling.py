@@ -16,7 +16,6 @@ import os
 import pathlib
 import resource
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -50,19 +49,6 @@ COUNTS = (10**3, 10**4, 10**5, 10**6)  # images of the prepared sets
 RENDERED, VAL = 1000, 200  # phantoms; the last VAL of them are val
 SIDE = 64  # px
 READ_BATCH, BATCHES = 64, 200
-
-
-class Clock:
-    """Seconds since its creation or last reading: CPU time of all threads, and wall."""
-
-    def __init__(self) -> None:
-        self._start = time.process_time(), time.monotonic()
-
-    def read(self) -> dict[str, float]:
-        """{"cpu": seconds, "wall": seconds}; restarts the clock."""
-        now = time.process_time(), time.monotonic()
-        start, self._start = self._start, now
-        return {"cpu": now[0] - start[0], "wall": now[1] - start[1]}
 
 
 def in_new_process(
@@ -150,9 +136,10 @@ def time_steps() -> Results:
     ours.train(interval)
     steps = []
     for _ in range(REPEATS):
-        clock = Clock()
+        cpu, wall = time.process_time(), time.monotonic()
         ours.train(interval)
-        steps.append({key: seconds / interval for key, seconds in clock.read().items()})
+        cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+        steps.append({"cpu": cpu / interval, "wall": wall / interval})
     memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"devices": jax.local_device_count(), "steps": steps, "memory": memory}
 
@@ -171,21 +158,36 @@ def devices_row(result: Results) -> dict[str, str]:
 
 
 def read_sets() -> Results:
-    """Time and memory of prepared sets of each size; deletes them.
+    """CPU time and memory of prepared sets of each size; deletes them.
 
     RENDERED phantoms are rendered; the others are shifted copies of them.
     """
-    images, labels = renderer.render_many(0, range(RENDERED), SIDE)
+    phantoms = renderer.render_many(0, range(RENDERED), SIDE)
     sets = {}
     for number in tqdm.tqdm(COUNTS, "sets", disable=None):
         with tempfile.TemporaryDirectory() as folder:
-            clock, peak = Clock(), PeakMemory()
-            prepared.write(folder, renderer.CLASS_NAMES, chunks(images, labels, number))
-            write = {**clock.read(), "memory": peak.end() - peak.before}
-            size = sum(path.stat().st_size for path in pathlib.Path(folder).iterdir())
-            result = in_new_process(read_set, folder)
-            sets[f"{number:,} images"] = {"size": size, "write": write, **result}
+            written = write_set(folder, *phantoms, number)
+            sets[f"{number:,} images"] = written | in_new_process(read_set, folder)
     return sets
+
+
+def write_set(
+    folder: str, images: np.ndarray, labels: np.ndarray, count: int
+) -> Results:
+    """CPU time and memory of writing a set, and its size."""
+    start, memory = time.process_time(), [own_memory()]
+
+    def watched() -> Iterator[tuple[str, ImageSet]]:
+        for chunk in chunks(images, labels, count):
+            yield chunk
+            memory.append(own_memory())
+
+    prepared.write(folder, renderer.CLASS_NAMES, watched())
+    return {
+        "write": time.process_time() - start,
+        "write_memory": max(memory) - memory[0],
+        "size": sum(path.stat().st_size for path in pathlib.Path(folder).iterdir()),
+    }
 
 
 def chunks(
@@ -203,24 +205,6 @@ def chunks(
     yield "val", ImageSet(images[num_train:], labels[num_train:], ids)
 
 
-class PeakMemory:
-    """Peak anonymous memory of this process since creation, sampled every 20 ms."""
-
-    def __init__(self) -> None:
-        self.peak = self.before = own_memory()
-        self._done = threading.Event()
-        threading.Thread(target=self._sample, daemon=True).start()
-
-    def _sample(self) -> None:
-        while not self._done.wait(0.02):
-            self.peak = max(self.peak, own_memory())
-
-    def end(self) -> int:
-        """Stops sampling; returns bytes."""
-        self._done.set()
-        return max(self.peak, own_memory())
-
-
 def own_memory() -> int:
     """Bytes of anonymous memory of this process now: RssAnon in Linux."""
     status = pathlib.Path("/proc/self/status").read_text()
@@ -229,10 +213,9 @@ def own_memory() -> int:
 
 
 def read_set(folder: str) -> Results:
-    """Time and memory of opening a set and of its batches, in this process."""
-    clock, peak = Clock(), PeakMemory()
+    """CPU time and memory of opening a set and of its batches, in this process."""
+    before, start = own_memory(), time.process_time()
     dataset = data.load(folder, SIDE, split_seed=0)
-    opened = clock.read()
     iterator = pipeline.batches(
         dataset.train,
         num_classes=len(dataset.class_names),
@@ -241,26 +224,21 @@ def read_set(folder: str) -> Results:
         seed=0,
     )
     next(iterator)
-    first = clock.read()
-    for _ in itertools.islice(iterator, BATCHES):
-        pass
-    batch = {key: seconds / BATCHES for key, seconds in clock.read().items()}
-    memory = {"before": peak.before, "most": peak.end(), "after": own_memory()}
-    return {"open": opened, "first": first, "batch": batch, "memory": memory}
+    first = time.process_time()
+    most = max(own_memory() for _ in itertools.islice(iterator, BATCHES))
+    batch = (time.process_time() - first) / BATCHES
+    return {"first": first - start, "batch": batch, "read_memory": most - before}
 
 
 def data_row(result: Results) -> dict[str, str]:
     """Columns of the table for one size."""
-    memory = {key: size / 1e6 for key, size in result["memory"].items()}
-    start = result["open"]["cpu"] + result["first"]["cpu"]
     return {
         "size on disk, MB": f"{result['size'] / 1e6:,.0f}",
-        "CPU s to write": f"{result['write']['cpu']:.1f}",
-        "memory to write, MB": f"{result['write']['memory'] / 1e6:.0f}",
-        "CPU s to the first batch": f"{start:.1f}",
-        "images per CPU second": f"{READ_BATCH / result['batch']['cpu']:,.0f}",
-        "memory to read, MB": f"{memory['after'] - memory['before']:.0f}",
-        "at its peak, MB": f"{memory['most'] - memory['before']:.0f}",
+        "CPU s to write": f"{result['write']:.1f}",
+        "memory to write, MB": f"{result['write_memory'] / 1e6:.0f}",
+        "CPU s to the first batch": f"{result['first']:.1f}",
+        "images per CPU second": f"{READ_BATCH / result['batch']:,.0f}",
+        "memory to read, MB": f"{result['read_memory'] / 1e6:.0f}",
     }
 
 

@@ -153,24 +153,17 @@ def build(entry: dict[str, Any], settings: dict[str, Any], cores: int) -> Any:
 
 
 def build_checkout(checkout: str, settings: dict[str, Any], cores: int) -> Any:
-    """cxr_gan of another checkout, of version 0.1 or later.
+    """cxr_gan of another checkout, of version 0.2 or later.
 
     The checkout's own configuration applies, with the same batch size and resolution.
 
     Raises:
         ImportError: another cxr_gan than that of the checkout was imported.
     """
-    size = settings["batch_size"], settings["resolution"]
-    try:
-        ours = importlib.import_module("benchmarks.baselines.ours")
-        published = importlib.import_module("benchmarks.baselines.published")
-        config = published.benchmark_config(*size)
-        program = ours.build(published.settings_of(config), cores)
-    except ModuleNotFoundError:  # version 0.1
-        ours = importlib.import_module("benchmarks.rivals.ours")
-        published = importlib.import_module("benchmarks.rivals.published")
-        program = ours.build(published.rules_of(published.measured(*size)), cores)
-        program.train = program.play
+    ours = importlib.import_module("benchmarks.baselines.ours")
+    published = importlib.import_module("benchmarks.baselines.published")
+    config = published.benchmark_config(settings["batch_size"], settings["resolution"])
+    program = ours.build(published.settings_of(config), cores)
     file = pathlib.Path(importlib.import_module("cxr_gan").__file__ or "")
     if not file.is_relative_to(checkout):
         raise ImportError(f"cxr_gan was imported from {file}, not from {checkout}")

@@ -10,10 +10,6 @@ card, holds everything known about the model, and NAME.md is the same card for p
 the data it was trained on. To publish the metrics of the rounded weights, evaluate
 NAME.npz and publish the run again with that report. Existing files are never
 overwritten, and of the paths of folders only the last component is published.
-
-    python -m cxr_gan.publish --from=OLD.npz --out=NEW.npz --card=NEW.md
-
-converts a model published by version 0.1; --card may be left out.
 """
 
 import json
@@ -24,10 +20,9 @@ import jax
 import numpy as np
 from absl import flags
 
-from cxr_gan import evaluate
 from cxr_gan.evaluation.report import model_card
 from cxr_gan.runtime import cli
-from cxr_gan.sampling import convert, pretrained, sampler
+from cxr_gan.sampling import pretrained, sampler
 from cxr_gan.storage import files, weights_file
 from cxr_gan.version import __version__
 
@@ -43,8 +38,8 @@ REPORT_KEYS = (
 )
 RUN_KEYS = ("step", "kimg", "config", "dataset", "generator", "metrics", "score")
 PATH_KEYS = ("path", "name", "dataset", "images")  # their texts may be paths of folders
-# Flag that publishing a run needs -> example of a value, and help.
-RUN_FLAGS = {
+# Required flag -> example of a value, and help.
+REQUIRED_FLAGS = {
     "model": ("runs/acgan@best", "Training run."),
     "report": ("report", "Folder of its evaluation."),
     "out": ("NAME.npz", "NAME.npz to write, with its NAME.json."),
@@ -58,7 +53,6 @@ RUN_FLAGS = {
         "Licence of the training images, and whom to attribute them to.",
     ),
 }
-NOT_WITH_FROM = ("model", "report", "people", "licence", "dtype")
 
 
 @cli.command(example="--model=runs/acgan@best")
@@ -66,43 +60,22 @@ def main(values: flags.FlagValues) -> int:
     """Checks the flags and writes the files. Returns the exit code."""
     check_flags(values)
     out, markdown = output_paths(values.out, values.card)
-    if values["from"].value:
-        packed, card = convert.read_version_0_1(pathlib.Path(values["from"].value))
-        card["name"] = out.stem
-        card["report"]["method"] = evaluate.METHOD  # the same, in current terms
-    else:
-        packed, card = pack_run(values, out)
-    if markdown:
-        weights_file.write(markdown, model_card(card).encode())
+    packed, card = pack_run(values, out)
+    weights_file.write(markdown, model_card(card).encode())
     pretrained.save(out, packed, card)
-    written = [f"{out} ({len(packed) / 1e6:.1f} MB)", out.with_suffix(".json").name]
-    print("wrote", ", ".join([*written, str(markdown)] if markdown else written))
+    size = f"{len(packed) / 1e6:.1f} MB"
+    print(f"wrote {out} ({size}), {out.with_suffix('.json').name}, {markdown}")
     return 0
 
 
 def check_flags(values: flags.FlagValues) -> None:
-    """Checks which flags are given.
-
-    Raises:
-        ValueError: a flag is missing, or cannot be combined with --from.
-    """
-    if values["from"].value:
-        excess = [name for name in NOT_WITH_FROM if values[name].present]
-        if excess:
-            raise ValueError(
-                f"--from is given with --{', --'.join(excess)}: a converted model "
-                "keeps the weights and texts it was published with; give only --from, "
-                "--out and --card"
-            )
-        if not values.out:
-            raise ValueError("--from is given without --out; add --out=NEW.npz")
-        return
-    missing = [name for name in RUN_FLAGS if not values[name].value]
+    """Raises ValueError, with an example of each, if required flags are missing."""
+    missing = [name for name in REQUIRED_FLAGS if not values[name].value]
     if missing:
         raise ValueError(
             f"--{', --'.join(missing)} not given: publishing a run needs all of "
-            f"--{', --'.join(RUN_FLAGS)}; add "
-            f"{' '.join(f'--{name}={RUN_FLAGS[name][0]}' for name in missing)}"
+            f"--{', --'.join(REQUIRED_FLAGS)}; add "
+            f"{' '.join(f'--{name}={REQUIRED_FLAGS[name][0]}' for name in missing)}"
         )
 
 
@@ -149,28 +122,25 @@ def pack_run(
     return packed, without_folders(card)
 
 
-def output_paths(
-    out: str, card: str | None
-) -> tuple[pathlib.Path, pathlib.Path | None]:
-    """The paths of the npz and of the Markdown card, if there is one.
+def output_paths(out: str, card: str) -> tuple[pathlib.Path, pathlib.Path]:
+    """The paths of the npz and of the Markdown card.
 
     Raises:
         ValueError: --out is not NAME.npz without an @, or --card not NAME.md.
         FileExistsError: a file to be written exists already.
     """
     npz = files.require_local_path(out, "--out")
-    markdown = files.require_local_path(card, "--card") if card else None
+    markdown = files.require_local_path(card, "--card")
     if npz.suffix != pretrained.SUFFIX or "@" in npz.name:
         raise ValueError(
             f"--out={out} could not be loaded under this name; give NAME.npz, with no "
             "@ in it"
         )
-    if markdown and markdown.suffix != ".md":
+    if markdown.suffix != ".md":
         raise ValueError(
             f"--card={card} is not a Markdown file; give a name that ends in .md"
         )
-    paths = (npz, npz.with_suffix(".json"), markdown)
-    pretrained.require_new_paths(*(path for path in paths if path))
+    pretrained.require_new_paths(npz, npz.with_suffix(".json"), markdown)
     return npz, markdown
 
 
@@ -246,10 +216,8 @@ def without_folders(content: Any) -> Any:
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags; not at import, because other commands share flag names."""
     own: dict[str, Any] = {"flag_values": values}
-    texts = {name: f"{text} Example: {one}" for name, (one, text) in RUN_FLAGS.items()}
-    texts["from"] = "NAME.npz published by version 0.1, to convert."
-    for name, text in texts.items():
-        flags.DEFINE_string(name, None, text, **own)
+    for name, (example, text) in REQUIRED_FLAGS.items():
+        flags.DEFINE_string(name, None, f"{text} Example: {example}", **own)
         flags.register_validator(
             name, lambda text: text is None or text.strip(), "must not be empty", **own
         )

@@ -1,18 +1,16 @@
 """The tiny generator as a published model: its run, its report, the command's flags."""
 
-import copy
 import dataclasses
 import json
 
 import tiny_generator
 from absl import flags
-from flax import traverse_util
 
 from cxr_gan import publish
 from cxr_gan.config import freeze, to_json
 from cxr_gan.config import published as published_config
 from cxr_gan.evaluation.results import POOLED, Estimate, MetricKey, to_rows
-from cxr_gan.sampling import pretrained, sampler
+from cxr_gan.sampling import sampler
 from cxr_gan.storage import checkpoint
 from cxr_gan.storage.checksums import json_crc32
 
@@ -33,37 +31,6 @@ META = {
     "score": 0.5,
 }
 COUNTS = {"NORMAL": 30, "PNEUMONIA": 31}
-# Key of 0.1 -> key since 0.2, and a value that differs from the default.
-RENAMED = {
-    "decay": ("lr_decay_fraction", 0.21),
-    "draw_kimg": ("sample_kimg", 11.0),
-    "evaluate_kimg": ("eval_kimg", 12.0),
-    "save_kimg": ("checkpoint_kimg", 13.0),
-    "report_kimg": ("log_kimg", 1.5),
-    "rollbacks": ("max_rollbacks", 2),
-    "sharpen": ("checkerboard_ramp", 0.55),
-    "precision": ("compute_dtype", "bfloat16"),
-    "augment_by_lead": ("augment.adaptive", True),
-    "group_per_class": ("stddev_group_per_class", 5),
-    "generator.embedding": ("generator.class_embedding_dim", 65),
-    "loss.class_weight_d": ("loss.class_weight.d", 0.51),
-    "loss.class_weight_g": ("loss.class_weight.g", 0.41),
-    "loss.classes": ("loss.class_loss", "both"),
-    "loss.feature_matching": ("loss.feature_matching_weight", 0.31),
-    "loss.sameness_weight": ("loss.diversity_weight", 1.1),
-    "loss.r1_every": ("loss.r1_interval", 9),
-}
-CONVERTED_CONFIG = {"dataset": "set", **dict(RENAMED.values())}
-
-
-def config_0_1(changes=()) -> dict:
-    """A configuration as version 0.1 stored it; `changes` are {dotted key: value}."""
-    flat = traverse_util.flatten_dict(META["config"], sep=".") | {"dataset": "set"}
-    for old, (new, value) in RENAMED.items():
-        del flat[new]
-        flat[old] = value
-    removed = {"microbatches": 2, "condition": 0.0}
-    return traverse_util.unflatten_dict(flat | removed | dict(changes), sep=".")
 
 
 def report(model_hash: str) -> dict:
@@ -142,34 +109,6 @@ def patch(monkeypatch, meta=META):
     """Makes every run the tiny generator."""
     weights = tiny_generator.params().params
     monkeypatch.setattr(checkpoint, "load_item", lambda *_: (weights, meta))
-
-
-def write_as_0_1(folder, changes=()):
-    """Writes folder/old.npz: tiny.npz as version 0.1 published it; returns its path.
-
-    The names of 0.1 are written out here, not derived from `sampling.convert`.
-    """
-    card = copy.deepcopy(pretrained.load_card(folder / "tiny.json"))
-    del card["schema"]
-    card["config"] = config_0_1(changes)
-    card["spec"] = card.pop("generator")
-    card["spec"]["embedding"] = card["spec"].pop("class_embedding_dim")
-    card["figures"] = {
-        "eval/kid": card.pop("metrics")["eval/kid"],
-        "eval/fidelity": 0.75,
-        "eval/fidelity/NORMAL": 0.5,
-        "eval/repetition/PNEUMONIA": 0.25,
-    }
-    rows = card["report"].pop("metrics")
-    for row in rows:
-        row["floor"] = row.pop("reference")
-        if row["metric"] == "label_accuracy":
-            row |= {"metric": "label_fidelity", "space": "judge"}
-    card["report"]["figures"] = rows
-    write_card(folder / "old.json", card)
-    npz = folder / "old.npz"
-    npz.write_bytes((folder / "tiny.npz").read_bytes())
-    return npz
 
 
 def write_card(path, card):

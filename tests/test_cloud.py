@@ -442,14 +442,6 @@ def test_logs_follows_and_names_the_copies_in_the_bucket(cloud):
     assert "gs://b/logs/cxr-gan/*.log" in cloud.tpu("logs", code=1)
 
 
-def test_fetch_copies_the_run_from_the_bucket(cloud):
-    """A dry run, because fetch writes into this checkout."""
-    commands = [*map(bash_words, cloud.tpu("fetch", "--dry_run").splitlines())]
-    local = str(ROOT / "runs/cxr-gan")
-    copy = ["gcloud", "storage", "rsync", "gs://b/runs/cxr-gan", local]
-    assert commands == [["mkdir", "-p", local], [*copy, "--recursive", "--quiet"]]
-
-
 # On the VM: launch/vm.sh train
 
 
@@ -464,17 +456,6 @@ def test_run_and_log_are_stored_in_the_bucket(cloud):
         "-P -m cxr_gan.main --config.seed=3 --config=configs/acgan.py "
         "--workdir=gs://b/runs/cxr-gan"
     ]
-
-
-def test_training_on_images_in_a_bucket_reads_a_local_copy(cloud):
-    (cloud.folder / "buckets/b/images").mkdir()
-    (cloud.folder / "buckets/b/images/1.png").touch()
-    cloud.install_vm("true")
-    cloud.train("--config=mine.py", CXR_DATA="gs://b/images")
-    (flags,) = cloud.training_commands()
-    assert "--config=mine.py" in flags and "acgan.py" not in flags
-    assert "--config.dataset=data " in flags
-    assert (cloud.vm / "cxr_gan/data/1.png").exists()
 
 
 @pytest.mark.parametrize("worker", ["0", "1"])
@@ -607,21 +588,6 @@ def test_delete_fails_if_resources_cannot_be_listed(cloud, kind):
 
 
 # SkyPilot
-
-
-def test_skypilot_job_sets_up_and_trains(cloud):
-    """Its scripts run in SkyPilot's workdir, the checkout, and require the bucket."""
-    job = yaml.safe_load(SKY.read_text())
-    assert job["envs"].pop("CXR_BUCKET") is None
-    assert job["resources"]["use_spot"] and "-8" in job["resources"]["accelerators"]
-    assert job["setup"] == "bash launch/vm.sh setup"
-    cloud.install_vm("touch a")
-    env = {**cloud.vm_env(), **job["envs"], "CXR_BUCKET": "b"}
-    env["CXR_FLAGS"] = "--config.seed=3 --config.batch_size=64"
-    output = cloud.bash("-ec", job["run"], code=0, env=env, cwd="vm/cxr_gan")
-    assert "the training has ended" in output
-    assert env["CXR_FLAGS"] in cloud.training_commands()[0]
-    assert (cloud.folder / BUCKET_RUN / "a").exists()
 
 
 CHECK = """

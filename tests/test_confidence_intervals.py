@@ -138,14 +138,3 @@ def test_strata_have_the_same_proportions_in_all_draws():
     subsample(statistic, np.arange(68), strata=strata, **sampling(draws=40))
     assert counts[0] == [40, 20, 8]
     assert counts[1:] == [[20, 10, 4]] * 40
-
-
-def test_strata_remove_the_variance_between_strata():
-    strata = np.repeat([0, 1], 50)
-    values = 10.0 * strata + np.random.default_rng(0).normal(size=100)
-
-    one, several = (
-        subsample(lambda i: values[i].mean(), np.arange(100), strata=s, **sampling())
-        for s in (None, strata)
-    )
-    assert np.ptp(several) < 0.5 * np.ptp(one)

@@ -3,8 +3,6 @@ import os
 import pathlib
 import platform
 import resource
-import subprocess
-import sys
 import types
 
 import chex
@@ -126,47 +124,6 @@ def test_distributed_processes_do_not_take_all_cores(jax_updates):
     assert jax_updates == {}
 
 
-STEPS = """
-import os, resource, sys, threading
-os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-from cxr_gan.runtime import process
-word, size = sys.argv[1], int(sys.argv[2])
-if word.startswith("on two cores"):
-    process.available_cpus, process.simd_level = lambda: 2, lambda: word.split()[-1]
-assert word == "default" or process.tune_malloc()
-def step():
-    return b"x" * size
-def work():
-    step()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(3):
-        step()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-thread = threading.Thread(target=work)
-thread.start()
-thread.join()
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone")
-@pytest.mark.parametrize(
-    ("kept", "size"),
-    [
-        ("on one core", 100_000_000),
-        ("on two cores with avx512", 50_000_000),
-    ],
-)
-def test_tuned_malloc_reuses_the_memory_of_a_step(kept, size):
-    """Measured in page faults of three more steps."""
-    page_faults = {
-        word: int(
-            subprocess.check_output([sys.executable, "-c", STEPS, word, str(size)])
-        )
-        for word in ("default", kept)
-    }
-    assert page_faults[kept] < 100 < 3 * size / 8192 < page_faults["default"]
-
-
 def resident() -> int:
     """Resident memory of this process, bytes."""
     pages = pathlib.Path("/proc/self/statm").read_text().split()[1]
@@ -196,25 +153,6 @@ def test_garbage_collection_is_restored_after_tracing():
         assert not gc.isenabled()
     finally:
         gc.enable()
-
-
-def test_step_is_traced_without_garbage_collection_and_caches_are_cleared(
-    training, monkeypatch
-):
-    seen, traced = [], []
-
-    def step(gan, state, batch, rng):
-        seen.append(gc.isenabled())
-        return state, {}
-
-    cached = jax.jit(lambda x: traced.append(x) or x)
-    cached(0.0)
-    monkeypatch.setattr(data_parallel, "train_step", step)
-    data_parallel.compile_step(training.gan, training.initial, 64)
-    assert seen == [False]
-    assert gc.isenabled()
-    cached(0.0)
-    assert len(traced) == 2
 
 
 def test_stop_level_of_a_single_process_takes_effect_at_once():

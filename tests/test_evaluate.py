@@ -112,7 +112,7 @@ def test_report_describes_images_and_data_set(npz, out):
     assert {row["metric"] for row in report["metrics"]} >= {
         *("kid", "precision", "coverage", "spacing", "power", "label_accuracy"),
         *("ms_ssim", "repeated", "distance_ratio", "below_first_percentile"),
-        *("exact_copies", "near_copies", "factor_distance"),
+        *("exact_copies", "near_copies"),
     }
 
 

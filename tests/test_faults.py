@@ -220,19 +220,6 @@ def test_run_without_a_checkpoint_is_rolled_back_to_its_beginning(
     assert final_checkpoint(run)[1]["rollbacks"] == 2
 
 
-def test_noise_after_a_rollback_depends_only_on_seed_and_number_of_rollbacks():
-    def key_data(seed, rollbacks):
-        keys = restore.make_keys(seed, rollbacks)
-        return tuple(jax.random.key_data(key).tolist() for key in keys)
-
-    split = jax.random.key_data(jax.random.split(jax.random.key(3))).tolist()
-    assert [*key_data(3, 0)] == split  # rollbacks leave runs without any unchanged
-    assert key_data(3, 2) == key_data(3, 2)
-    keys = [key_data(seed, count) for seed in (3, 4) for count in range(4)]
-    assert len({tuple(noise_key) for _, noise_key in keys}) == 8
-    assert len({tuple(init_key) for init_key, _ in keys}) == 2
-
-
 def test_diagnostic_warning_is_printed_once_and_does_not_end_the_run(
     open_run, tmp_path, monkeypatch, capsys
 ):

@@ -68,17 +68,6 @@ def test_local_path_is_accepted_unchanged(path):
     assert files.require_local_path(path, "--workdir") == pathlib.Path(path)
 
 
-@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="not on Linux")
-def test_full_disk_error_names_the_file_and_what_to_do(tmp_path):
-    (tmp_path / "a.unfinished").symlink_to("/dev/full")
-    words = r"a.json cannot be written \(No space left on device\); free disk space or"
-    with (
-        pytest.raises(files.DiskError, match=words),
-        files.atomic_write(tmp_path / "a.json") as unfinished,
-    ):
-        unfinished.write_text("complete")
-
-
 def test_nested_translation_names_only_the_inner_path(tmp_path):
     with (
         pytest.raises(files.DiskError) as caught,

@@ -19,16 +19,6 @@ def test_distance_of_scalars_is_that_of_means_and_standard_deviations():
     assert frechet_distance(a, b) == pytest.approx(121 + 2, rel=1e-12)
 
 
-def test_distances_of_uncorrelated_features_add_up():
-    # Four points at (+-p, 0), (0, +-q): variances 2 p^2 / 3, 2 q^2 / 3, covariance 0.
-    def cross(p, q):
-        return np.array([[p, 0], [-p, 0], [0, q], [0, -q]], np.float64)
-
-    a, b = cross(3, 1), cross(1, 5) + np.array([2, 0])
-    expected = 4 + 2 / 3 * ((3 - 1) ** 2 + (5 - 1) ** 2)
-    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-12)
-
-
 @pytest.mark.parametrize(("n", "m", "d"), [(200, 300, 20), (60, 5000, 40)])
 def test_distance_agrees_with_scipy_matrix_square_root(n, m, d):
     a, b = features(n, d, 1), 1.5 * features(m, d, 2)

@@ -8,6 +8,7 @@ of `...` stands for any lines. Code with a title is a file, which commands use.
 import ast
 import collections
 import contextlib
+import functools
 import importlib
 import io
 import json
@@ -28,6 +29,7 @@ from test_onnx_encoder import write_network
 
 from cxr_gan import config as configs
 from cxr_gan.data.phantom import renderer as phantom
+from cxr_gan.evaluation import utility
 
 PAGES = ["README.md", "CONTRIBUTING.md"]
 PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
@@ -184,6 +186,8 @@ def reader(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *sys.path]))
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        short = functools.partial(utility.utility, seeds=2, steps=2)
+        patch.setattr(utility, "utility", short)
         patch.chdir(folder)
         reader = Reader(folder)
         for command in typed(

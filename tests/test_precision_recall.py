@@ -3,7 +3,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from cxr_gan.evaluation.metrics import precision_recall
-from cxr_gan.evaluation.metrics.precision_recall import Prdc, prdc, squared_distances
+from cxr_gan.evaluation.metrics.precision_recall import Prdc, prdc
 
 # On a line, k = 1. Radii of real balls are 1, 1, 2, 1, 1; of generated ones 5, 5, 1, 1.
 REAL = np.array([[0], [1], [3], [10], [11]], np.float32)
@@ -66,12 +66,6 @@ def test_prdc_does_not_depend_on_block_size_or_order(monkeypatch, rows):
     monkeypatch.setattr(precision_recall, "ROWS_PER_BLOCK", rows)
     assert prdc(generated, real) == expected
     assert prdc(generated[::-1], real[::-1]) == expected
-
-
-def test_squared_distances_agree_with_differences():
-    a, b = cloud(5, 1).astype(np.float32), cloud(6, 2)
-    expected = np.sum((a[:, None] - b) ** 2, 2)
-    np.testing.assert_allclose(squared_distances(a, b), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,9 @@ import published
 import pytest
 import tiny_generator
 from absl import flags
-from ml_collections import ConfigDict
 
 import cxr_gan
 from cxr_gan import data, evaluate
-from cxr_gan.config import flatten
 from cxr_gan.evaluation import label_classifier_cache, report
 from cxr_gan.evaluation.metrics import label_classifier
 from cxr_gan.sampling import pretrained, sampler
@@ -189,73 +187,6 @@ def test_published_model_is_not_published_again(folder, capsys):
     capsys.readouterr()
     assert published.command(folder, f"--model={folder}/tiny.npz", name="b") == 1
     assert "tiny.npz is published already" in error_line(capsys)
-
-
-@pytest.fixture
-def old(folder, capsys):
-    """The tiny generator as version 0.1 published it."""
-    assert published.command(folder) == 0
-    capsys.readouterr()
-    return published.write_as_0_1(folder)
-
-
-def convert(old, *arguments):
-    return published.run(f"--from={old}", f"--out={old.parent}/new.npz", *arguments)
-
-
-def test_converted_model_has_equal_bytes_fingerprint_and_images(folder, old):
-    assert convert(old) == 0
-    assert (folder / "new.npz").read_bytes() == old.read_bytes()
-    before, after = cxr_gan.load(folder / "tiny.npz"), cxr_gan.load(folder / "new.npz")
-    assert sampler.fingerprint(after) == sampler.fingerprint(before)
-    labels = np.arange(9) % 2
-    images = [cxr_gan.sample(params, labels, 3) for params in (before, after)]
-    np.testing.assert_array_equal(*images)
-    assert not (folder / "new.md").exists()
-
-
-def test_converted_card_has_the_current_names(folder, old):
-    assert convert(old, f"--card={folder}/new.md") == 0
-    card = pretrained.load_card(folder / "new.json")
-    expected = pretrained.load_card(folder / "tiny.json")
-    config = card.pop("config")
-    assert card.pop("name") == "new" and expected.pop("name") == "tiny"
-    assert expected.pop("config") and expected.pop("metrics") == {"eval/kid": 0.5}
-    assert card.pop("metrics") == {
-        "eval/kid": 0.5,
-        "eval/label_accuracy": 0.75,
-        "eval/label_accuracy/NORMAL": 0.5,
-        "eval/ms_ssim_excess/PNEUMONIA": 0.25,
-    }
-    assert card["report"].pop("method") == evaluate.METHOD
-    expected["report"].pop("method")
-    assert card == expected
-    default = flatten(ConfigDict(published.META["config"]))
-    assert flatten(ConfigDict(config)) == default | published.CONVERTED_CONFIG
-    assert "# new\n" in (folder / "new.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("condition", 0.1), ("loss.classes", "discriminating")]
-)
-def test_conversion_refuses_removed_feature_and_writes_no_file(
-    folder, old, capsys, key, value
-):
-    published.write_as_0_1(folder, {key: value})
-    before = {path.name for path in folder.iterdir()}
-    assert convert(old, f"--card={folder}/new.md") == 1
-    words = f"old.json: the model was trained with {key}={value!r}, a feature that"
-    assert words in error_line(capsys)
-    assert {path.name for path in folder.iterdir()} == before
-
-
-def test_conversion_refuses_flags_of_a_run_and_needs_an_output(old, capsys):
-    arguments = ("--model=a", "--report=a", "--people=a", "--licence=b")
-    assert convert(old, *arguments, "--dtype=float32") == 1
-    names = "--model, --report, --people, --licence, --dtype"
-    assert f"--from is given with {names}: a converted model" in error_line(capsys)
-    assert published.run(f"--from={old}") == 1
-    assert "--from is given without --out; add --out=NEW.npz" in error_line(capsys)
 
 
 @pytest.mark.slow

@@ -36,9 +36,7 @@ def test_sets_and_devices_are_measured_in_their_own_processes(monkeypatch):
     few, many = results["data"].values()
     assert many["size"] > few["size"] + 150 * 64 * 64
     for result in (few, many):
-        memory = result["memory"]
-        assert 0 < memory["before"] < memory["after"] <= memory["most"]
-        assert min(result[part]["cpu"] for part in ("open", "first", "batch")) > 0
+        assert min(result[part] for part in ("first", "batch", "read_memory")) > 0
     (split,) = results["devices"].values()
     assert split["devices"] == 2 and len(split["steps"]) == scaling.REPEATS
     assert all(row in text for row in ("| 150 images ", "| 2 virtual devices "))

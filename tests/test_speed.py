@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import types
 
 import benchmark_command
 import pytest
@@ -89,42 +88,32 @@ def test_error_of_a_worker_contains_its_stderr(tmp_path, settings):
         process.first_step()
 
 
-def write_checkout(root, package, program, protocol):
-    """A checkout whose program writes what it is asked to do into a file."""
-    for folder in ("benchmarks", f"benchmarks/{package}", "cxr_gan"):
-        (root / folder).mkdir(parents=True)
-        (root / folder / "__init__.py").touch()
-    (root / "benchmarks" / package / "ours.py").write_text(
-        "import pathlib\n"
-        "class Program:\n"
-        f"    def {program}(self, steps):\n"
-        "        with pathlib.Path('log').open('a') as log:\n"
-        "            print(self.options, steps, file=log)\n"
-        "    def sample(self, count):\n"
-        "        return [0] * count\n"
-        "def build(settings, cores):\n"
-        "    built = Program()\n"
-        "    built.options = settings, cores\n"
-        "    return built\n"
-    )
-    config, convert = protocol
-    (root / "benchmarks" / package / "published.py").write_text(
-        f"def {config}(batch_size, resolution): return batch_size, resolution\n"
-        f"def {convert}(config): return config\n"
-    )
+PROGRAM = """
+import pathlib
+class Program:
+    def train(self, steps):
+        with pathlib.Path("log").open("a") as log:
+            print(self.options, steps, file=log)
+    def sample(self, count):
+        return [0] * count
+def build(settings, cores):
+    built = Program()
+    built.options = settings, cores
+    return built
+"""
+PUBLISHED = """
+def benchmark_config(batch_size, resolution): return batch_size, resolution
+def settings_of(config): return config
+"""
 
 
-@pytest.mark.parametrize(
-    ("package", "program", "protocol"),
-    [
-        ("rivals", "play", ("measured", "rules_of")),  # version 0.1
-        ("baselines", "train", ("benchmark_config", "settings_of")),
-    ],
-)
-def test_another_checkout_runs_its_own_code(
-    tmp_path, settings, package, program, protocol
-):
-    write_checkout(tmp_path, package, program, protocol)
+def test_another_checkout_runs_its_own_code(tmp_path, settings):
+    """The program writes what it is asked to do into a file."""
+    for folder in ("benchmarks", "benchmarks/baselines", "cxr_gan"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").touch()
+    (tmp_path / "benchmarks/baselines/ours.py").write_text(PROGRAM)
+    (tmp_path / "benchmarks/baselines/published.py").write_text(PUBLISHED)
     entry = dataclasses.asdict(Entry("ours", "jax", checkout=str(tmp_path)))
     with worker.Worker("other", entry, vars(settings), [0], tmp_path) as process:
         process.first_step()
@@ -154,40 +143,6 @@ def test_batches_and_core_counts_are_combined(monkeypatch):
     assert comparisons["64 px, batch 64, 2 cores"].settings.batch_size == 64
     assert comparisons["64 px, batch 16, 2 cores"].sampling
     assert not comparisons["64 px, batch 64, 1 core"].sampling
-
-
-def test_another_checkout_is_compared_with_cxr_gan_alone(tmp_path):
-    (tmp_path / "benchmarks").mkdir()
-    values = parse_flags(f"--against={tmp_path}", "--cores=1")
-    (comparison,) = speed.comparisons(values).values()
-    assert [*comparison.programs] == [OURS, str(tmp_path)]
-    assert comparison.programs[str(tmp_path)].checkout == str(tmp_path)
-
-
-def test_worker_is_pinned_to_its_cores(monkeypatch, settings):
-    calls = []
-
-    def build(settings, cores, **options):
-        calls.append((settings.batch_size, cores, options))
-        return types.SimpleNamespace(train=lambda steps: None)
-
-    monkeypatch.setattr(
-        worker.importlib, "import_module", lambda _: types.SimpleNamespace(build=build)
-    )
-    monkeypatch.setattr(
-        worker.os, "sched_setaffinity", lambda _, cores: calls.append(cores)
-    )
-    monkeypatch.setattr(worker.os, "dup2", lambda *_: None)
-    monkeypatch.setattr(worker.sys, "stdin", [])
-    arguments = {
-        "entry": dataclasses.asdict(BASELINES["cxr_gan, bfloat16"]),
-        "settings": dataclasses.asdict(settings),
-        "cores": [3, 5],
-        "start": 0.0,
-    }
-    monkeypatch.setattr(worker.sys, "argv", ["", json.dumps(arguments)])
-    worker.main()
-    assert calls == [[3, 5], (16, 2, {"compute_dtype": "bfloat16"})]
 
 
 def test_missing_library_is_reported_before_anything_starts(monkeypatch):

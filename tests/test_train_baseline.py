@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from benchmarks import train_baseline
-from benchmarks.baselines import gaussian
 from cxr_gan import data
 from cxr_gan.evaluation import image_input
 
@@ -68,7 +67,7 @@ def test_samples_have_the_mean_and_covariance_of_the_images():
     directions = np.linalg.qr(rng.normal(size=(64, 2)))[0]
     images = 128 + rng.normal(size=(4_000, 2)) * [60, 30] @ directions.T
     images = np.round(images).astype(np.uint8).reshape(-1, 8, 8, 1)
-    samples = gaussian.sample(images, 2, 4_000, rng).reshape(4_000, 64)
+    samples = train_baseline.sample_gaussian(images, 2, 4_000, rng).reshape(4_000, 64)
     real = images.reshape(4_000, 64).astype(float)
     np.testing.assert_allclose(samples.mean(0), real.mean(0), atol=2)
     for axis, deviation in zip(directions.T, (60, 30), strict=True):

@@ -50,23 +50,3 @@ def test_weight_gradient_equals_that_of_a_convolution(n, side):
     largest = float(jnp.abs(expected).max())
     dw = winograd.weight_gradient(x, dy)
     np.testing.assert_allclose(dw, expected, atol=1e-5 * largest)
-
-
-@pytest.mark.parametrize("devices", [2, 8])
-def test_weight_gradient_is_the_sum_over_the_shards_of_a_batch(devices):
-    key_x, key_dy = jax.random.split(jax.random.key(devices))
-    x = jax.random.normal(key_x, (16, 16, 16, 32))
-    dy = jax.random.normal(key_dy, (16, 16, 16, 64))
-    expected = winograd.weight_gradient(x, dy)
-    shards = zip(jnp.split(x, devices), jnp.split(dy, devices), strict=True)
-    total = sum(winograd.weight_gradient(*shard) for shard in shards)
-    np.testing.assert_allclose(total, expected, atol=1e-5 * float(expected.std()))
-
-
-def test_output_of_an_image_does_not_depend_on_its_batch():
-    x = jax.random.normal(jax.random.key(0), (8, 8, 8, 32))
-    w = jax.random.normal(jax.random.key(1), (3, 3, 32, 32))
-    order = jnp.array([3, 1, 0, 2, 7, 5, 6, 4])
-    permuted = jax.jit(winograd.convolve)(x[order], w)
-    y = jax.jit(winograd.convolve)(x, w)
-    np.testing.assert_allclose(permuted, y[order], atol=1e-5)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from cxr_gan.evaluation import phantom_factors, verdict
+from cxr_gan.evaluation import verdict
 from cxr_gan.evaluation.image_sets import (
     EvaluationContext,
     ImageGroup,
@@ -81,11 +81,6 @@ def evaluate(
         for name in requested
     }
     jobs |= PER_SET_METRICS
-    half_b = real.train.take(~real.in_a).ids
-    if all(name.startswith("phantom/") for name in half_b):
-        jobs["factors"] = functools.partial(
-            phantom_factors.factor_distances, ids=half_b
-        )
     estimates: Estimates = {}
     bar = tqdm.tqdm(jobs.items(), "Evaluating", disable=None, delay=2)
     for name, job in bar:

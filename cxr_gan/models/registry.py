@@ -34,9 +34,7 @@ class GeneratorConfig:
             raise ValueError(
                 f"{where} describes its generator by {content}; this version of "
                 f"cxr_gan reads {sorted(fields)}, name one of {sorted(GENERATORS)}. "
-                "Use the version that trained it, or convert a published model of "
-                "version 0.1 with python -m cxr_gan.publish --from=OLD.npz "
-                "--out=NEW.npz"
+                "Use the version that trained it"
             )
         return cls(**{**content, "class_names": tuple(content["class_names"])})
 

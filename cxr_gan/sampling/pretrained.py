@@ -19,7 +19,7 @@ from cxr_gan.storage.checksums import json_crc32
 
 FOLDER = pathlib.Path(__file__).with_name("weights")  # NAME.npz and NAME.json of each
 SUFFIX = ".npz"
-SCHEMA = 2  # of cards; version 0.1 wrote cards without a schema number
+SCHEMA = 2  # of cards
 
 
 def bundled() -> list[str]:
@@ -78,30 +78,13 @@ def load(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:
         ValueError: a file is damaged or was changed, the two do not belong together,
             or they were written by another version of cxr_gan.
     """
-    require_both_files(path)
-    card = load_card(path.with_suffix(".json"))
-    data = read_weights(path, card)
-    config = GeneratorConfig.from_json(card["generator"], str(path))
-    return weights_file.unpack(data, param_shapes(config), str(path)), card
-
-
-def require_both_files(path: pathlib.Path) -> None:
-    """Raises FileNotFoundError unless NAME.npz and its card NAME.json exist."""
     for file in (path, path.with_suffix(".json")):
         if not file.is_file():
             raise FileNotFoundError(
                 f"{file}: there is no such file; a published model is NAME.npz and, "
                 "beside it, its card NAME.json"
             )
-
-
-def read_weights(path: pathlib.Path, card: dict[str, Any]) -> bytes:
-    """The bytes of the npz, verified against the sha256 in its card.
-
-    Raises:
-        ValueError: they do not match.
-    """
-    data = path.read_bytes()
+    card, data = load_card(path.with_suffix(".json")), path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != card["sha256"]:
         raise ValueError(
@@ -109,35 +92,15 @@ def read_weights(path: pathlib.Path, card: dict[str, Any]) -> bytes:
             f"{sha256[:16]}..., the card says {card['sha256'][:16]}...; restore both "
             "files"
         )
-    return data
+    config = GeneratorConfig.from_json(card["generator"], str(path))
+    return weights_file.unpack(data, param_shapes(config), str(path)), card
 
 
 def load_card(path: pathlib.Path) -> dict[str, Any]:
-    """The card written by `save`, without its crc32.
+    """The card written by `save`, verified against its crc32, which is left out.
 
     Raises:
         ValueError: it is damaged or was changed, or has another schema than `SCHEMA`.
-    """
-    card = read_card(path)
-    if "schema" not in card:
-        raise ValueError(
-            f"{path}: cxr_gan 0.1 wrote this card, and this version cannot read it; "
-            "convert the model: python -m cxr_gan.publish "
-            f"--from={path.with_suffix(SUFFIX)} --out=NEW.npz --card=NEW.md"
-        )
-    if card["schema"] != SCHEMA:
-        raise ValueError(
-            f"{path}: the card has schema {card['schema']!r}, and this version of "
-            f"cxr_gan reads schema {SCHEMA}; use the version that published the model"
-        )
-    return card
-
-
-def read_card(path: pathlib.Path) -> dict[str, Any]:
-    """A card of any schema, verified against its crc32, which is left out.
-
-    Raises:
-        ValueError: it is damaged or was changed.
     """
     try:
         card: dict[str, Any] = json.loads(path.read_bytes())
@@ -150,6 +113,11 @@ def read_card(path: pathlib.Path) -> dict[str, Any]:
     if crc32 != json_crc32(card):
         raise ValueError(
             f"{path}: damaged or changed: it does not match its checksum; restore it"
+        )
+    if card.get("schema") != SCHEMA:
+        raise ValueError(
+            f"{path}: the card has schema {card.get('schema')!r}, and this version of "
+            f"cxr_gan reads schema {SCHEMA}; use the version that published the model"
         )
     return card
 

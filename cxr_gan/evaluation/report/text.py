@@ -101,12 +101,6 @@ MEANINGS = {
         "AUROC on val of classifiers trained on generated images added to the few real "
         "images of a class; the reference is the best method without generated images.",
     ),
-    "factor_distance": Meaning(
-        "factor",
-        "Total variation distance between the distributions of a phantom parameter in "
-        "generated and real images; at 0 equal, at 1 disjoint. The parameters of an "
-        "image are those of its nearest phantom of half B.",
-    ),
 }
 SUMMARY_METRICS = (  # in the short table
     *("fid", "kid", "precision", "recall", "coverage", "label_accuracy", "power"),
