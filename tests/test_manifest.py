@@ -87,13 +87,13 @@ def test_columns_are_named_by_options_without_case_and_punctuation(opened):
 @pytest.mark.parametrize(
     ("header", "options", "message"),
     [
-        ("a,label", {}, "'a', 'label': name one by --manifest.file=COLUMN"),
-        ("path,b", {}, r"'path', 'b': name one by --manifest.label=COLUMN \(--config"),
+        ("a,label", {}, "'a', 'label': give one by --manifest.file=COLUMN"),
+        ("path,b", {}, r"'path', 'b': give one by --manifest.label=COLUMN \(--config"),
         ("path,label,filename", {}, "several columns may be the file: 'path', 'filen"),
         ("path,label,class", {}, "several columns may be the label: 'label', 'class'"),
         ("path,label", {"label": "lable"}, "no column 'lable'; did you mean 'label'"),
         ("path,label", {"patient": "pid"}, "no column 'pid'; it has 'path', 'label'"),
-        ("path|label", {}, "has only the column 'path|label'; a manifest names"),
+        ("path|label", {}, "divided by a comma, ; or a tab, are 'path|label'"),
         ("path,label,Label", {"label": "LABEL"}, "2 columns are named 'LABEL'"),
         ("path,label", {"where": "sex == 'M'"}, "no column 'sex'; it has 'path'"),
     ],
@@ -148,7 +148,7 @@ def test_lateral_views_are_left_out_unless_all_views_are_wanted(opened):
 
 def test_words_that_name_no_split_are_listed(opened):
     text = "path,label,split\na.png,ILL,train\nb.png,ILL,A\nc.png,ILL,\n"
-    with pytest.raises(ValueError, match=r"splits 'A' \(1 rows\), '' \(1 rows\)"):
+    with pytest.raises(ValueError, match=r"column of splits has '', 'A'; accepted"):
         opened(text)
     listing = opened(text, where="split == 'train'")
     assert listed(listing) == [("a.png", "ILL")]
@@ -162,7 +162,7 @@ def test_a_column_of_folds_is_no_split_unless_it_names_one(opened):
     listing = opened(text.format("train", "test"))
     assert listed(listing) == [("a.png", "ILL")]
     assert listing.left_out == {"of a test split": 1}
-    with pytest.raises(ValueError, match=r"splits '1' \(1 rows\)"):
+    with pytest.raises(ValueError, match="column of splits has '1'"):
         opened(text.format("test", 1))
 
 
@@ -175,11 +175,12 @@ def test_lists_of_files_name_the_splits(opened, tmp_path):
     assert listed(listing) == [("a.png", "ILL"), ("b.png", "NORMAL")]
     left_out = {"of a test split": 1, "in no list of manifest.split": 1}
     assert listing.left_out == left_out
-    with pytest.raises(FileNotFoundError, match=r"there is no file .*/absent.txt"):
-        opened(text, split="train=absent.txt")
-    with pytest.raises(ValueError, match="'trian' names no split"):
-        opened(text, split="trian=test_list.txt")
-    with pytest.raises(ValueError, match=r"'c.png' is also in the list of train"):
+    for wrong in ("train=absent.txt", "trian=test_list.txt"):
+        with pytest.raises(
+            ValueError, match=r"must be a split, .*_list|absent.txt a fi"
+        ):
+            opened(text, split=wrong)
+    with pytest.raises(ValueError, match=r"'c.png' is also in another list"):
         (tmp_path / "train_val_list.txt").write_text("c.png\n")
         opened(text, split=lists)
 
@@ -259,20 +260,13 @@ def test_linked_folders_are_searched_once(opened, tmp_path):
 def test_missing_files_are_counted_and_the_first_five_named(opened):
     rows = "".join(f"x{i}.png,ILL\n" for i in range(7))
     text = f"{PLAIN}{rows}"
-    message = r"7 of 9 files are not found, .* the 3 files in it: 'x0.png', .*'x4.png';"
+    message = r"7 of 9 files are not found, .*: 'x0.png', .*'x4.png'; give their"
     with pytest.raises(ValueError, match=message) as caught:
         opened(text)
     assert "x5.png" not in str(caught.value)
     listing = opened(text, on_error="skip")
     assert listed(listing) == [("a.png", "ILL"), ("b.png", "NORMAL")]
     assert listing.left_out == {"a file that was not found": 7}
-
-
-def test_a_missing_file_with_another_ending_or_case_is_pointed_out(opened):
-    for name in ("a.jpg", "A.PNG"):
-        with pytest.raises(ValueError, match=r"; there is 'in/a.png'; give"):
-            text = f"path,label\n{name},ILL\nx,NORMAL\n".replace("x,", "x.png,")
-            opened(text, files="in/a.png b.png")
 
 
 def test_dead_links_are_missing_files(opened, tmp_path):
@@ -282,15 +276,15 @@ def test_dead_links_are_missing_files(opened, tmp_path):
 
 
 def test_names_that_fit_several_files_are_refused(opened):
-    message = r"1 names fit several files in .*: 'a.png' \(x/a.png, y/a.png\)"
+    message = "1 names fit several files in .*, such as 'a.png': x/a.png and y/a.png"
     with pytest.raises(ValueError, match=message):
         opened(PLAIN, files="x/a.png y/a.png b.png")
-    with pytest.raises(ValueError, match=r"'a' \(a.dcm, a.png\)"):
+    with pytest.raises(ValueError, match=r"'a': a.dcm and a.png"):
         opened("id,label\na,ILL\n", files="a.png a.dcm")
 
 
 def test_repeated_rows_are_one_entry(opened):
-    text = "path,label,patient\na.png,ILL,\n./a.png,ILL,7\nb.png,NORMAL,8\n"
+    text = "path,label,patient\na.png,ILL,7\n./a.png,ILL,7\nb.png,NORMAL,8\n"
     listing = opened(text)
     assert listed(listing, "file", "patient") == [("a.png", "7"), ("b.png", "8")]
     assert listing.left_out == {"a repeated row of a file": 1}
@@ -301,7 +295,7 @@ def test_rows_of_one_file_that_differ_are_refused_by_name(opened, other):
     files = [f"{i}.png" for i in range(7)]
     rows = [f"{file},{rest}" for file in files for rest in ("ILL,train,1", other)]
     text = "path,label,split,patient\n" + "\n".join(rows)
-    message = r"7 files .* differ .*: '0.png' \(lines 2 and 3\), '1.png'"
+    message = "7 files have rows that differ .*: '0.png', '1.png'"
     with pytest.raises(ValueError, match=message) as caught:
         opened(text, files=" ".join(files))
     assert "'4.png'" in str(caught.value) and "'5.png'" not in str(caught.value)
@@ -332,9 +326,8 @@ def test_metadata_csv_in_the_folders_of_splits_are_read_together(opened, tmp_pat
         ("valid/sub/f.png", "NORMAL", "val"),
     ]
     assert listing.left_out == {"of a test split": 2}
-    opened(PLAIN, name="metadata.csv")
-    with pytest.raises(ValueError, match=r"has both metadata.csv and "):
-        read(tmp_path)
+    assert len(opened(PLAIN, name="metadata.csv").entries) == 2
+    assert len(read(tmp_path).entries) == 6
 
 
 def test_paths_that_are_no_manifest_are_refused(tmp_path, monkeypatch):
@@ -344,10 +337,8 @@ def test_paths_that_are_no_manifest_are_refused(tmp_path, monkeypatch):
     (tmp_path / "set.xlsx").touch()
     with pytest.raises(ValueError, match=r"must end in one of .csv, .tsv, .txt, .parq"):
         read("~/set.xlsx")
-    with pytest.raises(FileNotFoundError, match=r"has no metadata.csv"):
+    with pytest.raises(FileNotFoundError, match=r"or a folder without metadata.csv"):
         read("~")
-    with pytest.raises(FileNotFoundError, match="check the path"):
-        read("~nobody_of_this_name/set.csv")
 
 
 def test_a_manifest_without_rows_of_train_says_what_was_left_out(opened):
@@ -361,5 +352,5 @@ def test_a_manifest_without_rows_of_train_says_what_was_left_out(opened):
 
 
 def test_a_row_without_a_file_is_refused(opened):
-    with pytest.raises(ValueError, match="line 3 names no file in column 'path'"):
+    with pytest.raises(ValueError, match="1 rows name no file; choose rows by"):
         opened("path,label\na.png,ILL\n,NORMAL\n")

@@ -1,6 +1,5 @@
 import gzip
 import sys
-import zipfile
 
 import pytest
 
@@ -31,9 +30,7 @@ def test_encodings_line_ends_and_delimiters_read_the_same(
     text = newline.join(lines).replace(",", delimiter).replace(f"b{delimiter}", "b,")
     path = tmp_path / "x.csv"
     path.write_bytes(text.encode(encoding))
-    table = read(path)
-    assert values(table) == ROWS
-    assert table.lines == [3, 5]
+    assert values(read(path)) == ROWS
 
 
 def test_txt_without_a_header_is_divided_at_blanks_and_columns_are_numbered(tmp_path):
@@ -59,28 +56,33 @@ def test_missing_values_of_pandas_and_excel_are_blank(tmp_path):
     assert values(read(path))["label"] == ("", "", "", "", "", "None")
 
 
-def test_delimiters_at_the_end_of_lines_and_line_of_excel_are_ignored(tmp_path):
+def test_delimiters_at_the_end_of_lines_are_ignored(tmp_path):
     path = tmp_path / "x.csv"
-    path.write_text("sep=;\npath;label;\na;b;;\nc;d\n")
+    path.write_text("path;label\na;b;;\nc;d\n")
     assert values(read(path)) == {"path": ("a", "c"), "label": ("b", "d")}
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty; it needs a row for each image"),
-        (b"\n \n,,\n", "is empty"),
-        (b"path,label\n", "has a header but no rows"),
-        ("path,label\na,b\nü,b\n".encode("latin-1"), "line 3 is not UTF-8; save"),
+        (b"\n \n,,\n", "has no rows; it needs one for each image"),
+        (b"path,label\n", "has no rows"),
+        ("path,label\na,b\nü,b\n".encode("latin-1"), "line 3 is not UTF-8; export"),
         ("path\n".encode("utf-16-le"), "has NUL bytes"),
         ("path\na".encode("utf-16") + b"\0", "is not UTF-16"),
-        (b"path,label\na,b\nc\nd,e,f\n", r"line 3 has 1 fields, .* 2 \(2 such lines\)"),
+        (
+            b"path,label\na,b\nc\nd,e\n",
+            "line 3 has 1 fields, the first line has 2; put",
+        ),
+        (b"path,label\na,b\nc,d,e\n", "line 3 has 3 fields"),
         (b'path,label\n"a,b\nc,d\n', "the row that ends at line 3"),
         (b'path,label\n"a"b,c\n', "the row that ends at line 2"),
         (b"path,label\n" + b"a" * 200_000 + b",b\n", "larger than field limit"),
-        (gzip.compress(b"path,label\n"), "is compressed with gzip"),
-        (b"PK\x03\x04...", "is a spreadsheet"),
-        (b"PAR1...", "is a Parquet file"),
+        (
+            gzip.compress(b"path,label\n"),
+            "not UTF-8; export a spreadsheet as CSV, unpack",
+        ),
+        (b"PK\x03\x04\0\0", "has NUL bytes; export a spreadsheet as CSV"),
     ],
 )
 def test_text_that_is_no_table_is_refused_in_one_sentence(tmp_path, content, message):
@@ -125,7 +127,7 @@ def test_parquet_that_is_damaged_or_has_only_images_is_refused(tmp_path):
         read(path)
     assert "\n" not in str(e.value)
     write_parquet(path, {"path": [1][:0]})
-    with pytest.raises(ValueError, match="is empty"):
+    with pytest.raises(ValueError, match="has no rows"):
         read(path)
 
 
@@ -134,10 +136,3 @@ def test_parquet_without_pyarrow_names_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     with pytest.raises(ImportError, match="type: pip install pyarrow"):
         read(tmp_path / "x.parquet")
-
-
-def test_archive_with_another_name_is_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "x.csv", "w") as archive:
-        archive.writestr("x.csv", "path,label\n")
-    with pytest.raises(ValueError, match="zip archive"):
-        read(tmp_path / "x.csv")

@@ -2,9 +2,8 @@
 
 import collections
 import dataclasses
-import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cxr_gan.data import split_words
@@ -12,10 +11,10 @@ from cxr_gan.data.formats import (
     manifest_files,
     manifest_labels,
     manifest_rows,
-    manifest_splits,
     manifest_table,
 )
-from cxr_gan.data.formats.manifest_columns import NONE, flag
+from cxr_gan.data.formats.file_tree import TEST
+from cxr_gan.data.formats.manifest_columns import NONE, flag, listed
 from cxr_gan.data.formats.manifest_rows import Row
 from cxr_gan.data.listing import Entry, Listing, ReadOptions
 
@@ -38,8 +37,8 @@ def open_manifest(location: str, options: ReadOptions) -> Listing:
     ("train=a.txt,test=b.txt"), or of the first folder of the file that has the name of
     a split; otherwise it is train. With `options.manifest.split` "none", val is read as
     train. Rows of a test split are counted, never listed; so are lateral views, unless
-    `options.views` is "all". Rows of one file with the same class, split and patient,
-    who may be missing in some, are one entry.
+    `options.views` is "all". Rows of one file with the same class, split and patient
+    are one entry.
 
     Args:
         location: path of the manifest or folder; ~ is expanded.
@@ -51,29 +50,26 @@ def open_manifest(location: str, options: ReadOptions) -> Listing:
             unique, rows of one file disagree, or nothing is left of train.
         ImportError: a .parquet file, and pyarrow is not installed.
     """
-    path = _expanded(location)
-    manifests = _manifests(path)
-    root = path if path.is_dir() else path.parent
-    if options.manifest.images:
-        root = _expanded(options.manifest.images)
-        if not root.is_dir():
-            raise FileNotFoundError(
-                f"manifest.images={options.manifest.images}: no such folder; check it"
-            )
+    path = Path(location).expanduser()
+    root = Path(options.manifest.images or (path if path.is_dir() else path.parent))
+    root = root.expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"manifest.images={options.manifest.images}: no such folder; check the path"
+        )
     left_out: collections.Counter[str] = collections.Counter()
     rows: list[Row] = []
-    for file, split in manifests:
-        folder = file.parent.name if path.is_dir() and split else ""
-        folder = "" if options.manifest.images else folder
+    for file, split in _manifests(path):
+        folder = file.parent.name if split and not options.manifest.images else ""
         rows += manifest_rows.read(file, folder, split, options, left_out)
     labels = [row.labels for row in rows]
-    classes, reasons = manifest_labels.classify(
-        labels, options.manifest.classes, str(path)
-    )
-    left_out.update(filter(None, reasons))
-    rows = list(itertools.compress(rows, classes))
-    files = _find_files([row.name for row in rows], root, options, path)
-    entries = _entries(path, root, rows, filter(None, classes), files, left_out)
+    classes = manifest_labels.classify(labels, options.manifest.classes, str(path))
+    left_out.update(reason for _, reason in classes if reason)
+    used = [(row, name) for row, (name, _) in zip(rows, classes, strict=True) if name]
+    files = _find_files([row.name for row, _ in used], root, options, path)
+    left_out[NOT_FOUND] += sum(not files[row.name] for row, _ in used)
+    found = [(row, name) for row, name in used if files[row.name]]
+    entries = _entries(path, root, found, files, left_out)
     if options.manifest.split == NONE:
         entries = [dataclasses.replace(entry, split="train") for entry in entries]
     left_out = +left_out  # without those that are 0
@@ -89,24 +85,16 @@ def open_manifest(location: str, options: ReadOptions) -> Listing:
 
 def is_metadata_folder(path: Path) -> bool:
     """Whether a folder has metadata.csv, or one in a folder of a split."""
-    return (path / METADATA).is_file() or bool(_split_manifests(path))
+    return bool(_metadata(path))
 
 
-def _expanded(location: str) -> Path:
-    try:
-        return Path(location).expanduser()
-    except RuntimeError as error:  # ~name of nobody
-        raise FileNotFoundError(f"{location}: {error}; check the path") from error
-
-
-def _split_manifests(folder: Path) -> list[tuple[Path, str]]:
-    """metadata.csv in the folders that are named as splits, and their splits."""
-    found = []
+def _metadata(folder: Path) -> list[tuple[Path, str]]:
+    """metadata.csv in a folder, and in those of splits, each with the split."""
+    found = [(folder / METADATA, "")]
     for file in sorted(folder.glob(f"*/{METADATA}")):
-        split = split_words.split_of(file.parent.name)
-        if split and file.is_file():
+        if split := split_words.split_of(file.parent.name):
             found.append((file, split))
-    return found
+    return [(file, split) for file, split in found if file.is_file()]
 
 
 def _manifests(path: Path) -> list[tuple[Path, str]]:
@@ -118,55 +106,42 @@ def _manifests(path: Path) -> list[tuple[Path, str]]:
                 f"{', '.join(manifest_table.SUFFIXES)}: save the table as CSV in UTF-8"
             )
         return [(path, "")]
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such manifest; check the path")
-    of_splits = _split_manifests(path)
-    if not (path / METADATA).is_file():
-        if not of_splits:
-            raise FileNotFoundError(
-                f"{path}: has no {METADATA}, and none in a folder train; give the path "
-                "of the manifest itself"
-            )
-        return of_splits
-    if of_splits:
-        raise ValueError(
-            f"{path}: has both {METADATA} and {of_splits[0][0]}; give the path of one "
-            "of them"
+    manifests = _metadata(path)
+    if not manifests:
+        raise FileNotFoundError(
+            f"{path}: no such manifest, or a folder without {METADATA}; check the path"
         )
-    return [(path / METADATA, "")]
+    return manifests
 
 
 def _find_files(
     names: list[str], root: Path, options: ReadOptions, manifest: Path
 ) -> dict[str, str]:
-    """Name -> path; without those not found if `options.on_error` is "skip"."""
+    """Name -> path; "" for those not found if `options.on_error` is "skip"."""
     found = manifest_files.find(names, root)
-    if found.ambiguous:
-        shown = ", ".join(
-            f"{name!r} ({first}, {second})"
-            for name, (first, second) in list(found.ambiguous.items())[:MAX_SHOWN]
-        )
+    several = [name for name, paths in found.items() if len(paths) > 1]
+    if several:
+        fit = " and ".join(os.path.relpath(path, root) for path in found[several[0]])
         raise ValueError(
-            f"{manifest}: {len(found.ambiguous)} names fit several files in {root}: "
-            f"{shown}; give the folder of the right ones by {flag('images', 'FOLDER')}"
+            f"{manifest}: {len(several)} names fit several files in {root}, such as "
+            f"{several[0]!r}: {fit}; give the folder of the right ones by "
+            f"{flag('images', 'FOLDER')}"
         )
-    if found.missing and options.on_error != "skip":
-        shown = ", ".join(map(repr, found.missing[:MAX_SHOWN]))
-        similar = f"; there is {found.similar!r}" if found.similar else ""
+    missing = [name for name, paths in found.items() if not paths]
+    if missing and options.on_error != "skip":
         raise ValueError(
-            f"{manifest}: {len(found.missing)} of {len(set(names))} files are not "
-            f"found, neither as given from {root} nor by name among the "
-            f"{found.searched} files in it: {shown}{similar}; give their folder by "
+            f"{manifest}: {len(missing)} of {len(found)} files are not found, neither "
+            f"as given from {root} nor by name in the folders below it: "
+            f"{listed(missing[:MAX_SHOWN])}; give their folder by "
             f"{flag('images', 'FOLDER')}, or leave them out by on_error=skip"
         )
-    return found.paths
+    return {name: paths[0] if paths else "" for name, paths in found.items()}
 
 
 def _entries(
     manifest: Path,
     root: Path,
-    rows: Sequence[Row],
-    classes: Iterable[str],
+    rows: Sequence[tuple[Row, str]],
     paths: dict[str, str],
     left_out: collections.Counter[str],
 ) -> list[Entry]:
@@ -175,45 +150,30 @@ def _entries(
     Args:
         manifest: for messages.
         root: the folder of the images.
-        rows: those that have a class.
-        classes: of each row.
-        paths: name of a row -> path; rows without a path are counted.
+        rows: each with its class.
+        paths: name of a row -> path.
         left_out: reason -> number of rows; is added to.
     """
     entries: dict[str, Entry] = {}
-    lines: dict[str, int] = {}
-    conflicts: dict[str, str] = {}
+    conflicts: set[str] = set()
     starts = [f"{folder}{os.sep}" for folder in (root, root.absolute())]
-    for row, class_name in zip(rows, classes, strict=True):
-        if row.name not in paths:
-            left_out[NOT_FOUND] += 1
-            continue
+    for row, class_name in rows:
         path = paths[row.name]
         start = next(filter(path.startswith, starts), "")
         file = path[len(start) :].replace(os.sep, "/")  # all of it if not below root
-        split = row.split or manifest_splits.of_name(file) or "train"
+        split = row.split or manifest_rows.split_of_name(file) or "train"
         if split == "test":
-            left_out[manifest_splits.TEST] += 1
+            left_out[TEST] += 1
             continue
-        if file not in entries:
-            entries[file] = Entry(
-                Path(path), file, class_name, split, row.patient, row.view
-            )
-            lines[file] = row.line
-            continue
-        left_out[REPEATED] += 1
-        first = entries[file]
-        patient = first.patient or row.patient
-        entries[file] = dataclasses.replace(first, patient=patient)
-        mine = (class_name, split, row.patient or patient)
-        if mine != (first.class_name, first.split, patient):
-            conflicts.setdefault(file, f"lines {lines[file]} and {row.line}")
+        entry = Entry(Path(path), file, class_name, split, row.patient, row.view)
+        first = entries.setdefault(file, entry)
+        left_out[REPEATED] += first is not entry
+        if dataclasses.replace(entry, view=first.view) != first:
+            conflicts.add(file)
     if conflicts:
-        shown = ", ".join(
-            f"{file!r} ({where})" for file, where in list(conflicts.items())[:MAX_SHOWN]
-        )
         raise ValueError(
             f"{manifest}: {len(conflicts)} files have rows that differ in class, split "
-            f"or patient: {shown}; correct them, or choose rows by manifest.where"
+            f"or patient: {listed(sorted(conflicts)[:MAX_SHOWN])}; correct them, or "
+            "choose rows by manifest.where"
         )
     return list(entries.values())

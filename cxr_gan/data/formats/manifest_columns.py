@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterable
 
 from cxr_gan.data import split_words
+from cxr_gan.data.formats.dicom import is_lateral
 from cxr_gan.data.formats.manifest_table import Table
 from cxr_gan.data.listing import ManifestOptions
 
-# Role -> names of its column without case, blanks and punctuation. Columns of the
-# second kind are considered only if there is none of the first.
-_SYNONYMS = {
+# Role -> names of its column without case, blanks and punctuation. Those of a later
+# group are considered only if there is none of an earlier one.
+SYNONYMS = {
     "file": (
         "file filename filepath path image img imagename imgname imagefile imagepath "
         "imgpath imagefilename imageid imgid imageindex dicomid dicompath dicomfile "
@@ -25,31 +26,27 @@ _SYNONYMS = {
         "y result",
     ),
     "patient": ("patient patientid patientnumber subject subjectid", "pid case caseid"),
-    # Of the second kind, only a column with a word that names a split.
+    # Of the second group, only a column with a word that names a split.
     "split": (
         "split splits datasplit datasetsplit",
         "subset set fold partition dataset datasettype phase usage",
     ),
-    "view": ("view viewposition projection", ""),
-}
-SYNONYMS = {
-    role: tuple(frozenset(words.split()) for words in kinds)
-    for role, kinds in _SYNONYMS.items()
+    "view": ("view viewposition projection", "frontallateral", "appa"),
 }
 NONE = "none"  # as the name of an optional column: there is none
-MAX_SHOWN = 30  # columns in a message
-MAX_LENGTH = 60  # characters of a name in a message
+MAX_SHOWN = 30  # names in a message
+MAX_LENGTH = 100  # characters of a name in a message
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """The index of the column of each role; None if there is none."""
+    """The values of the columns of each role, one for each row; "" where missing."""
 
-    file: int
-    labels: tuple[int, ...]  # several are columns of 1, 0, -1 or blank
-    patient: int | None
-    split: int | None
-    view: tuple[int, ...]  # the later ones are more precise, but may be blank
+    file: list[str]
+    labels: dict[str, list[str]]  # name of the column -> values
+    patient: list[str]
+    split: list[str] | None  # None if there is no column
+    view: list[str]
 
 
 def normalise(name: str) -> str:
@@ -68,6 +65,14 @@ def flag(name: str, value: str) -> str:
     return f"--manifest.{name}={value} (--config.manifest.{name}={value} in a training)"
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names in quotes, for messages; the first characters of each."""
+    short = [x if len(x) <= MAX_LENGTH else f"{x[:MAX_LENGTH]}..." for x in names]
+    more = len(short) - MAX_SHOWN
+    shown = ", ".join(map(repr, short[:MAX_SHOWN]))
+    return shown + (f" and {more} more" if more > 0 else "")
+
+
 def is_header(row: list[str], suffix: str, options: ManifestOptions) -> bool:
     """Whether the first row of a manifest names its columns.
 
@@ -76,9 +81,8 @@ def is_header(row: list[str], suffix: str, options: ManifestOptions) -> bool:
     """
     if options.file.isdecimal() and options.file not in row:
         return False
-    names = {normalise(name) for name in row}
-    known = SYNONYMS["file"][0] | {normalise(options.file)} - {""}
-    return suffix != ".txt" or bool(names & known)
+    known = {*SYNONYMS["file"][0].split(), normalise(options.file)} - {""}
+    return suffix != ".txt" or not known.isdisjoint(map(normalise, row))
 
 
 def find(table: Table, options: ManifestOptions) -> Columns:
@@ -90,51 +94,26 @@ def find(table: Table, options: ManifestOptions) -> Columns:
     Raises:
         ValueError: a column is missing, or there are several; lists the columns.
     """
-    file = find_role(table, "file", options.file)
-    if file is None:
-        raise ValueError(_missing(table, "file"))
     if options.label:
-        labels = tuple(find_named(table, x) for x in _label_names(table, options.label))
+        is_one = options.label in table.names
+        names = [options.label] if is_one else comma_list(options.label)
+        labels = [find_named(table, name) for name in names]
     else:
-        label = find_role(table, "label", "")
-        if label is None:
-            raise ValueError(_missing(table, "label"))
-        labels = (label,)
+        labels = [_find_required(table, "label", "")]
     is_lists = "=" in options.split and options.split not in table.names
-    view = find_role(table, "view", options.view)
-    views: tuple[int, ...] = () if view is None else (view,)
-    if view is None and options.view != NONE:
-        by_name = {normalise(name): i for i, name in enumerate(table.names)}
-        pair = ("frontallateral", "appa")
-        views = tuple(by_name[x] for x in pair if x in by_name)
+    split = _find_role(table, "split", NONE if is_lists else options.split)
+    view = _values(table, _find_role(table, "view", options.view))
+    finer = [i for i, name in enumerate(table.names) if normalise(name) == "appa"]
+    if finer and not options.view:
+        pairs = zip(view, table.values(finer[0]), strict=True)
+        view = [kind if is_lateral(kind) else finer or kind for kind, finer in pairs]
     return Columns(
-        file=file,
-        labels=labels,
-        patient=find_role(table, "patient", options.patient),
-        split=find_role(table, "split", NONE if is_lists else options.split),
-        view=views,
+        file=table.values(_find_required(table, "file", options.file)),
+        labels={table.names[i]: table.values(i) for i in labels},
+        patient=_values(table, _find_role(table, "patient", options.patient)),
+        split=None if split is None else table.values(split),
+        view=view,
     )
-
-
-def find_role(table: Table, role: str, named: str) -> int | None:
-    """The column of a role, by the name in the options or by a usual one."""
-    if named and not (named == NONE and NONE not in table.names):
-        return find_named(table, named)
-    if named or not table.has_header:
-        return None
-    for kind, synonyms in enumerate(SYNONYMS[role]):
-        found = [i for i, x in enumerate(table.names) if normalise(x) in synonyms]
-        if role == "split" and kind == 1:
-            found = [i for i in found if _has_split_word(table, i)]
-        if len(found) > 1:
-            names = ", ".join(repr(table.names[i]) for i in found)
-            raise ValueError(
-                f"{table.path}: several columns may be the {role}: {names}; choose "
-                f"one by {flag(role, 'COLUMN')}"
-            )
-        if found:
-            return found[0]
-    return None
 
 
 def find_named(table: Table, name: str) -> int:
@@ -144,8 +123,9 @@ def find_named(table: Table, name: str) -> int:
         ValueError: there is none, or there are several; lists the columns.
     """
     exact = [i for i, x in enumerate(table.names) if x == name]
-    loose = [i for i, x in enumerate(table.names) if normalise(x) == normalise(name)]
-    found = exact or (loose if normalise(name) else [])
+    found = exact or [
+        i for i, x in enumerate(table.names) if normalise(x) == normalise(name) != ""
+    ]
     if len(found) == 1:
         return found[0]
     if found:
@@ -159,21 +139,29 @@ def find_named(table: Table, name: str) -> int:
     )
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names in quotes, for messages; those after MAX_SHOWN are counted."""
-    quoted = [repr(shortened(name)) for name in names]
-    more = len(quoted) - MAX_SHOWN
-    return ", ".join(quoted[:MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _find_role(table: Table, role: str, named: str) -> int | None:
+    """The column of a role, by the name in the options or by a usual one."""
+    if named and (named != NONE or NONE in table.names):
+        return find_named(table, named)
+    found: list[int] = []
+    for group in SYNONYMS[role] if table.has_header and not named else ():
+        names = group.split()
+        found = [i for i, x in enumerate(table.names) if normalise(x) in names]
+        if role == "split" and "subset" in names:
+            found = [i for i in found if _has_split_word(table, i)]
+        if found:
+            break
+    if len(found) > 1:
+        raise ValueError(
+            f"{table.path}: several columns may be the {role}: "
+            f"{listed(table.names[i] for i in found)}; choose one by "
+            f"{flag(role, 'COLUMN')}"
+        )
+    return found[0] if found else None
 
 
-def shortened(name: str) -> str:
-    """A name, for messages, without what follows its first MAX_LENGTH characters."""
-    return name if len(name) <= MAX_LENGTH else f"{name[:MAX_LENGTH]}..."
-
-
-def _label_names(table: Table, label: str) -> list[str]:
-    names = [label] if label in table.names else comma_list(label) or [label]
-    return list(dict.fromkeys(names))
+def _values(table: Table, index: int | None) -> list[str]:
+    return [""] * len(table.columns[0]) if index is None else table.values(index)
 
 
 def _has_split_word(table: Table, index: int) -> bool:
@@ -181,28 +169,29 @@ def _has_split_word(table: Table, index: int) -> bool:
     return len(words) <= 20 and any(split_words.split_of(word) for word in words)
 
 
-def _missing(table: Table, role: str) -> str:
-    what = {"file": "the image files", "label": "the labels"}[role]
+def _find_required(table: Table, role: str, named: str) -> int:
+    """The column of files or labels.
+
+    Raises:
+        ValueError: there is none; lists the columns.
+    """
+    index = _find_role(table, role, named)
+    if index is not None:
+        return index
     if not table.has_header:
-        shown = ", ".join(
+        shown = (
             f"{name} (such as {values[0]!r})"
             for name, values in zip(table.names, table.columns, strict=True)
         )
-        return (
-            f"{table.path}: has no header; its columns are {shown}: give the number "
-            f"of the column of {what} by {flag(role, 'NUMBER')}"
+        raise ValueError(
+            f"{table.path}: has no header; its columns are {', '.join(shown)}: give "
+            f"the number of that of the {role}s by {flag(role, 'NUMBER')}"
         )
-    if len(table.names) == 1:
-        return (
-            f"{table.path}: has only the column {listed(table.names)}; a manifest "
-            "names files and labels, in columns divided by a comma, ; or a tab"
-        )
-    text = (
-        f"{table.path}: no column has a usual name for {what}; the columns are "
-        f"{listed(table.names)}: name one by {flag(role, 'COLUMN')}"
-    )
+    more = "or its number if there is no header"
     if role == "label":
-        text += ", or several columns of 1 and 0 by manifest.label=COLUMN,COLUMN"
-    if role == "file":
-        text += ", or give its number if the first line is not a header"
-    return text
+        more = "or several columns of 1 and 0 as COLUMN,COLUMN"
+    raise ValueError(
+        f"{table.path}: no column has a usual name for the {role}s; the columns, "
+        f"divided by a comma, ; or a tab, are {listed(table.names)}: give one by "
+        f"{flag(role, 'COLUMN')}, {more}"
+    )

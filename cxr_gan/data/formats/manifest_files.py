@@ -1,9 +1,8 @@
 """Finds the image files that a manifest names."""
 
-import dataclasses
-import functools
+import collections
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cxr_gan.data.formats.file_tree import ENDINGS
@@ -11,104 +10,60 @@ from cxr_gan.data.formats.file_tree import ENDINGS
 HIDDEN = (".", "__MACOSX")  # archives of macOS contain __MACOSX and ._name.png
 
 
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """The paths of the names that were found, and what to say of the others."""
-
-    paths: dict[str, str]  # name in the manifest -> path
-    missing: tuple[str, ...]
-    ambiguous: dict[str, tuple[str, str]]  # name -> the first two files it may mean
-    searched: int  # number of files in the tree; 0 if none is missing
-    similar: str  # a file like the first missing one; "" if there is none
-
-
-def find(names: Sequence[str], root: Path) -> Found:
-    """Finds every file.
+def find(names: Iterable[str], root: Path) -> dict[str, list[str]]:
+    """The files that each name may mean, at most two: none if it is not found.
 
     A name is a path, absolute or relative to root. If there is no such file, it is
     searched for in the tree below root: among the files whose path ends in the longest
     part of the name, from some folder of it on, and then in the same way without the
     ending of the files, such as .dcm. Hidden files, and links that lead back to
     a folder above them, are not searched.
+
+    Returns:
+        Name -> paths.
     """
-    tree = _Tree(root)
-    paths, missing = {}, []
-    ambiguous: dict[str, tuple[str, str]] = {}
+    found: dict[str, list[str]] = {}
     prefix = os.path.join(root, "")  # noqa: PTH118, for speed
+    pending: dict[str, list[str]] = {}  # name -> its parts
     for name in dict.fromkeys(names):
-        path = name
-        if not os.path.isabs(name):  # noqa: PTH117
-            path = prefix + (os.path.normpath(name) if "./" in name else name)
-        if os.path.isfile(path):  # noqa: PTH113
-            paths[name] = path
-            continue
-        match = tree.search(name)
-        if isinstance(match, tuple):
-            ambiguous[name] = match
-        elif match and os.path.isfile(prefix + match):  # noqa: PTH113, no dead link
-            paths[name] = prefix + match
-        else:
-            missing.append(name)
-    searched = len(tree.files) if missing else 0
-    similar = tree.similar(missing[0]) if missing else ""
-    return Found(paths, tuple(missing), ambiguous, searched, similar)
+        path = prefix + (os.path.normpath(name) if "./" in name else name)
+        path = name if os.path.isabs(name) else path  # noqa: PTH117
+        found[name] = [path] if os.path.isfile(path) else []  # noqa: PTH113
+        if not found[name]:
+            parts = name.replace("\\", "/").split("/")
+            pending[name] = [part for part in parts if part not in ("", ".")]
+    files = sorted(_walk(root)) if pending else []
+    for without_ending in (False, True):
+        for length in range(max(map(len, pending.values()), default=0), 0, -1):
+            index = _by_tail(files, length, without_ending)
+            for name, parts in list(pending.items()):
+                paths = index.get("/".join(parts[-length:]))
+                if paths and len(parts) >= length:
+                    first_two = (prefix + path for path in paths[:2])
+                    found[name] = list(filter(os.path.isfile, first_two))  # or dead
+                    del pending[name]
+    return found
 
 
-Match = str | tuple[str, str]  # a path, or the first two of several
-
-
-class _Tree:
-    """The files below a folder, listed when first needed."""
-
-    def __init__(self, root: Path):
-        self.root = root
-        self.indexes: dict[tuple[int, bool], dict[str, Match]] = {}
-
-    @functools.cached_property
-    def files(self) -> list[str]:
-        """Paths relative to the folder, with forward slashes; sorted."""
-        return sorted(_walk(self.root))
-
-    def index(self, length: int, with_ending: bool) -> dict[str, Match]:
-        """The last `length` parts of a path -> the path that ends in them."""
-        if (length, with_ending) in self.indexes:
-            return self.indexes[length, with_ending]
-        index = self.indexes[length, with_ending] = {}
-        for file in self.files:
-            parts = file.rsplit("/", length)
-            if len(parts) < length:
+def _by_tail(
+    files: list[str], length: int, without_ending: bool
+) -> dict[str, list[str]]:
+    """The last `length` parts of a path -> the paths that end in them."""
+    index = collections.defaultdict(list)
+    for file in files:
+        path = file
+        if without_ending:
+            path, ending = os.path.splitext(file)  # noqa: PTH122
+            if ending.lower() not in ENDINGS:
                 continue
-            tail = "/".join(parts[-length:])
-            if not with_ending:
-                tail, dot, ending = tail.rpartition(".")
-                if (dot + ending).lower() not in ENDINGS:
-                    continue
-            other = index.setdefault(tail, file)
-            if other is not file and isinstance(other, str):
-                index[tail] = (other, file)
-        return index
-
-    def search(self, name: str) -> Match | None:
-        parts = [x for x in name.replace("\\", "/").split("/") if x not in ("", ".")]
-        for with_ending in (True, False):
-            for start in range(len(parts)):
-                index = self.index(len(parts) - start, with_ending)
-                match = index.get("/".join(parts[start:]))
-                if match is not None:
-                    return match
-        return None
-
-    def similar(self, name: str) -> str:
-        """A file of that name in another case or with another ending."""
-        stem = _stem(name)
-        return next((file for file in self.files if _stem(file) == stem), "")
-
-
-def _stem(path: str) -> str:
-    return os.path.splitext(path.rpartition("/")[2])[0].lower()  # noqa: PTH122
+        parts = path.rsplit("/", length)
+        if len(parts) >= length:
+            index["/".join(parts[-length:])].append(file)
+    return index
 
 
 def _walk(root: Path) -> Iterator[str]:
+    """Paths of files below root, relative to it, with forward slashes."""
     seen: set[tuple[int, int]] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         status = os.stat(folder)  # noqa: PTH116
@@ -117,6 +72,6 @@ def _walk(root: Path) -> Iterator[str]:
             continue
         seen.add((status.st_dev, status.st_ino))
         subfolders[:] = sorted(x for x in subfolders if not x.startswith(HIDDEN))
-        relative = os.path.relpath(folder, root)
-        start = "" if relative == "." else relative.replace(os.sep, "/") + "/"
+        start = f"{os.path.relpath(folder, root)}/".replace(os.sep, "/")
+        start = start.removeprefix("./")
         yield from (start + file for file in files if not file.startswith(HIDDEN))

@@ -1,11 +1,9 @@
 """Turns the labels of a manifest into classes."""
 
-import ast
 import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
-from cxr_gan.data.formats.manifest_columns import comma_list, flag, shortened
-from cxr_gan.data.formats.manifest_table import Table
+from cxr_gan.data.formats.manifest_columns import comma_list, flag, listed
 
 MAX_CLASSES = 20  # distinct labels without a map; more are seldom meant as classes
 MAX_SHOWN = 10  # labels in a message
@@ -16,63 +14,59 @@ TWO_CLASSES = "of labels of two classes"
 
 Labels = tuple[str, ...] | None  # of one row; None if they are uncertain
 
-_BINARY: dict[str, bool | None] = {
-    "1": True,
-    "1.0": True,
-    "true": True,
-    "0": False,
-    "0.0": False,
-    "false": False,
-    "": False,
-    "-1": None,  # uncertain, as in CheXpert
-    "-1.0": None,
-}
+# Values of several columns, in lower case.
+_YES = ("1", "1.0", "true")
+_NO = ("0", "0.0", "false", "")
+_UNCERTAIN = ("-1", "-1.0")  # as in CheXpert
 
 
-def read(table: Table, columns: Sequence[int], rows: Sequence[int]) -> list[Labels]:
-    """The labels of these rows of a table.
+def read(columns: Mapping[str, Sequence[str]], where: str) -> list[Labels]:
+    """The labels of each row.
 
-    One column holds labels: one, several as "A|B" or "A;B", or several as "['A', 'B']".
-    Several columns are named by a label each, and hold 1 (or true) where the row has
-    it, 0 (or false) or a blank where it has not, and -1 where it is uncertain. A row
-    with a -1 in one of them is uncertain as a whole.
+    One column holds labels: one, or several as "A|B" or "A;B". Several columns are
+    named by a label each, and hold 1 (or true) where the row has it, 0 (or false) or a
+    blank where it has not, and -1 where it is uncertain. A row with a -1 in one of
+    them is uncertain as a whole.
+
+    Args:
+        columns: name of each column -> its values.
+        where: names the manifest in errors.
 
     Raises:
-        ValueError: one of several columns holds another value; names column and line.
+        ValueError: one of several columns holds another value; names the column.
     """
     if len(columns) == 1:
-        values = table.values(columns[0])
+        (values,) = columns.values()
         split = {text: _split(text) for text in set(values)}
-        return [split[values[row]] for row in rows]
-    flags = []
-    for column in columns:
-        values = [value.lower() for value in table.values(column)]
-        for row in rows:
-            if values[row] not in _BINARY:
-                raise ValueError(
-                    f"{table.path}: column {table.names[column]!r} has the value "
-                    f"{values[row]!r} at line {table.lines[row]}; where manifest.label "
-                    "names several columns, each must hold 1, 0, -1 or a blank"
-                )
-        flags.append([_BINARY[values[row]] for row in rows])
-    names = [table.names[column] for column in columns]
-    labels: list[Labels] = []
-    for found in zip(*flags, strict=True):
-        has = tuple(name for name, value in zip(names, found, strict=True) if value)
-        labels.append(None if None in found else has)
-    return labels
+        return [split[text] for text in values]
+    for name, values in columns.items():
+        other = {x for x in values if x.lower() not in (*_YES, *_NO, *_UNCERTAIN)}
+        if other:
+            raise ValueError(
+                f"{where}: column {name!r} has the values {listed(sorted(other))}; "
+                "where manifest.label names several columns, each must hold 1, 0, -1 "
+                "or a blank"
+            )
+    known: dict[tuple[str, ...], Labels] = {}
+    rows = list(zip(*columns.values(), strict=True))
+    for row in set(rows):
+        has = (
+            x for x, value in zip(columns, row, strict=True) if value.lower() in _YES
+        )
+        known[row] = None if set(row) & set(_UNCERTAIN) else tuple(has)
+    return [known[row] for row in rows]
 
 
 def classify(
     labels: Sequence[Labels], class_map: str, where: str
-) -> tuple[list[str], list[str]]:
+) -> list[tuple[str, str]]:
     """The class of each row, and why it has none; one of both is "".
 
-    Without a map, a label is the class of its name, unchanged. With a map, a row has
-    the class to which its labels map; labels that are not in the map are ignored. Left
-    out are a row without a label, an uncertain one (as several columns have it, or a
-    single label -1 that is not in the map), a row of which no label is in the map, and
-    a row whose labels map to two classes.
+    Without a map, a label is the class of its name. With a map, a row has the class to
+    which its labels map; labels that are not in the map are ignored. Left out are a row
+    without a label, an uncertain one (as several columns have it, or a single label -1
+    that is not in the map), a row of which no label is in the map, and a row whose
+    labels map to two classes.
 
     Args:
         labels: as `read` returns them.
@@ -82,35 +76,34 @@ def classify(
     Raises:
         ValueError: the map cannot be read, or names a label that no row has. Or there
             is none, but rows with several labels, or more than MAX_CLASSES different
-            labels; lists the most frequent ones. Or the name of a class cannot be
-            printed.
+            labels; lists the most frequent ones.
     """
-    if class_map.strip():
-        class_of = parse_map(class_map, "classes")
-        _check_map(class_of, labels, where)
-    else:
-        _check_labels(labels, where)
-        class_of = {label: label for row in labels if row for label in row}
-        for uncertain in ("-1", "-1.0"):
-            class_of.pop(uncertain, None)
-    for name in class_of.values():
-        if not name.isprintable():
-            raise ValueError(
-                f"{where}: the label {shortened(name)!r} has a line break or a control "
-                f"character; give its class a name by {flag('classes', 'LABEL=CLASS')}"
-            )
+    counts = collections.Counter(label for row in labels for label in row or ())
+    frequent = sorted(counts, key=lambda label: (-counts[label], label))
+    class_of = parse_map(class_map, "classes")
+    unknown = class_of.keys() - counts.keys()
+    several = sum(row is not None and len(row) > 1 for row in labels)
+    if unknown or (not class_of and (several or len(counts) > MAX_CLASSES)):
+        fault = f"manifest.classes names {listed(sorted(unknown))}, which no row has"
+        if not unknown:
+            many = f"more than {MAX_CLASSES} labels would be classes"
+            fault = f"{several} rows have several labels" if several else many
+        shown = ", ".join(f"{listed([x])} ({counts[x]})" for x in frequent[:MAX_SHOWN])
+        example = flag("classes", "'LABEL=CLASS,LABEL=CLASS'")
+        raise ValueError(
+            f"{where}: {fault}; the most frequent of {len(counts)} labels are {shown}: "
+            f"name those to use, and the class of each, by {example}"
+        )
+    if not class_of:
+        class_of = {label: label for label in counts if label not in _UNCERTAIN}
     known: dict[Labels, tuple[str, str]] = {}
     for row in set(labels):
         classes = {class_of[label] for label in row or () if label in class_of}
-        if len(classes) == 1:
-            known[row] = (classes.pop(), "")
-        elif classes:
-            known[row] = ("", TWO_CLASSES)
-        elif row is None or row in (("-1",), ("-1.0",)):
-            known[row] = ("", UNCERTAIN)
-        else:
-            known[row] = ("", NOT_MAPPED if row else NO_LABEL)
-    return [known[row][0] for row in labels], [known[row][1] for row in labels]
+        reason = TWO_CLASSES if classes else NOT_MAPPED if row else NO_LABEL
+        if not classes and (row is None or (len(row) == 1 and row[0] in _UNCERTAIN)):
+            reason = UNCERTAIN
+        known[row] = (classes.pop(), "") if len(classes) == 1 else ("", reason)
+    return [known[row] for row in labels]
 
 
 def parse_map(text: str, field: str) -> dict[str, str]:
@@ -132,50 +125,6 @@ def parse_map(text: str, field: str) -> dict[str, str]:
 
 
 def _split(text: str) -> tuple[str, ...]:
-    items = [text]
-    if text.startswith("[") and text.endswith("]"):
-        try:
-            value = ast.literal_eval(text)  # a list that Python wrote, as in PadChest
-        except (ValueError, SyntaxError):
-            value = text[1:-1].split(",")
-        items = [str(item) for item in value]
-    parts = [part.strip() for x in items for part in x.replace(";", "|").split("|")]
-    return tuple(dict.fromkeys(part for part in parts if part))
-
-
-def _frequent(labels: Iterable[Labels]) -> list[tuple[str, int]]:
-    """Labels and their number of rows, the most frequent first."""
-    counts = collections.Counter(label for row in labels for label in row or ())
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-
-
-def _shown(frequent: list[tuple[str, int]]) -> str:
-    shown = ", ".join(
-        f"{shortened(label)!r} ({count})" for label, count in frequent[:MAX_SHOWN]
-    )
-    more = len(frequent) - MAX_SHOWN
-    return shown + (f" and {more} more" if more > 0 else "")
-
-
-def _check_map(class_of: dict[str, str], labels: Sequence[Labels], where: str) -> None:
-    frequent = _frequent(labels)
-    unknown = set(class_of) - {label for label, _ in frequent}
-    if unknown:
-        raise ValueError(
-            f"{where}: manifest.classes names {', '.join(map(repr, sorted(unknown)))}, "
-            f"which no row has; the labels and their numbers of rows are "
-            f"{_shown(frequent) or 'none'}"
-        )
-
-
-def _check_labels(labels: Sequence[Labels], where: str) -> None:
-    several = sum(1 for row in labels if row and len(row) > 1)
-    frequent = _frequent(labels)
-    if not several and len(frequent) <= MAX_CLASSES:
-        return
-    example = ",".join(f"{shortened(label)}=CLASS" for label, _ in frequent[:2])
-    raise ValueError(
-        f"{where}: has {len(frequent)} different labels, and {several} rows with "
-        f"several of them; the most frequent are {_shown(frequent)}: name those to "
-        "use, and the class of each, by " + flag("classes", f"{example!r}")
-    )
+    # Line breaks of a spreadsheet's cell are blanks.
+    parts = (" ".join(part.split()) for part in text.replace(";", "|").split("|"))
+    return tuple(dict.fromkeys(filter(None, parts)))
