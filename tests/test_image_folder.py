@@ -57,24 +57,6 @@ def classes_of(listing) -> dict[str, tuple[str, str]]:
                 "part/train/images/B/2.png": "train B",
             },
         ),
-        (
-            ["A/train/1.png", "B/train/2.png", "A/Valid/3.png", "B/Valid/4.png"],
-            {
-                "A/train/1.png": "train A",
-                "B/train/2.png": "train B",
-                "A/Valid/3.png": "val A",
-                "B/Valid/4.png": "val B",
-            },
-        ),
-        (
-            ["A/1.png", "B/2.png", "dev/A/3.png", "dev/B/4.png"],
-            {
-                "A/1.png": "train A",
-                "B/2.png": "train B",
-                "dev/A/3.png": "val A",
-                "dev/B/4.png": "val B",
-            },
-        ),
     ],
 )
 def test_class_is_the_folder_below_the_split_or_the_root(make, names, expected):
@@ -108,11 +90,6 @@ def test_files_of_a_test_split_are_never_opened(make, monkeypatch):
     assert not opened
 
 
-def test_a_class_above_its_split_is_not_trained_on_its_test_images(make):
-    found = listed(make("A/train/1.png", "B/train/2.png", "A/test/3.png"))
-    assert list(classes_of(found)) == ["A/train/1.png", "B/train/2.png"]
-
-
 def test_a_copy_of_the_set_within_it_is_not_read_twice(make):
     names = [f"train/{c}/1.png" for c in "AB"]
     found = listed(make(*names, *(f"copy/{name}" for name in names)))
@@ -136,9 +113,8 @@ def test_masks_hidden_unlabelled_and_stray_files_are_left_out_and_counted(make):
         "beside the class folders": 1,
         "no image": 2,
     }
-    no_images, archives = found.notes
-    assert "2 files that are no images, such as 'A/notes.txt', 'more.zip'" in no_images
-    assert "1 archives, which are not opened, such as 'more.zip'" in archives
+    (note,) = found.notes
+    assert "2 files that are no images, such as 'A/notes.txt', 'more.zip'" in note
 
 
 @pytest.mark.parametrize(
@@ -147,7 +123,6 @@ def test_masks_hidden_unlabelled_and_stray_files_are_left_out_and_counted(make):
         (b"\xff\xd8\xff\xe0 JFIF", True),
         (b"\x89PNG\r\n\x1a\n", True),
         (b"II*\0", True),
-        (b"RIFF\x10\0\0\0WEBP", True),
         (b"\0" * 128 + b"DICM", True),
         (b"\n" * 128 + b"DICM", True),
         (b"\0" * 127 + b"DICM", False),
@@ -190,18 +165,19 @@ def test_links_are_followed_but_not_in_circles_or_to_nothing(make, tmp_path):
         (["a.npz"], "give the file: --config.dataset=.*set/a.npz"),
         (
             ["1.png", "2.png"],
-            r"the images in '\.' are not in class folders; .*'NORMAL'",
+            r"the images in '\.' are not in class folders, .*'NORMAL'",
         ),
         (
             ["Train/1.png", "Test/2.png", "labels.csv", "code/x.csv"],
-            "images in 'Train' are not in class folders; .*'Train/NORMAL'; or did you "
+            "images in 'Train' are not in class folders, .*'Train/NORMAL'; or did you "
             "mean --config.dataset=.*set/labels.csv, a manifest",
         ),
-        (["train/images/1.png", "train/labels/1.txt"], "images in 'train/images' are"),
-        (["train/1.png", "test.csv", "x.txt"], "class folders; .* or give a manifest"),
+        (["images/1.png", "labels.csv"], "images in 'images' are .*set/labels.csv"),
+        (["A/train/1.png", "A/test/1.png"], "images in 'A/train' are not in class"),
+        (["A/1.png", "B/1.png", "val/A/1.png"], "set: has val but no train"),
+        (["train/1.png", "test.csv", "x.txt"], "class folders, .* or give a manifest"),
         (["train/1.png", "test.csv", "train.txt"], "did you mean .*set/train.txt, a"),
         (["train/1.png"], "such as 'train/NORMAL'; or give a manifest, a .csv file"),
-        (["val/A/0.png", "val/B/0.png"], "set: has val but no train"),
         (["trian/A/1.png", "trian/B/1.png", "Test/1.png"], "did you mean 'train'"),
         (["train/A/1.png", "train/B/1.png", "vald/A/1.png"], "did you mean 'val"),
         (["train/A/1.png", "train/B/1.png", "tets/A/1.png"], "did you mean 'test'"),
@@ -209,8 +185,7 @@ def test_links_are_followed_but_not_in_circles_or_to_nothing(make, tmp_path):
         (["train/A/0.png", "train/B/"], "set/train/B: empty class: no image"),
         (["A/0.png", "B/", "C/1.png"], "set/B: empty class: no image"),
         (["A/1.png", "B/masks/1.png", "C/1.png"], "set/B: empty class: no image"),
-        (["inner/train/A/0.png"], "only one class, 'A'.* at least two"),
-        (["A/0.png"], "only one class, 'A'.* at least two"),
+        (["inner/train/A/0.png"], "class folders, of which there must be two or more"),
         (
             ["train/A/0.png", "train/B/0.png", "val/A/0.png"],
             "class 'B' is in train but not in val.* or remove val to have",
@@ -253,11 +228,6 @@ def test_few_classes_may_be_called_by_numbers(make):
     assert {entry.class_name for entry in found.entries} == {"0", "1"}
 
 
-def test_folders_of_one_split_are_noted(make):
-    (note,) = listed(make("train/A/1.png", "train/B/1.png", "Train/B/2.png")).notes
-    assert "Train, train are all read as train" in note
-
-
 def test_split_without_images_is_noted(make):
     (note,) = listed(make("train/A/1.png", "train/B/1.png", "val/")).notes
     assert "set/val: named as a split, but has no images" in note
@@ -283,20 +253,6 @@ def test_what_cannot_be_read_is_named(make, monkeypatch, refused):
     monkeypatch.setattr(refused, refuse)
     with pytest.raises(ValueError, match=r"cannot be read \(Permission denied\); chan"):
         listed(root)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("set.zip", r"set.zip: an archive; unpack it \(unzip .*set.zip\) and give the"),
-        ("set.tar.gz", r"an archive; unpack it \(tar -xf .*set.tar.gz\) and give the"),
-        ("set.7z", r"an archive; unpack it \(7z x .*set.7z\) and give the folder"),
-        ("labels.doc", "labels.doc: a file, no folder; give the folder"),
-    ],
-)
-def test_file_in_place_of_a_folder_is_answered(make, name, message):
-    with pytest.raises(ValueError, match=message):
-        listed(make(name) / name)
 
 
 def test_missing_folder_is_named(tmp_path):

@@ -4,7 +4,6 @@ import collections
 import difflib
 import itertools
 import re
-import unicodedata
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -18,15 +17,11 @@ LAYOUT = "root/{train,val,test}/CLASS/* or root/CLASS/*"
 MAX_BESIDE = 50  # with more folders beside it, a folder is no split
 BESIDE_CLASSES = "beside the class folders"
 BESIDE_SPLITS = "beside the folders of the splits"
-# Folders between a split and its classes that are neither.
-CONTAINERS = ("images", "image", "imgs", "img", "data", "dicom", "jpg", "jpeg", "png")
 # Names that number the parts, or the patients, of a data set.
-NUMBERED = re.compile(
+NUMBERED = (
     r"(images?|imgs?|part|batch|chunk|shard|patient|pat|p|subject|sub|study|series|s)"
-    r"[ _-]?\d+",
-    re.IGNORECASE,
+    r"[ _-]?\d+"
 )
-NUMBERED_OR_NUMBER = re.compile(rf"{NUMBERED.pattern}|[\d._-]+", re.IGNORECASE)
 MAX_NUMBERS = 20  # classes may be called by numbers, but not more of them
 
 # A folder of images, the split of its images, and the folders from there down.
@@ -37,8 +32,8 @@ def open_folder(location: str, options: ReadOptions) -> Listing:
     """Lists a folder of class folders, without reading any image.
 
     The classes are the folders directly below those of the splits. Without splits, they
-    are the root's folders, or those below a chain of single folders. Files in deeper
-    folders belong to the class above them. A split is named by a word that
+    are the root's folders. A single folder that contains all others is no class. Files
+    in deeper folders belong to the class above them. A split is named by a word that
     `split_words.split_of` knows; folders beside a test split are classes.
 
     Raises:
@@ -48,7 +43,8 @@ def open_folder(location: str, options: ReadOptions) -> Listing:
             parts of the set, or misspelt; or options are for a manifest.
     """
     root = Path(location).expanduser()
-    _check_is_folder(root, location)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{location}: no such folder; check the path")
     tree = file_tree.scan(root)
     if options.manifest != ManifestOptions():
         raise ValueError(
@@ -58,111 +54,62 @@ def open_folder(location: str, options: ReadOptions) -> Listing:
     if not any(folder.images for folder in tree.folders):
         raise _no_images(tree)
     _check_spelling(tree)
-    entries = _entries(tree, _with_class(tree, _placed(tree)))
-    names = sorted({entry.class_name for entry in entries})
+    placed = _placed(tree)
+    found = [item for item in placed if item[2]]
+    loose = sum(len(folder.images) for folder, _, below in placed if not below)
+    tree.left_out[BESIDE_CLASSES] += loose
+    names = sorted({below[0] for _, _, below in found})
     _check_names(tree, names)
+    _check_empty(tree, {folder.parts[: -len(below)] for folder, _, below in found})
+    if len(names) < 2:
+        where = "/".join(placed[0][0].parts) or "."
+        raise ValueError(
+            f"{root}: the images in {where!r} are not in class folders, of which there "
+            f"must be two or more; move those of each class into a folder of its own, "
+            f"such as {str(PurePosixPath(where, 'NORMAL'))!r}{_or_manifest(tree)}"
+        )
+    entries = [
+        Entry(root / file, file, below[0], split)
+        for folder, split, below in found
+        for file in map("/".join, ((*folder.parts, name) for name in folder.images))
+    ]
+    entries.sort(key=lambda e: (e.split != "train", e.class_name, e.file))
     count = collections.Counter((entry.split, entry.class_name) for entry in entries)
     in_train, in_val = ([count[split, n] for n in names] for split in ("train", "val"))
     check_classes(names, in_train, in_val if any(in_val) else None, str(root))
-    return Listing(root, tuple(entries), dict(tree.left_out), tuple(_notes(tree)))
-
-
-def _check_is_folder(root: Path, location: str) -> None:
-    if root.is_dir():
-        return
-    if not root.is_file():
-        raise FileNotFoundError(f"{location}: no such folder; check the path")
-    command = file_tree.unpack_command(root)
-    what = f"an archive; unpack it ({command}) and" if command else "a file, no folder;"
-    raise ValueError(f"{location}: {what} give the folder")
-
-
-def _split_index(parts: tuple[str, ...]) -> int | None:
-    """Which of the folders names the split; None if none does."""
-    words = (i for i, name in enumerate(parts) if split_words.split_of(name))
-    return next(words, None)
+    left_out = dict(+tree.left_out)  # without those that are 0
+    return Listing(root, tuple(entries), left_out, tuple(_notes(tree)))
 
 
 def _placed(tree: Tree) -> list[Placed]:
-    """The folders of images, each with its split."""
+    """The folders of images, each with its split and the folders below that."""
     filled = [folder for folder in tree.folders if folder.images]
-    split_at: dict[Folder, tuple[str, int]] = {}
+    splits = {}
     for folder in filled:
-        for depth, name in enumerate(folder.parts):
-            if split := split_words.split_of(name):
-                split_at[folder] = split, depth
-                break
-    train_levels = [depth for split, depth in split_at.values() if split == "train"]
-    if split_at and not train_levels and len(split_at) == len(filled):
-        raise ValueError(f"{tree.root}: has val but no train; expected {LAYOUT}")
-    # A copy of the set within it has its splits on a deeper level. Class folders,
-    # perhaps beside a val, are those of train.
-    levels = train_levels or [depth for _, depth in split_at.values()]
-    level = min(levels) if levels else _chain(filled)
-    placed: list[Placed] = []
-    for folder in filled:
-        split, depth = split_at.get(folder, ("", level))
-        if depth != level or (train_levels and not split):
-            tree.left_out[BESIDE_SPLITS] += len(folder.images)
-        else:
-            below = folder.parts[level + bool(split) :]
-            placed.append((folder, split or "train", below))
-    return placed
-
-
-def _chain(folders: list[Folder]) -> int:
-    """Number of single folders above the class folders."""
-    lengths = [len(folder.parts) for folder in folders]
-    levels = zip(*(folder.parts for folder in folders), strict=False)
-    different = (depth for depth, names in enumerate(levels) if len(set(names)) > 1)
-    common = next(different, min(lengths))
-    return common if max(lengths) > common else max(common - 1, 0)
-
-
-def _with_class(tree: Tree, placed: list[Placed]) -> list[Placed]:
-    """The folders of images of a class: the first folder from there down names it."""
-    while all(below and below[0].lower() in CONTAINERS for _, _, below in placed):
-        placed = [(folder, split, below[1:]) for folder, split, below in placed]
-    found = [item for item in placed if item[2]]
-    if not found:
-        found = _with_class_above(tree, placed)
-    elif len(found) < len(placed):
-        loose = sum(len(folder.images) for folder, _, below in placed if not below)
-        tree.left_out[BESIDE_CLASSES] += loose
-    parents = {folder.parts[: -len(below)] for folder, _, below in found}
-    _check_empty(tree, parents)
-    return found
-
-
-def _with_class_above(tree: Tree, placed: list[Placed]) -> list[Placed]:
-    """CLASS/train/*: the folders above those of the splits name the classes.
-
-    Raises:
-        ValueError: there are no two of them.
-    """
-    above = [
-        (folder, split, folder.parts[at - 1 :])
-        for folder, split, _ in placed
-        if (at := _split_index(folder.parts))
+        words = list(map(split_words.split_of, folder.parts))
+        split = next(filter(None, words), "")
+        splits[folder] = split, words.index(split) if split else -1
+    if any(split for split, _ in splits.values()):
+        levels = [level for split, level in splits.values() if split == "train"]
+        if not levels:
+            raise ValueError(f"{tree.root}: has val but no train; expected {LAYOUT}")
+        # A copy of the set within it has its splits on a deeper level.
+        level = min(levels)
+        for folder in filled:
+            if splits[folder][1] != level:
+                tree.left_out[BESIDE_SPLITS] += len(folder.images)
+        filled = [folder for folder in filled if splits[folder][1] == level]
+    placed = [
+        (folder, splits[folder][0] or "train", folder.parts[splits[folder][1] + 1 :])
+        for folder in filled
     ]
-    if len(above) == len(placed) and len({below[0] for _, _, below in above}) > 1:
-        return above
-    where = "/".join(placed[0][0].parts) or "."
-    raise ValueError(
-        f"{tree.root}: the images in {where!r} are not in class folders; move those of "
-        f"each class into a folder of its own, such as "
-        f"{str(PurePosixPath(where, 'NORMAL'))!r}{_or_manifest(tree)}"
-    )
-
-
-def _entries(tree: Tree, found: list[Placed]) -> list[Entry]:
-    entries = []
-    for folder, split, below in found:
-        for name in folder.images:
-            file = "/".join((*folder.parts, name))
-            entries.append(Entry(tree.root / file, file, below[0], split))
-    entries.sort(key=lambda e: (e.split != "train", e.class_name, e.file))
-    return entries
+    while (
+        all(below for _, _, below in placed)
+        and len({below[0] for _, _, below in placed}) == 1
+        and any(len(below) > 1 for _, _, below in placed)
+    ):
+        placed = [(folder, split, below[1:]) for folder, split, below in placed]
+    return placed
 
 
 def _empty(tree: Tree) -> list[tuple[str, ...]]:
@@ -223,7 +170,8 @@ def _check_spelling(tree: Tree) -> None:
 
 def _check_names(tree: Tree, names: list[str]) -> None:
     """Checks that the names of the classes are different, and those of classes."""
-    splits = any(_split_index(folder.parts) is not None for folder in tree.folders)
+    parts = {name for folder in tree.folders for name in folder.parts}
+    splits = any(map(split_words.split_of, parts))
     for name in names:
         words = re.split(r"[\W\d_]+", name)
         if not splits and any(map(split_words.split_of, words)):
@@ -232,8 +180,8 @@ def _check_names(tree: Tree, names: list[str]) -> None:
                 "folder of a split train, val or test, with class folders in it"
                 f"{_or_manifest(tree)}"
             )
-    pattern = NUMBERED if len(names) <= MAX_NUMBERS else NUMBERED_OR_NUMBER
-    if all(map(pattern.fullmatch, names)):
+    pattern = NUMBERED if len(names) <= MAX_NUMBERS else rf"{NUMBERED}|[\d._-]+"
+    if names and all(re.fullmatch(pattern, name, re.IGNORECASE) for name in names):
         raise ValueError(
             f"{tree.root}: {names[0]!r} would be a class, but numbers a part of the "
             "data set or a patient; move the images into one folder for each class"
@@ -241,7 +189,7 @@ def _check_names(tree: Tree, names: list[str]) -> None:
         )
     same = collections.defaultdict(list)
     for name in names:
-        same[unicodedata.normalize("NFC", name).casefold().strip()].append(name)
+        same[name.casefold().strip()].append(name)
     for first, second in (pair[:2] for pair in same.values() if len(pair) > 1):
         raise ValueError(
             f"{tree.root}: the classes {first!r} and {second!r} differ in case or "
@@ -282,16 +230,7 @@ def _notes(tree: Tree) -> Iterator[str]:
         if split_words.split_of(parts[-1]):
             folder = tree.root.joinpath(*parts)
             yield f"{folder}: named as a split, but has no images; ignored"
-    for split in ("train", "val"):
-        names = {name for f in tree.folders for name in f.parts}
-        same = sorted(name for name in names if split_words.split_of(name) == split)
-        if len(same) > 1:
-            yield f"{tree.root}: {', '.join(same)} are all read as {split}"
-    archives = [file for file in tree.others if file_tree.unpack_command(Path(file))]
-    for what, files in (
-        ("files that are no images", tree.others),
-        ("archives, which are not opened", archives),
-    ):
-        if files:
-            examples = ", ".join(map(repr, files[:3]))
-            yield f"{tree.root}: {len(files)} {what}, such as {examples}"
+    if tree.others:
+        examples = ", ".join(map(repr, tree.others[:3]))
+        number = len(tree.others)
+        yield f"{tree.root}: {number} files that are no images, such as {examples}"

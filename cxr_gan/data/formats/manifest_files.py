@@ -33,8 +33,9 @@ def find(names: Iterable[str], root: Path) -> dict[str, list[str]]:
             parts = name.replace("\\", "/").split("/")
             pending[name] = [part for part in parts if part not in ("", ".")]
     files = sorted(_walk(root)) if pending else []
+    deepest = max((file.count("/") + 1 for file in files), default=0)
     for without_ending in (False, True):
-        for length in range(max(map(len, pending.values()), default=0), 0, -1):
+        for length in range(deepest if pending else 0, 0, -1):
             index = _by_tail(files, length, without_ending)
             for name, parts in list(pending.items()):
                 paths = index.get("/".join(parts[-length:]))
