@@ -26,7 +26,7 @@ def test_files_hold_the_image(tmp_path, kind):
 
 
 def test_both_kinds_are_timed_without_monai(capsys):
-    assert benchmark_command.run(preparation, "--count=2", "--repeats=1") == 0
+    assert benchmark_command.run(preparation, "--count=40", "--repeats=1") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:4]] == ["native", "lossless"]
 

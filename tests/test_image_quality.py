@@ -85,11 +85,15 @@ def test_few_dark_images_do_not_change_the_comparison_of_classes(phantoms):
     assert warnings(images, labels) == ""
 
 
-def test_copies_of_an_image_are_counted(phantoms):
+def test_copies_are_counted_and_those_of_other_classes_apart(phantoms):
     images, labels = phantoms[0].copy(), phantoms[1]
-    images[labels == 0] = images[0]
-    count = np.sum(labels == 0)
-    assert f"the {count} images of class 'NORMAL' are copies of 1" in warnings(
+    first, second = np.flatnonzero(labels == 0)[:2]
+    images[second] = images[first]
+    note = "2 images in 1 groups are identical, pixel by pixel; they are kept"
+    assert note in warnings(images, labels)
+    assert "of different classes" not in warnings(images, labels)
+    images[np.flatnonzero(labels)[:3]] = images[first]
+    assert "5 images in 1 groups are identical, but of different classes" in warnings(
         images, labels
     )
 
