@@ -36,6 +36,7 @@ from cxr_gan.data.phantom import renderer
 
 CLASSES = "NORMAL", "PNEUMONIA"
 HEIGHT, WIDTH, BITS = 1955, 1841, 12
+RENDERED = 256  # pixels of a side of the phantom that is enlarged
 NOISE = 12  # standard deviation, of 4095
 SYNTAXES = {"native": "1.2.840.10008.1.2.1", "lossless": "1.2.840.10008.1.2.4.70"}
 MONAI = pathlib.Path(__file__).parent / "baselines" / "monai_reading.py"
@@ -43,7 +44,7 @@ MONAI = pathlib.Path(__file__).parent / "baselines" / "monai_reading.py"
 
 def make_image(index: int) -> np.ndarray:
     """A phantom with noise, uint16 [HEIGHT, WIDTH] of BITS bits."""
-    phantom = Image.fromarray(renderer.render(0, index, 256).image[..., 0])
+    phantom = Image.fromarray(renderer.render(0, index, RENDERED).image[..., 0])
     enlarged = phantom.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     values = np.asarray(enlarged, np.float32) * ((2**BITS - 1) / 255)
     values += NOISE * np.random.default_rng(index).standard_normal(
