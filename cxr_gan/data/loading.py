@@ -14,7 +14,15 @@ import numpy as np
 from absl import logging
 
 from cxr_gan.data import preparation, sources, splits
-from cxr_gan.data.dataset import Dataset, ImageSet, RawSplits, Source, identity
+from cxr_gan.data.dataset import (
+    BLOCK,
+    Dataset,
+    ImageSet,
+    RawSplits,
+    Source,
+    identity,
+    release_pages,
+)
 from cxr_gan.data.formats import prepared
 from cxr_gan.data.listing import Listing, ReadOptions, listing_fingerprint
 from cxr_gan.storage import files, lock
@@ -211,5 +219,8 @@ def _duplicates(train: ImageSet, val: ImageSet) -> Iterator[str]:
 
 
 def _hashes(images: ImageSet) -> Iterator[bytes]:
-    for image in np.asarray(images.images):  # items of a memmap cost more
-        yield hashlib.sha256(image.tobytes()).digest()
+    for start in range(0, len(images), BLOCK):
+        block = images.images[start : start + BLOCK]
+        for image in np.asarray(block):  # items of a memmap cost more
+            yield hashlib.sha256(image.tobytes()).digest()
+        release_pages(block)

@@ -111,7 +111,7 @@ def warnings(
     measured = {name: [measurements[i] for i in rows[name]] for name in rows}
     counts = {name: len(of_class) for name, of_class in measured.items()}
     found = _few_images(counts)
-    for name, of_class in measured.items():
+    for name in measured:
         negatives = [i for i in rows[name] if measurements[i].inverted]
         if len(negatives) > MIN_NEGATIVE_FRACTION * counts[name]:
             examples = [names[i] for i in negatives[:3]] if names else []
