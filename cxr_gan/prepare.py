@@ -27,7 +27,7 @@ UNFINISHED = "; the same command continues where it stopped"
 def main(values: flags.FlagValues) -> int:
     """Checks the flags and writes the prepared set. Returns the exit code."""
     logging.set_verbosity(logging.INFO)
-    out = files.require_local_path(values.out, "--out").expanduser()
+    out = files.require_local_path(values.out, "--out")
     try:
         is_new = loading.prepare(
             values.dataset,

@@ -67,7 +67,9 @@ def main(values: flags.FlagValues) -> int:
     check_flags(values)
     out, markdown = output_paths(values.out, values.card)
     if values["from"].value:
-        packed, card = convert.read_version_0_1(pathlib.Path(values["from"].value))
+        packed, card = convert.read_version_0_1(
+            files.require_local_path(values["from"].value, "--from")
+        )
         card["name"] = out.stem
         card["report"]["method"] = evaluate.METHOD  # the same, in current terms
     else:
@@ -116,7 +118,7 @@ def pack_run(
         ValueError: one of them is damaged, the report does not fit the model, the model
             is published already, or the weights do not fit into --dtype.
     """
-    report = read_report(pathlib.Path(values.report))
+    report = read_report(files.require_local_path(values.report, "--report"))
     params, meta = sampler.load_with_meta(values.model)
     if "sha256" in meta:
         raise ValueError(

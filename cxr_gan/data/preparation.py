@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 from absl import logging
 
-from cxr_gan.data import chunks, patients, progress, quality, splits
+from cxr_gan.data import chunks, duplicates, patients, progress, quality, splits
 from cxr_gan.data.chunks import DecodedImages, Outcome
 from cxr_gan.data.dataset import ImageSet, RawSplits, check_classes
 from cxr_gan.data.formats import decode, image_file, prepared
@@ -115,11 +115,13 @@ def check_images(raw: RawSplits, where: str, split_seed: int) -> RawSplits:
     )
     train, val, notes = splits.split_train_val(raw, split_seed)
     warnings = quality.warnings(measured, labels, raw.class_names, ids)
+    digests = [duplicates.digest(image) for part in parts for image in part.images]
+    copies = duplicates.warnings(digests, labels, raw.class_names, ids)
     return RawSplits(
         train,
         val,
         raw.class_names,
-        (*raw.notes, *warnings, *notes),
+        (*raw.notes, *warnings, *copies, *notes),
         is_split=True,
         summary={
             "train": _count(raw.class_names, train.labels),
@@ -239,7 +241,7 @@ def _write(
     source: str,
 ) -> None:
     """Checks the decoded images, and writes those that can be used."""
-    used, measured = _check_pixels(table, decoded)
+    used, measured, digests = _check_pixels(table, decoded)
     if table.faults and options.on_error == "stop":
         raise ValueError(
             f"{_describe_faults(listing.root, table.faults)}\nrepair or remove "
@@ -252,7 +254,10 @@ def _write(
     ids = tuple(entry.file for entry in entries)
     labels = np.array([names.index(entry.class_name) for entry in entries], np.int32)
     was_val = np.array([entry.split == "val" for entry in entries], bool)
-    _check_counts(labels, was_val, names, listing.root)
+    left_out = dict(table.left_out)
+    if table.faults:
+        left_out["damaged, black, white or constant"] = len(table.faults)
+    _check_counts(labels, was_val, names, listing.root, left_out)
     found = patients.decide(entries, headers, options.patient_pattern)
     is_val, split_notes = splits.held_out(
         labels, found.keys, was_val, names, split_seed
@@ -261,15 +266,13 @@ def _write(
     if unknown and (is_val != was_val).any():
         note = patients.note_of_unknown(unknown, len(ids))
         split_notes.append(f"{note}. patient_pattern=REGEX tells another")
-    left_out = dict(table.left_out)
-    if table.faults:
-        left_out["damaged, black, white or constant"] = len(table.faults)
     bits = [decoded.bits[row] for row in rows]
     notes = (
         *listing.notes,
         *(f"left out {count}: {reason}" for reason, count in left_out.items()),
         *decode.notes(bits, [decoded.outcomes[row].side for row in rows], resolution),
         *quality.warnings(measured, labels, names, ids, bits),
+        *duplicates.warnings(digests, labels, names, ids),
         *found.notes,
         *split_notes,
     )
@@ -302,13 +305,14 @@ def _write(
 
 def _check_pixels(
     table: Table, decoded: DecodedImages
-) -> tuple[np.ndarray, list[quality.Measurement]]:
-    """Which rows can be used, bool [n]; and the measurements of those.
+) -> tuple[np.ndarray, list[quality.Measurement], list[bytes]]:
+    """Which rows can be used, bool [n]; and the measurements and digests of those.
 
     Adds a fault for each other image that was decoded.
     """
     used = np.array([not outcome.problem for outcome in decoded.outcomes], bool)
     measured: list[quality.Measurement] = []
+    digests: list[bytes] = []
     for rows, images in decoded.batches(used.copy()):
         for row, image in zip(rows.tolist(), images, strict=True):
             found = quality.measure(image)
@@ -318,7 +322,8 @@ def _check_pixels(
                 used[row] = False
             else:
                 measured.append(found)
-    return used, measured
+                digests.append(duplicates.digest(image))
+    return used, measured, digests
 
 
 def _describe_faults(root: object, faults: Sequence[str]) -> str:
@@ -329,12 +334,21 @@ def _describe_faults(root: object, faults: Sequence[str]) -> str:
 
 
 def _check_counts(
-    labels: np.ndarray, in_val: np.ndarray, names: tuple[str, ...], root: object
+    labels: np.ndarray,
+    in_val: np.ndarray,
+    names: tuple[str, ...],
+    root: object,
+    left_out: dict[str, int] | None = None,
 ) -> None:
     counts = [
         np.bincount(labels[part], minlength=len(names)) for part in (~in_val, in_val)
     ]
-    check_classes(names, counts[0], counts[1] if in_val.any() else None, str(root))
+    try:
+        check_classes(names, counts[0], counts[1] if in_val.any() else None, str(root))
+    except ValueError as error:
+        counted = (left_out or {}).items()
+        reasons = "".join(f"; left out {n}: {what}" for what, n in counted)
+        raise ValueError(f"{error}{reasons}") from None
 
 
 def _count(names: Sequence[str], labels: np.ndarray) -> dict[str, int]:

@@ -110,7 +110,7 @@ def write(
         files.DiskError: the folder cannot be written.
         Exception: any error of `chunks`, unchanged.
     """
-    folder = Path(folder).expanduser().resolve()
+    folder = files.expand_user(folder, "folder").resolve()
     class_names = tuple(map(str, class_names))
     if len(set(class_names)) < len(class_names):
         raise ValueError(f"class_names={class_names} must be different")
@@ -245,7 +245,7 @@ def open_prepared(location: str) -> Source:
     Raises:
         FileNotFoundError: one of them does not exist.
     """
-    folder = Path(location).expanduser()
+    folder = files.expand_user(location, "dataset")
     for name in (DATASET, INDEX, IMAGES):
         if not (folder / name).is_file():
             raise FileNotFoundError(
