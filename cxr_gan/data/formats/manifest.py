@@ -17,7 +17,7 @@ from cxr_gan.data.formats import (
 )
 from cxr_gan.data.formats.manifest_columns import NONE, flag
 from cxr_gan.data.formats.manifest_rows import Row
-from cxr_gan.data.listing import Entry, Listing, ReadOptions
+from cxr_gan.data.listing import Entry, Listing, ReadOptions, typed
 from cxr_gan.storage import files
 
 METADATA = "metadata.csv"  # of a folder that Hugging Face's imagefolder reads
@@ -157,7 +157,8 @@ def _find_files(
             f"{manifest}: {len(found.missing)} of {len(set(names))} files are not "
             f"found, neither as given from {root} nor by name among the "
             f"{found.searched} files in it: {shown}{similar}; give their folder by "
-            f"{flag('images', 'FOLDER')}, or leave them out by on_error=skip"
+            f"{flag('images', 'FOLDER')}, or leave them out by "
+            f"{typed('on_error', 'skip')}"
         )
     return found.paths
 
