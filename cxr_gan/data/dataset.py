@@ -4,11 +4,11 @@ import dataclasses
 import hashlib
 import itertools
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-BLOCK = 256  # images that are hashed at a time
+BLOCK = 2**24  # bytes that are hashed at a time
 
 # What was read, such as {"left out": {"lateral views": 3}}; without names of files.
 Summary = dict[str, dict[str, int]]
@@ -127,19 +127,20 @@ def identity(train: ImageSet, val: ImageSet, class_names: tuple[str, ...]) -> st
     digest = hashlib.sha256(repr(class_names).encode())
     for split in (train, val):
         digest.update(repr((split.images.shape, split.ids)).encode())
-        for start in range(0, len(split), BLOCK):
-            block = split.images[start : start + BLOCK]
-            digest.update(np.ascontiguousarray(block).data)
-            release_pages(block)
+        for images in blocks(split.images):
+            digest.update(images.data)
         digest.update(split.labels.tobytes())
     return digest.hexdigest()
 
 
-def release_pages(images: np.ndarray) -> None:
-    """Lets go of the memory of mapped images that were read; they stay on the disk."""
-    if isinstance(images, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
-        mapped: mmap.mmap = images._mmap  # type: ignore[attr-defined]
-        mapped.madvise(mmap.MADV_DONTNEED)
+def blocks(images: np.ndarray) -> Iterator[np.ndarray]:
+    """The images, a few megabytes at a time, so that a mapped file fills no memory."""
+    count = max(1, BLOCK // max(1, images[:1].nbytes))
+    for start in range(0, len(images), count):
+        yield np.ascontiguousarray(images[start : start + count])
+        mapped = getattr(images, "_mmap", None)
+        if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise"):  # not Windows
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def check_classes(

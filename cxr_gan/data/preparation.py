@@ -12,6 +12,7 @@ import functools
 import itertools
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,11 +21,18 @@ from typing import TypeVar
 import numpy as np
 from absl import logging
 
-from cxr_gan.data import chunks, patients, progress, quality, splits
+from cxr_gan.data import chunks, duplicates, patients, progress, quality, splits
 from cxr_gan.data.chunks import DecodedImages, Outcome
 from cxr_gan.data.dataset import ImageSet, RawSplits, check_classes
 from cxr_gan.data.formats import decode, image_file, prepared
-from cxr_gan.data.listing import Entry, Header, LeftOutError, Listing, ReadOptions
+from cxr_gan.data.listing import (
+    Entry,
+    Header,
+    LeftOutError,
+    Listing,
+    ReadOptions,
+    typed,
+)
 from cxr_gan.storage import files, lock
 
 SHOWN_FAULTS = 20  # in one error
@@ -65,22 +73,37 @@ def prepare(
         source: stored in the set, see `prepared.Description`.
 
     Raises:
-        ValueError: some images cannot be used (names all of them; not raised if
+        ValueError: the pattern of the patients cannot be used; some images cannot be
+            used (names all of them; not raised if
             options.on_error is "skip"), or the rest cannot be trained on.
         ImportError: a decoder is missing; says what to install.
+        FileExistsError: the folder is not empty; another process may have written the
+            set meanwhile.
         lock.InUseError: another process prepares the same set.
         files.DiskError: the folder cannot be written, or the disk has too little space.
     """
+    patients.match([entry.file for entry in listing.entries], options.patient_pattern)
     chunk_folder = chunk_folder_of(folder)
     with files.translate_os_errors(folder):
         chunk_folder.mkdir(parents=True, exist_ok=True)
     with lock.acquire(chunk_folder):
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            table = _inspect(listing, options, pool)
-            _check_space(table.headers, resolution, folder)
-            decoded = _decode(table, listing.root, resolution, chunk_folder, pool)
-        _write(listing, table, decoded, resolution, folder, split_seed, options, source)
-    shutil.rmtree(chunk_folder, ignore_errors=True)
+        try:
+            prepared.require_new(folder)
+            prepared.remove_unfinished(folder)
+            with files.translate_os_errors(folder):
+                (chunk_folder / prepared.IGNORE).write_text(prepared.IGNORED, "utf-8")
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                table = _inspect(listing, options, pool)
+                _check_space(table.headers, resolution, folder)
+                decoded = _decode(table, listing.root, resolution, chunk_folder, pool)
+            _write(
+                listing, table, decoded, resolution, folder, split_seed, options, source
+            )
+        finally:
+            # Within the lock, so that no other process uses them any more.
+            is_complete = (folder / prepared.DATASET).is_file()
+            if is_complete or not any(chunk_folder.glob("*.npz")):
+                shutil.rmtree(chunk_folder, ignore_errors=True)
 
 
 def chunk_folder_of(folder: Path) -> Path:
@@ -115,11 +138,13 @@ def check_images(raw: RawSplits, where: str, split_seed: int) -> RawSplits:
     )
     train, val, notes = splits.split_train_val(raw, split_seed)
     warnings = quality.warnings(measured, labels, raw.class_names, ids)
+    digests = [duplicates.digest(image) for part in parts for image in part.images]
+    copies = duplicates.warnings(digests, labels, raw.class_names, ids)
     return RawSplits(
         train,
         val,
         raw.class_names,
-        (*raw.notes, *warnings, *notes),
+        (*raw.notes, *warnings, *copies, *notes),
         is_split=True,
         summary={
             "train": _count(raw.class_names, train.labels),
@@ -193,6 +218,8 @@ def _check_space(headers: Sequence[Header], resolution: int, folder: Path) -> No
     """Raises DiskError if the chunks and the set do not fit on the disk."""
     deep = sum(header.bits > 8 and header.kind != "DICOM" for header in headers)
     needed = (2 * len(headers) + 4 * deep) * resolution**2
+    done = sum(path.stat().st_size for path in chunk_folder_of(folder).glob("*.npz"))
+    needed = max(0, needed - done)
     free = shutil.disk_usage(folder.parent).free
     progress.say(
         f"{len(headers)} files to decode; {needed / 1e6:.0f} MB of disk are needed, "
@@ -209,15 +236,21 @@ def _check_space(headers: Sequence[Header], resolution: int, folder: Path) -> No
 def _decode(
     table: Table, root: Path, resolution: int, folder: Path, pool: Executor
 ) -> DecodedImages:
+    is_stopped = threading.Event()
     tasks = [
-        chunks.Task(entries, resolution, folder) for entries in _batches(table.entries)
+        chunks.Task(entries, resolution, folder, is_stopped)
+        for entries in _batches(table.entries)
     ]
     done = progress.track(
         ((len(r[1]), r) for r in _in_order(pool, chunks.decode_chunk, tasks)),
         len(table.entries),
         f"Decoding {root}",
     )
-    decoded = DecodedImages(list(done))
+    try:
+        decoded = DecodedImages(list(done))
+    except BaseException:
+        is_stopped.set()  # the pool waits for chunks that are being decoded
+        raise
     for outcome in decoded.outcomes:
         if outcome.is_left_out:
             table.left_out[outcome.problem] += 1
@@ -237,11 +270,11 @@ def _write(
     source: str,
 ) -> None:
     """Checks the decoded images, and writes those that can be used."""
-    used, measured = _check_pixels(table, decoded)
+    used, measured, digests = _check_pixels(table, decoded)
     if table.faults and options.on_error == "stop":
         raise ValueError(
             f"{_describe_faults(listing.root, table.faults)}\nrepair or remove "
-            "them, or leave them out by on_error=skip"
+            f"them, or leave them out by {typed('on_error', 'skip')}"
         )
     rows = np.flatnonzero(used)
     entries = [table.entries[row] for row in rows]
@@ -250,7 +283,10 @@ def _write(
     ids = tuple(entry.file for entry in entries)
     labels = np.array([names.index(entry.class_name) for entry in entries], np.int32)
     was_val = np.array([entry.split == "val" for entry in entries], bool)
-    _check_counts(labels, was_val, names, listing.root)
+    left_out = dict(table.left_out)
+    if table.faults:
+        left_out["damaged, black, white or constant"] = len(table.faults)
+    _check_counts(labels, was_val, names, listing.root, left_out)
     found = patients.decide(entries, headers, options.patient_pattern)
     is_val, split_notes = splits.held_out(
         labels, found.keys, was_val, names, split_seed
@@ -258,16 +294,15 @@ def _write(
     unknown = [id_ for id_, known in zip(ids, found.known, strict=True) if not known]
     if unknown and (is_val != was_val).any():
         note = patients.note_of_unknown(unknown, len(ids))
-        split_notes.append(f"{note}. patient_pattern=REGEX tells another")
-    left_out = dict(table.left_out)
-    if table.faults:
-        left_out["damaged, black, white or constant"] = len(table.faults)
+        pattern = typed("patient_pattern", "REGEX")
+        split_notes.append(f"{note}. {pattern} tells another")
     bits = [decoded.bits[row] for row in rows]
     notes = (
         *listing.notes,
         *(f"left out {count}: {reason}" for reason, count in left_out.items()),
         *decode.notes(bits, [decoded.outcomes[row].side for row in rows], resolution),
         *quality.warnings(measured, labels, names, ids, bits),
+        *duplicates.warnings(digests, labels, names, ids),
         *found.notes,
         *split_notes,
     )
@@ -300,13 +335,14 @@ def _write(
 
 def _check_pixels(
     table: Table, decoded: DecodedImages
-) -> tuple[np.ndarray, list[quality.Measurement]]:
-    """Which rows can be used, bool [n]; and the measurements of those.
+) -> tuple[np.ndarray, list[quality.Measurement], list[bytes]]:
+    """Which rows can be used, bool [n]; and the measurements and digests of those.
 
     Adds a fault for each other image that was decoded.
     """
     used = np.array([not outcome.problem for outcome in decoded.outcomes], bool)
     measured: list[quality.Measurement] = []
+    digests: list[bytes] = []
     for rows, images in decoded.batches(used.copy()):
         for row, image in zip(rows.tolist(), images, strict=True):
             found = quality.measure(image)
@@ -316,7 +352,8 @@ def _check_pixels(
                 used[row] = False
             else:
                 measured.append(found)
-    return used, measured
+                digests.append(duplicates.digest(image))
+    return used, measured, digests
 
 
 def _describe_faults(root: object, faults: Sequence[str]) -> str:
@@ -327,12 +364,21 @@ def _describe_faults(root: object, faults: Sequence[str]) -> str:
 
 
 def _check_counts(
-    labels: np.ndarray, in_val: np.ndarray, names: tuple[str, ...], root: object
+    labels: np.ndarray,
+    in_val: np.ndarray,
+    names: tuple[str, ...],
+    root: object,
+    left_out: dict[str, int] | None = None,
 ) -> None:
     counts = [
         np.bincount(labels[part], minlength=len(names)) for part in (~in_val, in_val)
     ]
-    check_classes(names, counts[0], counts[1] if in_val.any() else None, str(root))
+    try:
+        check_classes(names, counts[0], counts[1] if in_val.any() else None, str(root))
+    except ValueError as error:
+        counted = (left_out or {}).items()
+        reasons = "".join(f"; left out {n}: {what}" for what, n in counted)
+        raise ValueError(f"{error}{reasons}") from None
 
 
 def _count(names: Sequence[str], labels: np.ndarray) -> dict[str, int]:

@@ -16,6 +16,7 @@ import numpy as np
 from cxr_gan.data import quality
 from cxr_gan.data.formats import decode, file_tree, image_file, manifest, npz
 from cxr_gan.data.listing import ReadOptions
+from cxr_gan.storage import files
 
 TABLE = "labels.csv"
 LAYOUTS = (
@@ -45,7 +46,7 @@ def read(location: str) -> LabelledImages:
             one of `LAYOUTS`.
         ImportError: no installed package decodes a file; names the package.
     """
-    path = Path(location).expanduser()
+    path = files.expand_user(location, "--images")
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
@@ -93,9 +94,9 @@ def _read_folder(root: Path) -> LabelledImages:
         with decode.none_left_out(str(file)):
             return image_file.read(file, size)
 
-    files = [file for file, _ in entries]
+    paths = [file for file, _ in entries]
     images, notes = decode.stack(
-        decode.decode_all(decode_checked, files, f"Reading {root}")
+        decode.decode_all(decode_checked, paths, f"Reading {root}")
     )
     _check_size(images, str(root))
     return LabelledImages(images, tuple(name for _, name in entries), found + notes)
