@@ -241,7 +241,8 @@ def _write(
     if table.faults and options.on_error == "stop":
         raise ValueError(
             f"{_describe_faults(listing.root, table.faults)}\nrepair or remove "
-            "them, or leave them out by on_error=skip"
+            "them, or leave them out by --on_error=skip (--config.on_error=skip in a "
+            "training)"
         )
     rows = np.flatnonzero(used)
     entries = [table.entries[row] for row in rows]
@@ -258,7 +259,10 @@ def _write(
     unknown = [id_ for id_, known in zip(ids, found.known, strict=True) if not known]
     if unknown and (is_val != was_val).any():
         note = patients.note_of_unknown(unknown, len(ids))
-        split_notes.append(f"{note}. patient_pattern=REGEX tells another")
+        split_notes.append(
+            f"{note}. Give another one by --patient_pattern=REGEX "
+            "(--config.patient_pattern=REGEX in a training)"
+        )
     left_out = dict(table.left_out)
     if table.faults:
         left_out["damaged, black, white or constant"] = len(table.faults)

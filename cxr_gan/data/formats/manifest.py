@@ -157,7 +157,8 @@ def _find_files(
             f"{manifest}: {len(found.missing)} of {len(set(names))} files are not "
             f"found, neither as given from {root} nor by name among the "
             f"{found.searched} files in it: {shown}{similar}; give their folder by "
-            f"{flag('images', 'FOLDER')}, or leave them out by on_error=skip"
+            f"{flag('images', 'FOLDER')}, or leave them out by --on_error=skip "
+            "(--config.on_error=skip in a training)"
         )
     return found.paths
 
