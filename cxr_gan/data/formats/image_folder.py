@@ -54,7 +54,7 @@ def open_folder(location: str, options: ReadOptions) -> Listing:
     if options.manifest != ManifestOptions():
         raise ValueError(
             f"{root}: a folder of class folders, but options of a manifest are given; "
-            f"remove config.manifest{_or_manifest(tree)}"
+            f"remove the flags --manifest.* (--config.manifest.*){_or_manifest(tree)}"
         )
     if not any(folder.images for folder in tree.folders):
         raise _no_images(tree)

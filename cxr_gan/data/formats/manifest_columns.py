@@ -202,7 +202,7 @@ def _missing(table: Table, role: str) -> str:
         f"{listed(table.names)}: name one by {flag(role, 'COLUMN')}"
     )
     if role == "label":
-        text += ", or several columns of 1 and 0 by manifest.label=COLUMN,COLUMN"
+        text += ", or several columns of 1 and 0 by --manifest.label=COLUMN,COLUMN"
     if role == "file":
         text += ", or give its number if the first line is not a header"
     return text
