@@ -7,7 +7,6 @@ about a kilobyte for each file.
 """
 
 import collections
-import dataclasses
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -212,8 +211,11 @@ def _image_sets(
     wanted = np.zeros(len(decoded.outcomes), bool)
     wanted[rows[chosen]] = True
     for of_chunk, images in decoded.batches(wanted):
-        of_images = known.take(np.isin(rows, of_chunk))
-        yield dataclasses.replace(of_images, images=images)
+        at = np.searchsorted(rows, of_chunk).tolist()
+        texts = (known.ids, known.files, known.patients, known.halves)
+        yield ImageSet(
+            images, known.labels[at], *(tuple(of[i] for i in at) for of in texts)
+        )
 
 
 def _check_pixels(
