@@ -254,7 +254,10 @@ def test_missing_file_is_named(folder, name):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("{written}", "the images have 8 px; give --config.resolution=8, or prepare"),
+        (
+            "{written}",
+            "8 px, but 16 px are needed; prepare them with --resolution=16,",
+        ),
         ("tfrecord:a", r"TFRecord files by prepared sets; write one with"),
     ],
 )

@@ -278,9 +278,9 @@ def _read(folder: Path, resolution: int) -> RawSplits:
     expected = read_description(folder)
     if expected.resolution != resolution:
         raise ValueError(
-            f"{folder}: the images have {expected.resolution} px; give "
-            f"--config.resolution={expected.resolution}, or prepare images of "
-            f"{resolution} px"
+            f"{folder}: the images have {expected.resolution} px, but {resolution} px "
+            f"are needed; prepare them with --resolution={resolution}, or train with "
+            f"--config.resolution={expected.resolution}"
         )
     if _sha256_of_file(folder / INDEX) != expected.index_sha256:
         raise _changed(folder / INDEX)
