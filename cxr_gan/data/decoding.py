@@ -117,7 +117,7 @@ def check_space(headers: Sequence[Header], resolution: int, folder: Path) -> Non
     if free < needed:
         raise files.DiskError(
             f"{folder}: {len(headers)} images of {resolution} px need "
-            f"{needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; free disk "
+            f"{needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free; free disk "
             "space, or give another folder"
         )
 

@@ -103,7 +103,7 @@ def check_images(raw: RawSplits, where: str, split_seed: int) -> RawSplits:
         if (fault := quality.fault(found))
     ]
     if faults:
-        raise ValueError(f"{_describe_faults(where, faults)}\nrepair or remove them")
+        raise ValueError(f"{describe_faults(where, faults)}\nrepair or remove them")
     labels = np.concatenate([part.labels for part in parts])
     _check_counts(
         labels, np.arange(len(labels)) >= len(raw.train), raw.class_names, where
@@ -140,7 +140,7 @@ def _write(
     used, measured, digests = _check_pixels(table, decoded)
     if table.faults and options.on_error == "stop":
         raise ValueError(
-            f"{_describe_faults(listing.root, table.faults)}\nrepair or remove "
+            f"{describe_faults(listing.root, table.faults)}\nrepair or remove "
             f"them, or leave them out by {typed('on_error', 'skip')}"
         )
     rows = np.flatnonzero(used)
@@ -241,7 +241,8 @@ def _check_pixels(
     return used, measured, digests
 
 
-def _describe_faults(root: object, faults: Sequence[str]) -> str:
+def describe_faults(root: object, faults: Sequence[str]) -> str:
+    """The text of an error that lists images, from a sentence about each."""
     shown = "\n  ".join(faults[:SHOWN_FAULTS])
     more = len(faults) - SHOWN_FAULTS
     rest = f"\n  and {more} others" if more > 0 else ""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cxr_gan.data import quality
+from cxr_gan.data import preparation, quality
 from cxr_gan.data.formats import decode, file_tree, image_file, manifest, npz
 from cxr_gan.data.listing import ReadOptions
 from cxr_gan.storage import files
@@ -85,19 +85,25 @@ def _read_folder(root: Path) -> LabelledImages:
         raise ValueError(f"{root}: no images in class folders; {LAYOUTS}")
     first, size = entries[0][0], _image_size(entries[0][0])
 
-    def decode_checked(file: Path) -> decode.DecodedImage:
-        if _image_size(file) != size:
-            raise ValueError(
-                f"{file} has {_image_size(file)} px, {first.name} has {size}; all "
-                "images must have the same size: evaluate each size separately"
-            )
-        with decode.none_left_out(str(file)):
-            return image_file.read(file, size)
+    def decode_checked(file: Path) -> decode.DecodedImage | str:
+        """The image, or why it cannot be used."""
+        try:
+            if _image_size(file) != size:
+                return (
+                    f"{file} has {_image_size(file)} px, {first.name} has {size}; all "
+                    "images must have the same size: evaluate each size separately"
+                )
+            with decode.none_left_out(str(file)):
+                return image_file.read(file, size)
+        except ValueError as error:
+            return str(error)
 
     paths = [file for file, _ in entries]
-    images, notes = decode.stack(
-        decode.decode_all(decode_checked, paths, f"Reading {root}")
-    )
+    results = decode.decode_all(decode_checked, paths, f"Reading {root}")
+    faults = [result for result in results if isinstance(result, str)]
+    if faults:
+        raise ValueError(preparation.describe_faults(root, faults))
+    images, notes = decode.stack([x for x in results if not isinstance(x, str)])
     _check_size(images, str(root))
     return LabelledImages(images, tuple(name for _, name in entries), found + notes)
 
