@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from cxr_gan.data import preparation, sources, splits
+from cxr_gan.data import decoding, preparation, sources, splits
 from cxr_gan.data.dataset import (
     Dataset,
     ImageSet,
@@ -164,7 +164,7 @@ def _read_cached(plan: _Plan, folder: Path) -> RawSplits:
             time.sleep(1)  # until the other process has written the set
         except files.DiskError as error:
             logging.warning("%s; the decoded dataset is not cached", error)
-            shutil.rmtree(preparation.chunk_folder_of(folder), ignore_errors=True)
+            shutil.rmtree(decoding.chunk_folder_of(folder), ignore_errors=True)
             return _read_uncached(plan)
         except FileExistsError:
             pass  # another process has written it meanwhile

@@ -7,49 +7,24 @@ about a kilobyte for each file.
 """
 
 import collections
-import dataclasses
-import functools
-import itertools
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from absl import logging
 
-from cxr_gan.data import chunks, duplicates, patients, progress, quality, splits
-from cxr_gan.data.chunks import DecodedImages, Outcome
+from cxr_gan.data import decoding, duplicates, patients, quality, splits
+from cxr_gan.data.chunks import DecodedImages
 from cxr_gan.data.dataset import ImageSet, RawSplits, check_classes
-from cxr_gan.data.formats import decode, image_file, prepared
-from cxr_gan.data.listing import (
-    Entry,
-    Header,
-    LeftOutError,
-    Listing,
-    ReadOptions,
-    typed,
-)
+from cxr_gan.data.decoding import Table
+from cxr_gan.data.formats import decode, prepared
+from cxr_gan.data.listing import Header, Listing, ReadOptions, typed
 from cxr_gan.storage import files, lock
 
 SHOWN_FAULTS = 20  # in one error
 PATIENTS_BY = "patients by"  # of a summary: how the patients of the images were found
-
-In = TypeVar("In")
-Out = TypeVar("Out")
-
-
-@dataclasses.dataclass
-class Table:
-    """The files of a listing that can be used so far, row by row."""
-
-    entries: list[Entry]
-    headers: list[Header]
-    left_out: collections.Counter[str]  # reason -> number of files
-    faults: list[str]  # one sentence for each file that cannot be used
 
 
 def prepare(
@@ -83,7 +58,7 @@ def prepare(
         files.DiskError: the folder cannot be written, or the disk has too little space.
     """
     patients.match([entry.file for entry in listing.entries], options.patient_pattern)
-    chunk_folder = chunk_folder_of(folder)
+    chunk_folder = decoding.chunk_folder_of(folder)
     with files.translate_os_errors(folder):
         chunk_folder.mkdir(parents=True, exist_ok=True)
     with lock.acquire(chunk_folder):
@@ -93,9 +68,11 @@ def prepare(
             with files.translate_os_errors(folder):
                 (chunk_folder / prepared.IGNORE).write_text(prepared.IGNORED, "utf-8")
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                table = _inspect(listing, options, pool)
-                _check_space(table.headers, resolution, folder)
-                decoded = _decode(table, listing.root, resolution, chunk_folder, pool)
+                table = decoding.inspect(listing, options, pool)
+                decoding.check_space(table.headers, resolution, folder)
+                decoded = decoding.decode(
+                    table, listing.root, resolution, chunk_folder, pool
+                )
             _write(
                 listing, table, decoded, resolution, folder, split_seed, options, source
             )
@@ -104,11 +81,6 @@ def prepare(
             is_complete = (folder / prepared.DATASET).is_file()
             if is_complete or not any(chunk_folder.glob("*.npz")):
                 shutil.rmtree(chunk_folder, ignore_errors=True)
-
-
-def chunk_folder_of(folder: Path) -> Path:
-    """Where the chunks of a prepared set are kept until it is complete."""
-    return folder.with_name(f".{folder.name}.chunks")
 
 
 def check_images(raw: RawSplits, where: str, split_seed: int) -> RawSplits:
@@ -152,111 +124,6 @@ def check_images(raw: RawSplits, where: str, split_seed: int) -> RawSplits:
             PATIENTS_BY: patients.count_by_name(ids),
         },
     )
-
-
-def _in_order(
-    pool: Executor, function: Callable[[In], Out], items: Iterable[In]
-) -> Iterator[Out]:
-    """The results for the items, in order; only a few are computed ahead."""
-    pending: collections.deque[Future[Out]] = collections.deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > 2 * (os.cpu_count() or 1):
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()
-
-
-def _batches(items: Sequence[In]) -> list[Sequence[In]]:
-    return [items[i : i + chunks.SIZE] for i in range(0, len(items), chunks.SIZE)]
-
-
-def _inspect(listing: Listing, options: ReadOptions, pool: Executor) -> Table:
-    """Reads the headers of all files."""
-    entries = listing.entries
-    inspect = functools.partial(_inspect_files, views=options.views)
-    found = progress.track(
-        ((len(r), r) for r in _in_order(pool, inspect, _batches(entries))),
-        len(entries),
-        f"Reading headers of {listing.root}",
-    )
-    table = Table([], [], collections.Counter(listing.left_out), [])
-    results = itertools.chain.from_iterable(found)
-    for entry, result in zip(entries, results, strict=True):
-        if isinstance(result, Header):
-            table.entries.append(entry)
-            table.headers.append(result)
-        elif result.is_left_out:
-            table.left_out[result.problem] += 1
-        else:
-            table.faults.append(result.problem)
-    if table.faults and options.on_error == "stop":
-        logging.warning(
-            "%d files cannot be read, such as: %s. All of them will be listed when the "
-            "others are decoded",
-            len(table.faults),
-            table.faults[0],
-        )
-    return table
-
-
-def _inspect_files(entries: Sequence[Entry], views: str) -> list[Header | Outcome]:
-    found: list[Header | Outcome] = []
-    for entry in entries:
-        try:
-            found.append(image_file.inspect(entry.path, views))
-        except ValueError as error:
-            found.append(Outcome(str(error), isinstance(error, LeftOutError)))
-    return found
-
-
-def _check_space(headers: Sequence[Header], resolution: int, folder: Path) -> None:
-    """Raises DiskError if the chunks and the set do not fit on the disk."""
-    deep = sum(header.bits > 8 and header.kind != "DICOM" for header in headers)
-    needed = (2 * len(headers) + 4 * deep) * resolution**2
-    done = sum(path.stat().st_size for path in chunk_folder_of(folder).glob("*.npz"))
-    needed = max(0, needed - done)
-    free = shutil.disk_usage(folder.parent).free
-    progress.say(
-        f"{len(headers)} files to decode; {needed / 1e6:.0f} MB of disk are needed, "
-        f"{free / 1e6:.0f} MB are free"
-    )
-    if free < needed:
-        raise files.DiskError(
-            f"{folder}: {len(headers)} images of {resolution} px need "
-            f"{needed / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free; free disk "
-            "space, or give another folder"
-        )
-
-
-def _decode(
-    table: Table, root: Path, resolution: int, folder: Path, pool: Executor
-) -> DecodedImages:
-    is_stopped = threading.Event()
-    tasks = [
-        chunks.Task(entries, resolution, folder, is_stopped)
-        for entries in _batches(table.entries)
-    ]
-    done = progress.track(
-        ((len(r[1]), r) for r in _in_order(pool, chunks.decode_chunk, tasks)),
-        len(table.entries),
-        f"Decoding {root}",
-    )
-    try:
-        decoded = DecodedImages(list(done))
-    except BaseException:
-        is_stopped.set()  # the pool waits for chunks that are being decoded
-        raise
-    for outcome in decoded.outcomes:
-        if outcome.is_left_out:
-            table.left_out[outcome.problem] += 1
-        elif outcome.problem:
-            table.faults.append(outcome.problem)
-    return decoded
 
 
 def _write(
@@ -306,23 +173,6 @@ def _write(
         *found.notes,
         *split_notes,
     )
-    halves = np.where(splits.keys_in_half_a(found.keys), "A", "B").tolist()
-
-    def batches() -> Iterator[tuple[str, ImageSet]]:
-        parts = (("train", ~is_val), ("val", was_val), ("val", is_val & ~was_val))
-        for split, chosen in parts:
-            wanted = np.zeros(len(used), bool)
-            wanted[rows[chosen]] = True
-            for of_chunk, images in decoded.batches(wanted):
-                at = np.searchsorted(rows, of_chunk).tolist()
-                names_of = tuple(ids[i] for i in at)
-                keys = tuple(found.keys[i] for i in at)
-                of_halves = tuple(halves[i] for i in at)
-                yield (
-                    split,
-                    ImageSet(images, labels[at], names_of, names_of, keys, of_halves),
-                )
-
     summary = {
         "train": _count(names, labels[~is_val]),
         "val": _count(names, labels[is_val]),
@@ -330,7 +180,42 @@ def _write(
         PATIENTS_BY: found.how,
         "kinds": _kinds(headers, bits),
     }
-    prepared.write(folder, names, batches(), notes, source=source, summary=summary)
+    known = ImageSet(
+        np.zeros((len(ids), 1, 1, 1), np.uint8),  # in place of the pixels
+        labels,
+        ids,
+        ids,
+        found.keys,
+        tuple(np.where(splits.keys_in_half_a(found.keys), "A", "B").tolist()),
+    )
+    parts = (("train", ~is_val), ("val", was_val), ("val", is_val & ~was_val))
+    batches = (
+        (split, images)
+        for split, chosen in parts
+        for images in _image_sets(decoded, known, rows, chosen)
+    )
+    prepared.write(folder, names, batches, notes, source=source, summary=summary)
+
+
+def _image_sets(
+    decoded: DecodedImages, known: ImageSet, rows: np.ndarray, chosen: np.ndarray
+) -> Iterator[ImageSet]:
+    """The images of a part, chunk by chunk.
+
+    Args:
+        decoded: the pixels.
+        known: all but the pixels of n images.
+        rows: of these images in `decoded`, int [n], ascending.
+        chosen: bool [n].
+    """
+    wanted = np.zeros(len(decoded.outcomes), bool)
+    wanted[rows[chosen]] = True
+    for of_chunk, images in decoded.batches(wanted):
+        at = np.searchsorted(rows, of_chunk).tolist()
+        texts = (known.ids, known.files, known.patients, known.halves)
+        yield ImageSet(
+            images, known.labels[at], *(tuple(of[i] for i in at) for of in texts)
+        )
 
 
 def _check_pixels(

@@ -279,8 +279,8 @@ def _read(folder: Path, resolution: int) -> RawSplits:
     if expected.resolution != resolution:
         raise ValueError(
             f"{folder}: the images have {expected.resolution} px, but {resolution} px "
-            f"are needed; prepare them with --resolution={resolution}, or train with "
-            f"--config.resolution={expected.resolution}"
+            f"are needed; prepare the data again with --resolution={resolution}, or "
+            f"train with --config.resolution={expected.resolution}"
         )
     if _sha256_of_file(folder / INDEX) != expected.index_sha256:
         raise _changed(folder / INDEX)
