@@ -3,7 +3,7 @@
 Every file is inspected, decoded and checked before the set is written. Decoded images
 are kept in chunks beside the set until it is complete: an interrupted reading
 continues, and a repaired file costs one chunk. Memory holds a few chunks of images, and
-about a kilobyte for each file.
+a few kilobytes for each file.
 """
 
 import collections
