@@ -5,15 +5,15 @@
 
 Writes --count files of 1955 x 1841 pixels of 12 bits, native and as lossless JPEG
 (process 14, selection value 1), in a temporary folder: 9 MB of disk for each of them.
-They are phantoms with noise. Each program reads all of them and resizes them, in runs
-that alternate, with files in the page cache if it holds them. MONAI runs in the other
-interpreter: LoadImage with PydicomReader, then Resize, in a DataLoader. Imports are not
-timed; the start of worker processes is. A ratio is taken from each pair of neighbouring
-runs, and the table shows the medians.
+They are phantoms with noise. `cxr_gan.prepare` lists, checks, decodes and writes all of
+them with as many threads as there are cores. MONAI decodes them in the other
+interpreter: LoadImage with PydicomReader, then Resize, in a DataLoader. The runs
+alternate, with files in the page cache if it holds them. Imports are not timed; the
+start of worker processes is. A ratio is taken from each pair of neighbouring runs, and
+the table shows the medians.
 """
 
-import concurrent.futures
-import functools
+import itertools
 import pathlib
 import statistics
 import subprocess
@@ -30,22 +30,21 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
 from benchmarks import command_line
-from cxr_gan.data.formats import decode, dicom
+from cxr_gan.data import loading
+from cxr_gan.data.formats import dicom
 from cxr_gan.data.phantom import renderer
 
+CLASSES = "NORMAL", "PNEUMONIA"
 HEIGHT, WIDTH, BITS = 1955, 1841, 12
+RENDERED = 256  # pixels of a side of the phantom that is enlarged
 NOISE = 12  # standard deviation, of 4095
 SYNTAXES = {"native": "1.2.840.10008.1.2.1", "lossless": "1.2.840.10008.1.2.4.70"}
 MONAI = pathlib.Path(__file__).parent / "baselines" / "monai_reading.py"
-EXECUTORS = {
-    "threads": concurrent.futures.ThreadPoolExecutor,
-    "processes": concurrent.futures.ProcessPoolExecutor,
-}
 
 
 def make_image(index: int) -> np.ndarray:
     """A phantom with noise, uint16 [HEIGHT, WIDTH] of BITS bits."""
-    phantom = Image.fromarray(renderer.render(0, index, 256).image[..., 0])
+    phantom = Image.fromarray(renderer.render(0, index, RENDERED).image[..., 0])
     enlarged = phantom.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     values = np.asarray(enlarged, np.float32) * ((2**BITS - 1) / 255)
     values += NOISE * np.random.default_rng(index).standard_normal(
@@ -78,23 +77,16 @@ def write_file(path: pathlib.Path, image: np.ndarray, kind: str, index: int) -> 
     dataset.save_as(path, enforce_file_format=True)
 
 
-def read_file(path: pathlib.Path, resolution: int) -> np.ndarray:
-    """The image of a file, uint8 [resolution, resolution]."""
-    pixels, _ = dicom.read_pixels(path)
-    return decode.to_square(pixels, resolution, str(path)).pixels
-
-
-def time_ours(
-    paths: list[pathlib.Path], resolution: int, workers: int, executor: str
-) -> float:
-    """Milliseconds a file."""
-    start = time.perf_counter()
-    read = functools.partial(read_file, resolution=resolution)
-    with EXECUTORS[executor](workers) as pool:
-        options = {"chunksize": 4} if executor == "processes" else {}
-        for image in pool.map(read, paths, **options):
-            assert image.shape == (resolution, resolution)
-    return 1000 * (time.perf_counter() - start) / len(paths)
+def time_ours(folder: pathlib.Path, resolution: int) -> float:
+    """Milliseconds a file of `cxr_gan.prepare`, from the listing to the written set."""
+    with tempfile.TemporaryDirectory() as out:
+        start = time.perf_counter()
+        prepared = pathlib.Path(out) / "set"
+        loading.prepare(str(folder), resolution, prepared, split_seed=0)
+        taken = time.perf_counter() - start
+        images = np.load(prepared / "images.npy", mmap_mode="r")
+        assert images.shape[1:] == (resolution, resolution, 1)
+        return 1000 * taken / len(images)
 
 
 def time_monai(
@@ -122,20 +114,19 @@ def measure(values: flags.FlagValues) -> tuple[command_line.Results, str]:
     rows = []
     with tempfile.TemporaryDirectory() as root:
         folders = {kind: pathlib.Path(root, kind) for kind in SYNTAXES}
-        for folder in folders.values():
-            folder.mkdir()
+        for folder, name in itertools.product(folders.values(), CLASSES):
+            (folder / name).mkdir(parents=True)
         for index in tqdm.trange(values.count, desc="writing files", disable=None):
             image = make_image(index)
             for kind, folder in folders.items():
-                write_file(folder / f"{index:05d}.dcm", image, kind, index)
+                path = folder / CLASSES[index % 2] / f"{index:05d}.dcm"
+                write_file(path, image, kind, index)
         for kind, folder in folders.items():
-            paths = sorted(folder.iterdir())
+            paths = sorted(folder.rglob("*.dcm"))
             headers = headers_per_second(paths)
             ours, monai = [], []
             for _ in range(values.repeats):
-                ours.append(
-                    time_ours(paths, values.resolution, values.workers, values.executor)
-                )
+                ours.append(time_ours(folder, values.resolution))
                 if values.monai:
                     monai.append(
                         time_monai(
@@ -163,8 +154,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("count", 400, "Files of each kind.", lower_bound=1, **own)
     flags.DEFINE_integer("repeats", 3, "Runs of each program.", lower_bound=1, **own)
     flags.DEFINE_integer("resolution", 256, "Pixels of a side.", lower_bound=1, **own)
-    flags.DEFINE_integer("workers", 2, "Workers of a program.", lower_bound=1, **own)
-    flags.DEFINE_enum("executor", "threads", [*EXECUTORS], "Our workers.", **own)
+    flags.DEFINE_integer("workers", 2, "Workers of MONAI.", lower_bound=1, **own)
     flags.DEFINE_string("monai", "", "Python interpreter that has MONAI.", **own)
 
 

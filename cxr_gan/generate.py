@@ -37,7 +37,6 @@ NOTE = (
     "Drawn by a generative model. It shows no patient and is not for clinical use: "
     "neither for diagnosis nor for teaching it."
 )
-STOPPED = 130  # exit code of a command stopped by Ctrl-C, as in a shell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +87,7 @@ def main(values: flags.FlagValues) -> int:
     write_metadata(job, written, {"path": values.model, **meta})
     if written < values.num:
         print(f"stopped after {written} of {values.num} images; see {out}/labels.csv")
-        return STOPPED
+        return cli.STOPPED
     print(f"wrote {written} images, labels.csv, grid.png, generation.json to {out}")
     return 0
 

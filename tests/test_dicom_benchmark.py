@@ -12,6 +12,7 @@ from cxr_gan.data.formats import dicom
 def small_images(monkeypatch):
     monkeypatch.setattr(preparation, "HEIGHT", 96)
     monkeypatch.setattr(preparation, "WIDTH", 80)
+    monkeypatch.setattr(preparation, "RENDERED", 32)
 
 
 @pytest.mark.parametrize("kind", preparation.SYNTAXES)
@@ -26,12 +27,12 @@ def test_files_hold_the_image(tmp_path, kind):
 
 
 def test_both_kinds_are_timed_without_monai(capsys):
-    assert benchmark_command.run(preparation, "--count=2", "--repeats=1") == 0
+    assert benchmark_command.run(preparation, "--count=20", "--repeats=1") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:4]] == ["native", "lossless"]
 
 
 def test_interpreter_without_monai_is_named(capsys):
-    arguments = ("--count=1", "--repeats=1", f"--monai={sys.executable}")
+    arguments = ("--count=20", "--repeats=1", f"--monai={sys.executable}")
     assert benchmark_command.run(preparation, *arguments) == 1
     assert "No module named 'monai'" in capsys.readouterr().err

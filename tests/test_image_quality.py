@@ -85,15 +85,6 @@ def test_few_dark_images_do_not_change_the_comparison_of_classes(phantoms):
     assert warnings(images, labels) == ""
 
 
-def test_copies_of_an_image_are_counted(phantoms):
-    images, labels = phantoms[0].copy(), phantoms[1]
-    images[labels == 0] = images[0]
-    count = np.sum(labels == 0)
-    assert f"the {count} images of class 'NORMAL' are copies of 1" in warnings(
-        images, labels
-    )
-
-
 def test_class_with_few_images_is_reported(phantoms):
     images, labels = phantoms
     labels = np.where(np.arange(len(labels)) < 5, 1, 0)

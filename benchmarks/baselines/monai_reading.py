@@ -15,7 +15,7 @@ from monai.transforms import Compose, LoadImage, Resize
 
 def main(folder: str, resolution: int, workers: int) -> None:
     """Reads and resizes all files once."""
-    paths = sorted(str(path) for path in pathlib.Path(folder).iterdir())
+    paths = sorted(str(path) for path in pathlib.Path(folder).rglob("*.dcm"))
     load = LoadImage(reader=PydicomReader(), ensure_channel_first=True)
     transform = Compose([load, Resize((resolution, resolution))])
     start = time.perf_counter()

@@ -91,8 +91,8 @@ def warnings(
 ) -> tuple[str, ...]:
     """Likely mistakes in a data set of which no image has a fault.
 
-    These are negatives, images that repeat, classes of very different brightness,
-    contrast or depth, and classes with very few images.
+    These are negatives, classes of very different brightness, contrast or depth, and
+    classes with very few images.
 
     Args:
         measurements: of each image.
@@ -108,7 +108,7 @@ def warnings(
     measured = {name: [measurements[i] for i in rows[name]] for name in rows}
     counts = {name: len(of_class) for name, of_class in measured.items()}
     found = _few_images(counts)
-    for name, of_class in measured.items():
+    for name in measured:
         negatives = [i for i in rows[name] if measurements[i].inverted]
         if len(negatives) > MIN_NEGATIVE_FRACTION * counts[name]:
             examples = [names[i] for i in negatives[:3]] if names else []
@@ -117,12 +117,6 @@ def warnings(
                 "like negatives, bright where there is air"
                 + (f", such as {', '.join(examples)}" if examples else "")
                 + "; invert them if they are"
-            )
-        different = len(set(of_class))
-        if 0 < different <= counts[name] / 2:
-            found.append(
-                f"the {counts[name]} images of class {name!r} are copies of "
-                f"{different}; remove the copies"
             )
     found += _unequal_ranges(
         {name: x for name, x in measured.items() if len(x) >= MIN_FOR_MEDIAN}

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from cxr_gan.data.formats import prepared
 from cxr_gan.data.split_words import split_of
 
 # A file with another ending, or none, is an image if its first bytes say so.
@@ -17,6 +18,7 @@ ENDINGS = (
 )
 KINDS = "JPEG, PNG, TIFF, BMP, WebP or DICOM"
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*")
+_PREPARED_FILES = {prepared.DATASET, prepared.INDEX, prepared.IMAGES}
 _UNPACK = {
     ".zip": "unzip {0}",
     ".7z": "7z x {0}",
@@ -31,6 +33,7 @@ UNLABELLED = "of a folder of unlabelled images"
 HIDDEN = "hidden"  # or in a hidden folder, or in __MACOSX of archives made by macOS
 MISSING = "no file"  # a link to nothing, or a device
 LOOP = "a link to a folder above it"
+PREPARED = "of a prepared set"
 NO_IMAGE = "no image"
 
 
@@ -73,7 +76,10 @@ def scan(root: Path) -> Tree:
             tree.left_out[reason or LOOP] += 1
             continue
         images = []
-        for name, kind in _entries(path):
+        entries = list(_entries(path))
+        if parts and not reason and _PREPARED_FILES.issubset(x for x, _ in entries):
+            reason = PREPARED
+        for name, kind in entries:
             hidden = name.startswith((".", "__MACOSX"))
             why = reason or (HIDDEN if hidden else "")
             if kind == "folder":

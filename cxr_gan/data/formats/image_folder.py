@@ -5,13 +5,14 @@ import difflib
 import itertools
 import re
 from collections.abc import Collection, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from cxr_gan.data import split_words
 from cxr_gan.data.dataset import check_classes
 from cxr_gan.data.formats import file_tree
 from cxr_gan.data.formats.file_tree import Folder, Tree
 from cxr_gan.data.listing import Entry, Listing, ManifestOptions, ReadOptions
+from cxr_gan.storage import files
 
 LAYOUT = "root/{train,val,test}/CLASS/* or root/CLASS/*"
 MAX_BESIDE = 50  # with more folders beside it, a folder is no split
@@ -42,14 +43,14 @@ def open_folder(location: str, options: ReadOptions) -> Listing:
             empty or missing in a split; train is missing; names of folders are those of
             parts of the set, or misspelt; or options are for a manifest.
     """
-    root = Path(location).expanduser()
+    root = files.expand_user(location, "dataset")
     if not root.is_dir():
         raise FileNotFoundError(f"{location}: no such folder; check the path")
     tree = file_tree.scan(root)
     if options.manifest != ManifestOptions():
         raise ValueError(
             f"{root}: a folder of class folders, but options of a manifest are given; "
-            f"remove config.manifest{_or_manifest(tree)}"
+            f"remove the flags --manifest.* (--config.manifest.*){_or_manifest(tree)}"
         )
     if not any(folder.images for folder in tree.folders):
         raise _no_images(tree)

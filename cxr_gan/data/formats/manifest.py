@@ -16,7 +16,8 @@ from cxr_gan.data.formats import (
 from cxr_gan.data.formats.file_tree import TEST
 from cxr_gan.data.formats.manifest_columns import NONE, flag, listed
 from cxr_gan.data.formats.manifest_rows import Row
-from cxr_gan.data.listing import Entry, Listing, ReadOptions
+from cxr_gan.data.listing import Entry, Listing, ReadOptions, typed
+from cxr_gan.storage import files
 
 METADATA = "metadata.csv"  # of a folder that Hugging Face's imagefolder reads
 REPEATED = "a repeated row of a file"
@@ -50,9 +51,10 @@ def open_manifest(location: str, options: ReadOptions) -> Listing:
             unique, rows of one file disagree, or nothing is left of train.
         ImportError: a .parquet file, and pyarrow is not installed.
     """
-    path = Path(location).expanduser()
-    root = Path(options.manifest.images or (path if path.is_dir() else path.parent))
-    root = root.expanduser()
+    path = files.expand_user(location, "dataset")
+    root = path if path.is_dir() else path.parent
+    if options.manifest.images:
+        root = files.expand_user(options.manifest.images, "manifest.images")
     if not root.is_dir():
         raise FileNotFoundError(
             f"manifest.images={options.manifest.images}: no such folder; check the path"
@@ -66,18 +68,23 @@ def open_manifest(location: str, options: ReadOptions) -> Listing:
     classes = manifest_labels.classify(labels, options.manifest.classes, str(path))
     left_out.update(reason for _, reason in classes if reason)
     used = [(row, name) for row, (name, _) in zip(rows, classes, strict=True) if name]
-    files = _find_files([row.name for row, _ in used], root, options, path)
-    left_out[NOT_FOUND] += sum(not files[row.name] for row, _ in used)
-    found = [(row, name) for row, name in used if files[row.name]]
-    entries = _entries(path, root, found, files, left_out)
+    paths = _find_files([row.name for row, _ in used], root, options, path)
+    left_out[NOT_FOUND] += sum(not paths[row.name] for row, _ in used)
+    found = [(row, name) for row, name in used if paths[row.name]]
+    entries = _entries(path, root, found, paths, left_out)
     if options.manifest.split == NONE:
         entries = [dataclasses.replace(entry, split="train") for entry in entries]
     left_out = +left_out  # without those that are 0
+    counts = ", ".join(f"{reason} ({n} rows)" for reason, n in left_out.items())
     if not any(entry.split == "train" for entry in entries):
-        counts = ", ".join(f"{reason} ({n} rows)" for reason, n in left_out.items())
         raise ValueError(
             f"{path}: no image of train is left; {len(entries)} are of val, and left "
             f"out are: {counts or 'none'}"
+        )
+    if lost := {name for _, name in used} - {entry.class_name for entry in entries}:
+        raise ValueError(
+            f"{path}: no image of class {min(lost)!r} is left; left out are: {counts}; "
+            f"add some, or choose the other classes by {flag('classes', 'LABEL=CLASS')}"
         )
     entries.sort(key=lambda e: (e.split == "val", e.class_name, e.file))
     return Listing(root, tuple(entries), dict(left_out))
@@ -133,7 +140,8 @@ def _find_files(
             f"{manifest}: {len(missing)} of {len(found)} files are not found, neither "
             f"as given from {root} nor by name in the folders below it: "
             f"{listed(missing[:MAX_SHOWN])}; give their folder by "
-            f"{flag('images', 'FOLDER')}, or leave them out by on_error=skip"
+            f"{flag('images', 'FOLDER')}, or leave them out by "
+            f"{typed('on_error', 'skip')}"
         )
     return {name: paths[0] if paths else "" for name, paths in found.items()}
 

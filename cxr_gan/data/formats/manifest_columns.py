@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from cxr_gan.data import split_words
 from cxr_gan.data.formats.dicom import is_lateral
 from cxr_gan.data.formats.manifest_table import Table
-from cxr_gan.data.listing import ManifestOptions
+from cxr_gan.data.listing import ManifestOptions, typed
 
 # Role -> names of its column without case, blanks and punctuation. Those of a later
 # group are considered only if there is none of an earlier one.
@@ -62,7 +62,7 @@ def comma_list(text: str) -> list[str]:
 
 def flag(name: str, value: str) -> str:
     """What to type to set a field of ManifestOptions, for messages."""
-    return f"--manifest.{name}={value} (--config.manifest.{name}={value} in a training)"
+    return typed(f"manifest.{name}", value)
 
 
 def listed(names: Iterable[str]) -> str:

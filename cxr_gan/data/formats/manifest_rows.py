@@ -19,6 +19,7 @@ from cxr_gan.data.formats.file_tree import TEST
 from cxr_gan.data.formats.manifest_columns import Columns, flag, listed, normalise
 from cxr_gan.data.formats.manifest_table import Table
 from cxr_gan.data.listing import ReadOptions
+from cxr_gan.storage import files
 
 NOT_CHOSEN = "not chosen by manifest.where"
 LATERAL = "a lateral, decubitus or oblique view"  # as of a DICOM header
@@ -142,7 +143,7 @@ def _splits(columns: Columns, option: str, manifest: Path, of_all: str) -> list[
     split_of: dict[str, str] = {}
     for word, value in manifest_labels.parse_map(option, "split").items():
         split = split_words.split_of(word)
-        path = manifest.parent / Path(value).expanduser()
+        path = manifest.parent / files.expand_user(value, "manifest.split")
         if split is None or not path.is_file():
             raise ValueError(
                 f"manifest.split={option!r}: {word!r} must be a split, one of "
