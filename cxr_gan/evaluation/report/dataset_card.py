@@ -132,9 +132,11 @@ def croissant(
     columns = (out / LABELS).read_text(encoding="utf-8").partition("\n")[0].split(",")
     fields = [_column(name) for name in columns]
     if record["format"] == "png":
+        # Joined by the last part of the path, as mlcroissant 1.1 joins no full paths.
+        fields[0]["source"]["transform"] = {"regex": ".*/(.+)$"}
         fields[0]["references"] = {
             "fileSet": {"@id": "images"},
-            "extract": {"fileProperty": "fullpath"},
+            "extract": {"fileProperty": "filename"},
         }
         fields.append(
             {
