@@ -38,8 +38,6 @@ from cxr_gan.storage import files
 from cxr_gan.storage.image_grid import FirstImages
 from cxr_gan.version import __version__
 
-STOPPED = 130  # exit code of a command stopped by Ctrl-C, as in a shell
-
 
 class DicomFiles:
     """A DICOM Secondary Capture for each image, in a folder for each class."""
@@ -104,7 +102,7 @@ def main(values: flags.FlagValues) -> int:
     files.write_text(out / "generation.json", dataset_card.as_json(record))
     if written < values.num:
         print(f"stopped after {written} of {values.num} images; see {out}/{LABELS}")
-        return STOPPED
+        return cli.STOPPED
     print(f"wrote {written} images, {LABELS}, grid.png, generation.json to {out}")
     return 0
 

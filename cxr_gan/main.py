@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
             process.tune_malloc()
             folder = stack.enter_context(open_workdir(_WORKDIR.value))
             run = experiment.open_run(flags.FLAGS.config, folder)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ImportError) as error:
             fail(str(error))
         from cxr_gan.storage import checkpoint, gcs_mirror, lock
         from cxr_gan.training import loop, metric_writer

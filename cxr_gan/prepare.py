@@ -18,7 +18,7 @@ from cxr_gan.data import flags as data_flags
 from cxr_gan.data import loading
 from cxr_gan.data.formats import prepared
 from cxr_gan.runtime import cli
-from cxr_gan.storage import files
+from cxr_gan.storage import files, lock
 
 UNFINISHED = "; the same command continues where it stopped"
 
@@ -26,7 +26,7 @@ UNFINISHED = "; the same command continues where it stopped"
 @cli.command(example="--dataset=path/to/chest_xray")
 def main(values: flags.FlagValues) -> int:
     """Checks the flags and writes the prepared set. Returns the exit code."""
-    out = files.require_local_path(values.out, "--out").expanduser()
+    out = files.require_local_path(values.out, "--out")
     try:
         is_new = loading.prepare(
             values.dataset,
@@ -37,6 +37,11 @@ def main(values: flags.FlagValues) -> int:
         )
     except KeyboardInterrupt:
         raise OSError(f"stopped{UNFINISHED}") from None
+    except lock.InUseError as error:
+        raise ValueError(
+            f"{out} is written by {error.holder}; wait until it ends, stop it, or give "
+            "another --out"
+        ) from error
     except files.DiskError as error:
         raise files.DiskError(f"{error}{UNFINISHED}") from error
     description = prepared.read_description(out)

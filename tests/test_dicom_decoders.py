@@ -223,6 +223,19 @@ def test_native_file_cut_short_is_refused(tmp_path, syntax):
         dicom.inspect(path)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"), [(0, 1), (0, 3), (1, 0), (2, 64), (2, 2**24), (2, 2**32 - 1)]
+)
+def test_run_length_segments_outside_of_the_frame_are_refused(tmp_path, place, value):
+    words = smooth(12)
+    start = np.frombuffer(run_length(words)[:64], "<u4").copy()
+    assert start[:2].tolist() == [2, 64]
+    start[place] = value
+    dataset = compressed(start.tobytes() + run_length(words)[64:], RLE, words)
+    with pytest.raises(ValueError, match="scan: damaged Pixel Data"):
+        read(dataset, tmp_path / "scan")
+
+
 def test_frame_that_contradicts_the_header_is_refused(tmp_path):
     words = smooth(12)
     frame = LOSSLESS[f"{JPEG}.80"](words[:-1])

@@ -14,6 +14,7 @@ from PIL import Image
 
 import cxr_gan
 from cxr_gan import generate
+from cxr_gan.runtime import cli
 from cxr_gan.sampling import generation, sampler
 from cxr_gan.storage import checkpoint
 
@@ -253,7 +254,7 @@ def test_interrupt_leaves_exactly_the_listed_images(
 
     before = signal.getsignal(number)
     monkeypatch.setattr(Image.Image, "save", interrupted)
-    assert command("--num=20", f"--out={tmp_path}") == generate.STOPPED
+    assert command("--num=20", f"--out={tmp_path}") == cli.STOPPED
     assert signal.getsignal(number) == before
     listed = [row["file"] for row in rows(tmp_path)]
     assert len(listed) == 5

@@ -13,6 +13,7 @@ from absl import flags
 from PIL import Image
 
 from cxr_gan import generate
+from cxr_gan.runtime import cli
 from cxr_gan.sampling import generation, sampler
 
 META = {"step": 1, "kimg": 0.1, "dataset": {"name": "a", "identity": "ab" * 32}}
@@ -129,7 +130,7 @@ def test_interrupt_leaves_exactly_the_listed_images(
 ):
     third_image(lambda: signal.raise_signal(signal.SIGINT))
     out = f"--out={tmp_path}"
-    assert command("--num=8", f"--format={kind}", out) == generate.STOPPED
+    assert command("--num=8", f"--format={kind}", out) == cli.STOPPED
     table = rows(tmp_path)
     assert [row["index"] for row in table] == ["0", "1"]
     if kind == "npz":

@@ -233,3 +233,14 @@ def test_missing_path_and_other_file_types_are_refused(tmp_path):
     (tmp_path / "a.npz").write_text("a")
     with pytest.raises(ValueError, match="accepted are a folder"):
         image_input.read(str(tmp_path / "a.npz"))
+
+
+def test_all_images_that_cannot_be_used_are_listed_at_once(tmp_path):
+    root = folder(tmp_path, [*noise(3), *noise(1, 64)], ["NORMAL"] * 4)
+    for name in ("1.png", "2.png"):
+        path = tmp_path / "NORMAL" / name
+        path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match="3 images cannot be used") as caught:
+        image_input.read(root)
+    for words in ("1.png: truncated", "2.png: truncated", "3.png has 64 px, 0.png has"):
+        assert words in str(caught.value)

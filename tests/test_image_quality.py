@@ -85,19 +85,6 @@ def test_few_dark_images_do_not_change_the_comparison_of_classes(phantoms):
     assert warnings(images, labels) == ""
 
 
-def test_copies_are_counted_and_those_of_other_classes_apart(phantoms):
-    images, labels = phantoms[0].copy(), phantoms[1]
-    first, second = np.flatnonzero(labels == 0)[:2]
-    images[second] = images[first]
-    note = "2 images in 1 groups are identical, pixel by pixel; they are kept"
-    assert note in warnings(images, labels)
-    assert "of different classes" not in warnings(images, labels)
-    images[np.flatnonzero(labels)[:3]] = images[first]
-    assert "5 images in 1 groups are identical, but of different classes" in warnings(
-        images, labels
-    )
-
-
 def test_class_with_few_images_is_reported(phantoms):
     images, labels = phantoms
     labels = np.where(np.arange(len(labels)) < 5, 1, 0)

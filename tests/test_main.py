@@ -238,6 +238,14 @@ def test_unexpected_error_keeps_its_traceback(monkeypatch):
         run_main()
 
 
+def test_missing_decoder_is_named_without_a_traceback(capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise ImportError("DICOM needs pydicom")
+
+    monkeypatch.setattr(experiment.data, "load", refuse)
+    assert "error: DICOM needs pydicom" in error_text(capsys)
+
+
 def test_immediate_keyboard_interrupt_ends_without_a_traceback(monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt

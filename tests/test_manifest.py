@@ -346,7 +346,7 @@ def test_paths_that_are_no_manifest_are_refused(tmp_path, monkeypatch):
         read("~/set.xlsx")
     with pytest.raises(FileNotFoundError, match=r"has no metadata.csv"):
         read("~")
-    with pytest.raises(FileNotFoundError, match="check the path"):
+    with pytest.raises(FileNotFoundError, match="no home directory"):
         read("~nobody_of_this_name/set.csv")
 
 
@@ -363,3 +363,12 @@ def test_a_manifest_without_rows_of_train_says_what_was_left_out(opened):
 def test_a_row_without_a_file_is_refused(opened):
     with pytest.raises(ValueError, match="line 3 names no file in column 'path'"):
         opened("path,label\na.png,ILL\n,NORMAL\n")
+
+
+def test_a_class_of_which_no_file_is_left_is_named(opened):
+    with pytest.raises(ValueError, match="no image of class 'B' is left; left out are"):
+        opened(
+            "file,label\na.png,A\nb.png,A\nc.png,B\n",
+            files="a.png b.png",
+            on_error="skip",
+        )

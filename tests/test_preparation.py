@@ -101,7 +101,7 @@ def test_interrupted_reading_continues_and_a_second_one_changes_nothing(
     read = image_file.read
 
     def count(path, resolution):
-        if len(decoded) == 10:
+        if len(decoded) >= 10:
             raise KeyboardInterrupt
         decoded.append(str(path))
         return read(path, resolution)
@@ -114,7 +114,7 @@ def test_interrupted_reading_continues_and_a_second_one_changes_nothing(
         image_file, "read", lambda *args: (decoded.append(str(args[0])), read(*args))[1]
     )
     prepare(root, tmp_path / "out")
-    assert len(decoded) < 10 + 24 - 4  # at least one chunk was not decoded again
+    assert len(decoded) <= 12 + 24 - 4  # at least one chunk was not decoded again
     before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
     decoded.clear()
     prepare(root, tmp_path / "out")
@@ -225,6 +225,19 @@ def test_negatives_of_one_class_are_warned_of(tmp_path):
     assert not any("class 'A' look like negatives" in n for n in notes)
 
 
+def test_equal_images_are_reported_and_all_of_them_are_used(root, tmp_path):
+    shutil.copy(root / "NORMAL/0.png", root / "NORMAL/copy.png")
+    (root / "PNEUMONIA/link.png").symlink_to(root / "NORMAL/1.png")
+    notes = prepare(root, tmp_path / "out").notes
+    assert len(rows_of(tmp_path / "out")) == 26
+    assert any(
+        note.startswith("1 images are copies") and "NORMAL/copy.png" in note
+        for note in notes
+    )
+    conflict = "NORMAL/1.png (NORMAL) and PNEUMONIA/link.png (PNEUMONIA)"
+    assert any(conflict in note for note in notes)
+
+
 def test_training_and_prepare_read_the_same_images(root, tmp_path):
     prepare(root, tmp_path / "out")
     arguments = {"split_seed": 0, "cache_dir": tmp_path / "cache"}
@@ -251,7 +264,7 @@ def test_disk_that_is_too_small_is_refused_before_anything_is_decoded(
     monkeypatch.setattr(image_file, "read", None)
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(files.DiskError, match=r"24 images of 16 px need 0\.0 GB"):
+    with pytest.raises(files.DiskError, match=r"24 images of 16 px need \d+ MB"):
         prepare(root, tmp_path / "out")
 
 
@@ -262,3 +275,131 @@ def test_options_that_have_no_effect_are_refused(root, tmp_path):
     manifest = ManifestOptions(where="a == 1")
     with pytest.raises(ValueError, match=r"manifest\.where='a == 1' has no effect"):
         prepare(root, tmp_path / "out", manifest=manifest)
+
+
+def test_class_of_which_all_files_are_left_out_says_why(tmp_path):
+    for seed in range(8):
+        name, view = (("A", "PA"), ("B", "LL"))[seed % 2]
+        write_dicom(tmp_path / f"set/{name}/{seed}", seed, ViewPosition=view)
+    with pytest.raises(ValueError, match=r"'B' has no images; .*left out 4: a lateral"):
+        prepare(tmp_path / "set", tmp_path / "out")
+
+
+def test_set_within_the_data_set_is_not_read_as_images(root, tmp_path):
+    prepare(root, root / "prepared")
+    before = (root / "prepared" / prepared.DATASET).read_bytes()
+    prepare(root, root / "prepared")
+    assert (root / "prepared" / prepared.DATASET).read_bytes() == before
+    assert len(prepare(root, tmp_path / "out").classes) == 2
+
+
+def test_file_removed_after_listing_is_listed_as_a_fault(root, tmp_path, monkeypatch):
+    inspect = image_file.inspect
+
+    def inspect_then_remove(path, views):
+        header = inspect(path, views)
+        if path.name == "3.png":
+            path.unlink()
+        return header
+
+    monkeypatch.setattr(image_file, "inspect", inspect_then_remove)
+    with pytest.raises(ValueError, match=r"3\.png: cannot be read \(No such file"):
+        prepare(root, tmp_path / "out")
+
+
+def test_file_removed_before_its_header_is_read_is_a_fault(root, tmp_path, monkeypatch):
+    fingerprint = loading.listing_fingerprint
+
+    def remove_then_fingerprint(listing):
+        (root / "PNEUMONIA/3.png").unlink()
+        return fingerprint(listing)
+
+    monkeypatch.setattr(loading, "listing_fingerprint", remove_then_fingerprint)
+    with pytest.raises(ValueError, match=r"3\.png: cannot be read \(No such file"):
+        prepare(root, tmp_path / "out")
+
+
+def test_file_that_the_disk_refused_once_is_read_by_the_same_command(
+    root, tmp_path, monkeypatch
+):
+    read = image_file.read
+
+    def refuse(path, resolution):
+        if path.name == "3.png":
+            raise ValueError(f"{path}: cannot be read (Input/output error)")
+        return read(path, resolution)
+
+    monkeypatch.setattr(image_file, "read", refuse)
+    with pytest.raises(ValueError, match="Input/output error"):
+        prepare(root, tmp_path / "out")
+    monkeypatch.setattr(image_file, "read", read)
+    prepare(root, tmp_path / "out")
+    assert len(rows_of(tmp_path / "out")) == 24
+
+
+@pytest.mark.parametrize("pattern", ["(", "matches nothing"])
+def test_wrong_pattern_is_refused_before_any_file_is_opened(
+    root, tmp_path, monkeypatch, pattern
+):
+    monkeypatch.setattr(image_file, "inspect", None)
+    with pytest.raises(ValueError, match="patient_pattern="):
+        prepare(root, tmp_path / "out", patient_pattern=pattern)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_options_with_unknown_values_are_refused():
+    with pytest.raises(ValueError, match="views='lateral' must be one of frontal, all"):
+        ReadOptions(views="lateral")
+    with pytest.raises(ValueError, match="on_error='ignore' must be one of stop, skip"):
+        ReadOptions(on_error="ignore")
+
+
+def test_chunks_on_the_disk_count_for_the_space_that_is_needed(
+    root, tmp_path, monkeypatch
+):
+    (root / "NORMAL/empty.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="empty"):
+        prepare(root, tmp_path / "out")
+    (root / "NORMAL/empty.png").unlink()
+    chunk_folder = tmp_path / ".out.chunks"
+    assert (chunk_folder / ".gitignore").is_file()
+    done = sum(path.stat().st_size for path in chunk_folder.glob("*.npz"))
+    free = 2 * 24 * SIZE**2 - done
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    prepare(root, tmp_path / "out")
+    assert not chunk_folder.exists()
+
+
+def test_rest_of_a_killed_writing_is_removed_and_a_failed_one_leaves_none(
+    root, tmp_path
+):
+    (tmp_path / ".out.unfinished-1").mkdir()
+    (root / "A").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(root / "A/black.png")
+    usage = {"on_error": "skip"}
+    with pytest.raises(ValueError, match="class 'A' has no images"):
+        prepare(root, tmp_path / "out", **usage)
+    shutil.rmtree(root / "A")
+    prepare(root, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "set"]
+
+
+def test_cached_set_that_is_damaged_and_cannot_be_removed_is_read_around(
+    root, tmp_path, monkeypatch, caplog
+):
+    arguments = {"split_seed": 0, "cache_dir": tmp_path / "cache"}
+    whole = data.load(str(root), SIZE, **arguments)
+    (pixels,) = (tmp_path / "cache").glob("*/images.npy")
+    pixels.write_bytes(b"")
+    monkeypatch.setattr(loading.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(loading.shutil, "rmtree", lambda *_, **__: None)
+    assert data.load(str(root), SIZE, **arguments).identity == whole.identity
+    assert "cannot be removed" in caplog.text
+
+
+def test_current_folder_is_refused_as_output(root, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(FileExistsError, match="give a new folder"):
+        prepare(root, pathlib.Path())

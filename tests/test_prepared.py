@@ -254,7 +254,7 @@ def test_missing_file_is_named(folder, name):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("{written}", "the images have 8 px; give --config.resolution=8, or prepare"),
+        ("{written}", "the images have 8 px, but 16 px are needed; prepare"),
         ("tfrecord:a", r"TFRecord files by prepared sets; write one with"),
     ],
 )

@@ -260,7 +260,7 @@ def test_missing_decoder_of_a_deep_jpeg_is_named_with_its_package(
 ):
     monkeypatch.setattr(deep_jpeg.importlib.util, "find_spec", lambda _: None)
     (tmp_path / "a.jpeg").write_bytes(DEEP)
-    message = r"a\.jpeg: a JPEG file of 12 bits.*pip install \"cxr-gan\[dicom\]\""
+    message = r"a\.jpeg: a JPEG file of 12 bits.*pip install imagecodecs"
     for read in (raster.inspect, raster.read_pixels):
         with pytest.raises(ImportError, match=message):
             read(tmp_path / "a.jpeg")

@@ -7,6 +7,7 @@ with the files, so a chunk that exists is right, and is not decoded again.
 import dataclasses
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cxr_gan.data.formats import decode, image_file
-from cxr_gan.data.listing import Entry, LeftOutError
+from cxr_gan.data.listing import Entry, LeftOutError, version_of
 from cxr_gan.storage import files
 from cxr_gan.storage.checksums import CORRUPT_FILE_ERRORS
 
@@ -40,14 +41,14 @@ class Task:
     entries: Sequence[Entry]
     resolution: int  # px
     folder: Path
+    is_stopped: threading.Event  # once it is set, no other file is decoded
 
     @property
     def path(self) -> Path:
         """The file of the chunk."""
         digest = hashlib.sha256(f"{FORMAT} {self.resolution}".encode())
         for entry in self.entries:
-            stat = entry.path.stat()
-            key = (str(entry.path.resolve()), stat.st_size, stat.st_mtime_ns)
+            key = (str(entry.path.resolve()), *version_of(entry.path))
             digest.update(repr(key).encode())
         return self.folder / f"{digest.hexdigest()[:32]}.npz"
 
@@ -55,26 +56,35 @@ class Task:
 def decode_chunk(task: Task) -> tuple[Path, list[Outcome]]:
     """Decodes the files of a chunk, unless it exists; its file, and the outcomes.
 
+    Files that could not be read are tried again, because the disk, and not the file,
+    may have been at fault.
+
     Raises:
+        InterruptedError: the task was stopped; nothing is written.
         ImportError: a decoder is missing; says what to install.
         files.DiskError: the chunk cannot be written.
     """
     path = task.path
     if path.exists():
         try:
-            return path, _read(path)[0]
+            outcomes = _read(path)[0]
         except CORRUPT_FILE_ERRORS:
             path.unlink()
+        else:
+            if not any(
+                outcome.problem
+                and not outcome.is_left_out
+                and not _decode(entry, task.resolution)[0].problem
+                for entry, outcome in zip(task.entries, outcomes, strict=True)
+            ):
+                return path, outcomes
     outcomes, images = [], []
     for entry in task.entries:
-        try:
-            image = image_file.read(entry.path, task.resolution)
-        except (ValueError, FileNotFoundError) as error:
-            outcomes.append(Outcome(str(error), isinstance(error, LeftOutError)))
-        else:
-            known = (image.level, image.side, image.inverted)
-            outcomes.append(Outcome("", False, *known))
-            images.append(image.pixels)
+        if task.is_stopped.is_set():
+            raise InterruptedError(f"{path.name} was not completed")
+        outcome, decoded = _decode(entry, task.resolution)
+        outcomes.append(outcome)
+        images += decoded
     text = json.dumps([dataclasses.astuple(outcome) for outcome in outcomes])
     with files.atomic_write(path) as partial, partial.open("wb") as file:
         np.savez(
@@ -84,6 +94,15 @@ def decode_chunk(task: Task) -> tuple[Path, list[Outcome]]:
             deep=_stack([i for i in images if i.dtype != np.uint8], np.float32),
         )
     return path, outcomes
+
+
+def _decode(entry: Entry, resolution: int) -> tuple[Outcome, list[np.ndarray]]:
+    """What became of a file; and its pixels, if it could be decoded."""
+    try:
+        image = image_file.read(entry.path, resolution)
+    except ValueError as error:
+        return Outcome(str(error), isinstance(error, LeftOutError)), []
+    return Outcome("", False, image.level, image.side, image.inverted), [image.pixels]
 
 
 def _stack(images: Sequence[np.ndarray], dtype: Any) -> np.ndarray:

@@ -3,9 +3,12 @@
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
+import mmap
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+
+BLOCK = 2**24  # bytes that are hashed at a time
 
 # What was read, such as {"left out": {"lateral views": 3}}; without names of files.
 Summary = dict[str, dict[str, int]]
@@ -124,9 +127,20 @@ def identity(train: ImageSet, val: ImageSet, class_names: tuple[str, ...]) -> st
     digest = hashlib.sha256(repr(class_names).encode())
     for split in (train, val):
         digest.update(repr((split.images.shape, split.ids)).encode())
-        digest.update(np.ascontiguousarray(split.images).data)
+        for images in blocks(split.images):
+            digest.update(images.data)
         digest.update(split.labels.tobytes())
     return digest.hexdigest()
+
+
+def blocks(images: np.ndarray) -> Iterator[np.ndarray]:
+    """The images, a few megabytes at a time, so that a mapped file fills no memory."""
+    count = max(1, BLOCK // max(1, images[:1].nbytes))
+    for start in range(0, len(images), count):
+        yield np.ascontiguousarray(images[start : start + count])
+        mapped = getattr(images, "_mmap", None)
+        if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise"):  # not Windows
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def check_classes(

@@ -7,6 +7,7 @@ from absl import flags
 
 from cxr_gan.data.listing import ON_ERROR, VIEWS, ManifestOptions, ReadOptions
 
+flags.disclaim_key_flags()  # so that --help of each command lists them
 MANIFEST_HELP = {
     "file": "Column of the manifest with the file names.",
     "label": "Column with the labels; several columns of 0 and 1 as 'A,B'.",

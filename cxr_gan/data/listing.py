@@ -43,6 +43,14 @@ class ReadOptions:
     views: str = "frontal"  # one of VIEWS
     on_error: str = "stop"  # one of ON_ERROR
 
+    def __post_init__(self) -> None:
+        for name, choices in (("views", VIEWS), ("on_error", ON_ERROR)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(
+                    f"{name}={value!r} must be one of {', '.join(choices)}"
+                )
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -87,14 +95,28 @@ class Header:
     inverted: bool = False  # stored with white as the lowest value
 
 
+def typed(name: str, value: str) -> str:
+    """What to type to set a field of ReadOptions, for messages."""
+    return f"--{name}={value} (--config.{name}={value} in a training)"
+
+
 def listing_fingerprint(listing: Listing) -> str:
     """Hash that changes whenever a file, a class, a split or a patient does.
 
-    A file counts as changed if its size or its time of modification differs.
+    A file counts as changed if its size or its time of modification differs, or if it
+    is there no more.
     """
     digest = hashlib.sha256(str(listing.root.resolve()).encode())
     for entry in listing.entries:
-        stat = entry.path.stat()
         known = entry.file, entry.class_name, entry.split, entry.patient, entry.view
-        digest.update(repr((*known, stat.st_size, stat.st_mtime_ns)).encode())
+        digest.update(repr((*known, *version_of(entry.path))).encode())
     return digest.hexdigest()
+
+
+def version_of(path: Path) -> tuple[int, ...]:
+    """Changes if the file does: its size and time of modification; () without it."""
+    try:
+        stat = path.stat()
+    except OSError:  # whoever reads the file says why
+        return ()
+    return stat.st_size, stat.st_mtime_ns

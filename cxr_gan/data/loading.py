@@ -13,8 +13,15 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from cxr_gan.data import preparation, sources, splits
-from cxr_gan.data.dataset import Dataset, ImageSet, RawSplits, Source, identity
+from cxr_gan.data import decoding, preparation, sources, splits
+from cxr_gan.data.dataset import (
+    Dataset,
+    ImageSet,
+    RawSplits,
+    Source,
+    blocks,
+    identity,
+)
 from cxr_gan.data.formats import prepared
 from cxr_gan.data.listing import Listing, ReadOptions, listing_fingerprint
 from cxr_gan.storage import files, lock
@@ -111,6 +118,8 @@ def prepare(
         raise ValueError(f"{spec} is a prepared set already; use it as it is")
     if folder.is_file():
         raise FileExistsError(f"{folder} is a file; give a new folder")
+    if not folder.name:
+        raise FileExistsError(f"{folder} exists; give a new folder")
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / prepared.DATASET).is_file():
             raise FileExistsError(f"{folder} is not empty; give a new folder")
@@ -136,23 +145,26 @@ def _plan(spec: str, resolution: int, split_seed: int, options: ReadOptions) -> 
 def _read_cached(plan: _Plan, folder: Path) -> RawSplits:
     """The decoded images, from the prepared set in the cache or else added to it.
 
-    A damaged set in the cache is replaced. If the cache cannot be written, the images
-    are returned but not cached. Both log a warning.
+    A damaged set in the cache is replaced. If it cannot be, or if the cache cannot be
+    written, the images are returned but not cached. Both log a warning.
     """
     while True:
-        if folder.is_dir():
+        if folder.exists():
             try:
                 return prepared.open_prepared(str(folder)).read(plan.resolution)
             except (OSError, ValueError) as error:
                 logging.warning("damaged cache: %s; decoding the dataset again", error)
                 shutil.rmtree(folder, ignore_errors=True)
+                if folder.exists():
+                    logging.warning("%s: cannot be removed; remove it", folder)
+                    return _read_uncached(plan)
         try:
             _write(plan, folder)
         except lock.InUseError:
             time.sleep(1)  # until the other process has written the set
         except files.DiskError as error:
             logging.warning("%s; the decoded dataset is not cached", error)
-            shutil.rmtree(preparation.chunk_folder_of(folder), ignore_errors=True)
+            shutil.rmtree(decoding.chunk_folder_of(folder), ignore_errors=True)
             return _read_uncached(plan)
         except FileExistsError:
             pass  # another process has written it meanwhile
@@ -211,5 +223,5 @@ def _duplicates(train: ImageSet, val: ImageSet) -> Iterator[str]:
 
 
 def _hashes(images: ImageSet) -> Iterator[bytes]:
-    for image in np.asarray(images.images):  # items of a memmap cost more
-        yield hashlib.sha256(image.tobytes()).digest()
+    for block in blocks(images.images):
+        yield from (hashlib.sha256(image.tobytes()).digest() for image in block)

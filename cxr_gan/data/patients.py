@@ -50,11 +50,11 @@ def decide(
     Raises:
         ValueError: the pattern is not a regular expression, or matches no file.
     """
-    matched = _matches([entry.file for entry in entries], pattern)
+    matched = match([entry.file for entry in entries], pattern)
     is_shared = _is_shared(entries, headers)
     found = [
-        _patient(entry, "" if is_shared else header.patient_id.strip(), header, match)
-        for entry, header, match in zip(entries, headers, matched, strict=True)
+        _patient(entry, "" if is_shared else header.patient_id.strip(), header, shown)
+        for entry, header, shown in zip(entries, headers, matched, strict=True)
     ]
     how = collections.Counter(where for where, _ in found)
     notes = []
@@ -95,8 +95,12 @@ def _patient(
     return UNKNOWN, entry.file
 
 
-def _matches(files: Sequence[str], pattern: str) -> list[str]:
-    """What the pattern finds in each file's path; "" if it does not match."""
+def match(files: Sequence[str], pattern: str) -> list[str]:
+    """What a pattern, "" for none, finds in each path; "" if it does not match.
+
+    Raises:
+        ValueError: as `decide`.
+    """
     if not pattern:
         return [""] * len(files)
     try:

@@ -3,45 +3,28 @@
 Every file is inspected, decoded and checked before the set is written. Decoded images
 are kept in chunks beside the set until it is complete: an interrupted reading
 continues, and a repaired file costs one chunk. Memory holds a few chunks of images, and
-about a kilobyte for each file.
+a few kilobytes for each file.
 """
 
 import collections
-import dataclasses
-import functools
-import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from absl import logging
 
-from cxr_gan.data import chunks, patients, progress, quality, splits
-from cxr_gan.data.chunks import DecodedImages, Outcome
+from cxr_gan.data import decoding, duplicates, patients, quality, splits
+from cxr_gan.data.chunks import DecodedImages
 from cxr_gan.data.dataset import ImageSet, RawSplits, check_classes
-from cxr_gan.data.formats import decode, image_file, prepared
-from cxr_gan.data.listing import Entry, Header, LeftOutError, Listing, ReadOptions
+from cxr_gan.data.decoding import Table
+from cxr_gan.data.formats import decode, prepared
+from cxr_gan.data.listing import Header, Listing, ReadOptions, typed
 from cxr_gan.storage import files, lock
 
 SHOWN_FAULTS = 20  # in one error
 PATIENTS_BY = "patients by"  # of a summary: how the patients of the images were found
-
-In = TypeVar("In")
-Out = TypeVar("Out")
-
-
-@dataclasses.dataclass
-class Table:
-    """The files of a listing that can be used so far, row by row."""
-
-    entries: list[Entry]
-    headers: list[Header]
-    left_out: collections.Counter[str]  # reason -> number of files
-    faults: list[str]  # one sentence for each file that cannot be used
 
 
 def prepare(
@@ -65,27 +48,39 @@ def prepare(
         source: stored in the set, see `prepared.Description`.
 
     Raises:
-        ValueError: some images cannot be used (names all of them; not raised if
+        ValueError: the pattern of the patients cannot be used; some images cannot be
+            used (names all of them; not raised if
             options.on_error is "skip"), or the rest cannot be trained on.
         ImportError: a decoder is missing; says what to install.
+        FileExistsError: the folder is not empty; another process may have written the
+            set meanwhile.
         lock.InUseError: another process prepares the same set.
         files.DiskError: the folder cannot be written, or the disk has too little space.
     """
-    chunk_folder = chunk_folder_of(folder)
+    patients.match([entry.file for entry in listing.entries], options.patient_pattern)
+    chunk_folder = decoding.chunk_folder_of(folder)
     with files.translate_os_errors(folder):
         chunk_folder.mkdir(parents=True, exist_ok=True)
     with lock.acquire(chunk_folder):
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            table = _inspect(listing, options, pool)
-            _check_space(table.headers, resolution, folder)
-            decoded = _decode(table, listing.root, resolution, chunk_folder, pool)
-        _write(listing, table, decoded, resolution, folder, split_seed, options, source)
-    shutil.rmtree(chunk_folder, ignore_errors=True)
-
-
-def chunk_folder_of(folder: Path) -> Path:
-    """Where the chunks of a prepared set are kept until it is complete."""
-    return folder.with_name(f".{folder.name}.chunks")
+        try:
+            prepared.require_new(folder)
+            prepared.remove_unfinished(folder)
+            with files.translate_os_errors(folder):
+                (chunk_folder / prepared.IGNORE).write_text(prepared.IGNORED, "utf-8")
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                table = decoding.inspect(listing, options, pool)
+                decoding.check_space(table.headers, resolution, folder)
+                decoded = decoding.decode(
+                    table, listing.root, resolution, chunk_folder, pool
+                )
+            _write(
+                listing, table, decoded, resolution, folder, split_seed, options, source
+            )
+        finally:
+            # Within the lock, so that no other process uses them any more.
+            is_complete = (folder / prepared.DATASET).is_file()
+            if is_complete or not any(chunk_folder.glob("*.npz")):
+                shutil.rmtree(chunk_folder, ignore_errors=True)
 
 
 def check_images(raw: RawSplits, where: str, split_seed: int) -> RawSplits:
@@ -108,18 +103,20 @@ def check_images(raw: RawSplits, where: str, split_seed: int) -> RawSplits:
         if (fault := quality.fault(found))
     ]
     if faults:
-        raise ValueError(f"{_describe_faults(where, faults)}\nrepair or remove them")
+        raise ValueError(f"{describe_faults(where, faults)}\nrepair or remove them")
     labels = np.concatenate([part.labels for part in parts])
     _check_counts(
         labels, np.arange(len(labels)) >= len(raw.train), raw.class_names, where
     )
     train, val, notes = splits.split_train_val(raw, split_seed)
     warnings = quality.warnings(measured, labels, raw.class_names, ids)
+    digests = [duplicates.digest(image) for part in parts for image in part.images]
+    copies = duplicates.warnings(digests, labels, raw.class_names, ids)
     return RawSplits(
         train,
         val,
         raw.class_names,
-        (*raw.notes, *warnings, *notes),
+        (*raw.notes, *warnings, *copies, *notes),
         is_split=True,
         summary={
             "train": _count(raw.class_names, train.labels),
@@ -127,103 +124,6 @@ def check_images(raw: RawSplits, where: str, split_seed: int) -> RawSplits:
             PATIENTS_BY: patients.count_by_name(ids),
         },
     )
-
-
-def _in_order(
-    pool: Executor, function: Callable[[In], Out], items: Iterable[In]
-) -> Iterator[Out]:
-    """The results for the items, in order; only a few are computed ahead."""
-    pending: collections.deque[Future[Out]] = collections.deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > 2 * (os.cpu_count() or 1):
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        for future in pending:
-            future.cancel()
-
-
-def _batches(items: Sequence[In]) -> list[Sequence[In]]:
-    return [items[i : i + chunks.SIZE] for i in range(0, len(items), chunks.SIZE)]
-
-
-def _inspect(listing: Listing, options: ReadOptions, pool: Executor) -> Table:
-    """Reads the headers of all files."""
-    entries = listing.entries
-    inspect = functools.partial(_inspect_files, views=options.views)
-    found = progress.track(
-        ((len(r), r) for r in _in_order(pool, inspect, _batches(entries))),
-        len(entries),
-        f"Reading headers of {listing.root}",
-    )
-    table = Table([], [], collections.Counter(listing.left_out), [])
-    results = itertools.chain.from_iterable(found)
-    for entry, result in zip(entries, results, strict=True):
-        if isinstance(result, Header):
-            table.entries.append(entry)
-            table.headers.append(result)
-        elif result.is_left_out:
-            table.left_out[result.problem] += 1
-        else:
-            table.faults.append(result.problem)
-    if table.faults and options.on_error == "stop":
-        logging.warning(
-            "%d files cannot be read, such as: %s. All of them will be listed when the "
-            "others are decoded",
-            len(table.faults),
-            table.faults[0],
-        )
-    return table
-
-
-def _inspect_files(entries: Sequence[Entry], views: str) -> list[Header | Outcome]:
-    found: list[Header | Outcome] = []
-    for entry in entries:
-        try:
-            found.append(image_file.inspect(entry.path, views))
-        except ValueError as error:
-            found.append(Outcome(str(error), isinstance(error, LeftOutError)))
-    return found
-
-
-def _check_space(headers: Sequence[Header], resolution: int, folder: Path) -> None:
-    """Raises DiskError if the chunks and the set do not fit on the disk."""
-    deep = sum(header.bits > 8 and header.kind != "DICOM" for header in headers)
-    needed = (2 * len(headers) + 4 * deep) * resolution**2
-    free = shutil.disk_usage(folder.parent).free
-    progress.say(
-        f"{len(headers)} files to decode; {needed / 1e6:.0f} MB of disk are needed, "
-        f"{free / 1e6:.0f} MB are free"
-    )
-    if free < needed:
-        raise files.DiskError(
-            f"{folder}: {len(headers)} images of {resolution} px need "
-            f"{needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; free disk "
-            "space, or give another folder"
-        )
-
-
-def _decode(
-    table: Table, root: Path, resolution: int, folder: Path, pool: Executor
-) -> DecodedImages:
-    tasks = [
-        chunks.Task(entries, resolution, folder) for entries in _batches(table.entries)
-    ]
-    done = progress.track(
-        ((len(r[1]), r) for r in _in_order(pool, chunks.decode_chunk, tasks)),
-        len(table.entries),
-        f"Decoding {root}",
-    )
-    decoded = DecodedImages(list(done))
-    for outcome in decoded.outcomes:
-        if outcome.is_left_out:
-            table.left_out[outcome.problem] += 1
-        elif outcome.problem:
-            table.faults.append(outcome.problem)
-    return decoded
 
 
 def _write(
@@ -237,11 +137,11 @@ def _write(
     source: str,
 ) -> None:
     """Checks the decoded images, and writes those that can be used."""
-    used, measured = _check_pixels(table, decoded)
+    used, measured, digests = _check_pixels(table, decoded)
     if table.faults and options.on_error == "stop":
         raise ValueError(
-            f"{_describe_faults(listing.root, table.faults)}\nrepair or remove "
-            "them, or leave them out by on_error=skip"
+            f"{describe_faults(listing.root, table.faults)}\nrepair or remove "
+            f"them, or leave them out by {typed('on_error', 'skip')}"
         )
     rows = np.flatnonzero(used)
     entries = [table.entries[row] for row in rows]
@@ -250,7 +150,10 @@ def _write(
     ids = tuple(entry.file for entry in entries)
     labels = np.array([names.index(entry.class_name) for entry in entries], np.int32)
     was_val = np.array([entry.split == "val" for entry in entries], bool)
-    _check_counts(labels, was_val, names, listing.root)
+    left_out = dict(table.left_out)
+    if table.faults:
+        left_out["damaged, black, white or constant"] = len(table.faults)
+    _check_counts(labels, was_val, names, listing.root, left_out)
     found = patients.decide(entries, headers, options.patient_pattern)
     is_val, split_notes = splits.held_out(
         labels, found.keys, was_val, names, split_seed
@@ -258,36 +161,18 @@ def _write(
     unknown = [id_ for id_, known in zip(ids, found.known, strict=True) if not known]
     if unknown and (is_val != was_val).any():
         note = patients.note_of_unknown(unknown, len(ids))
-        split_notes.append(f"{note}. patient_pattern=REGEX tells another")
-    left_out = dict(table.left_out)
-    if table.faults:
-        left_out["damaged, black, white or constant"] = len(table.faults)
+        pattern = typed("patient_pattern", "REGEX")
+        split_notes.append(f"{note}. {pattern} tells another")
     bits = [decoded.bits[row] for row in rows]
     notes = (
         *listing.notes,
         *(f"left out {count}: {reason}" for reason, count in left_out.items()),
         *decode.notes(bits, [decoded.outcomes[row].side for row in rows], resolution),
         *quality.warnings(measured, labels, names, ids, bits),
+        *duplicates.warnings(digests, labels, names, ids),
         *found.notes,
         *split_notes,
     )
-    halves = np.where(splits.keys_in_half_a(found.keys), "A", "B").tolist()
-
-    def batches() -> Iterator[tuple[str, ImageSet]]:
-        parts = (("train", ~is_val), ("val", was_val), ("val", is_val & ~was_val))
-        for split, chosen in parts:
-            wanted = np.zeros(len(used), bool)
-            wanted[rows[chosen]] = True
-            for of_chunk, images in decoded.batches(wanted):
-                at = np.searchsorted(rows, of_chunk).tolist()
-                names_of = tuple(ids[i] for i in at)
-                keys = tuple(found.keys[i] for i in at)
-                of_halves = tuple(halves[i] for i in at)
-                yield (
-                    split,
-                    ImageSet(images, labels[at], names_of, names_of, keys, of_halves),
-                )
-
     summary = {
         "train": _count(names, labels[~is_val]),
         "val": _count(names, labels[is_val]),
@@ -295,18 +180,54 @@ def _write(
         PATIENTS_BY: found.how,
         "kinds": _kinds(headers, bits),
     }
-    prepared.write(folder, names, batches(), notes, source=source, summary=summary)
+    known = ImageSet(
+        np.zeros((len(ids), 1, 1, 1), np.uint8),  # in place of the pixels
+        labels,
+        ids,
+        ids,
+        found.keys,
+        tuple(np.where(splits.keys_in_half_a(found.keys), "A", "B").tolist()),
+    )
+    parts = (("train", ~is_val), ("val", was_val), ("val", is_val & ~was_val))
+    batches = (
+        (split, images)
+        for split, chosen in parts
+        for images in _image_sets(decoded, known, rows, chosen)
+    )
+    prepared.write(folder, names, batches, notes, source=source, summary=summary)
+
+
+def _image_sets(
+    decoded: DecodedImages, known: ImageSet, rows: np.ndarray, chosen: np.ndarray
+) -> Iterator[ImageSet]:
+    """The images of a part, chunk by chunk.
+
+    Args:
+        decoded: the pixels.
+        known: all but the pixels of n images.
+        rows: of these images in `decoded`, int [n], ascending.
+        chosen: bool [n].
+    """
+    wanted = np.zeros(len(decoded.outcomes), bool)
+    wanted[rows[chosen]] = True
+    for of_chunk, images in decoded.batches(wanted):
+        at = np.searchsorted(rows, of_chunk).tolist()
+        texts = (known.ids, known.files, known.patients, known.halves)
+        yield ImageSet(
+            images, known.labels[at], *(tuple(of[i] for i in at) for of in texts)
+        )
 
 
 def _check_pixels(
     table: Table, decoded: DecodedImages
-) -> tuple[np.ndarray, list[quality.Measurement]]:
-    """Which rows can be used, bool [n]; and the measurements of those.
+) -> tuple[np.ndarray, list[quality.Measurement], list[bytes]]:
+    """Which rows can be used, bool [n]; and the measurements and digests of those.
 
     Adds a fault for each other image that was decoded.
     """
     used = np.array([not outcome.problem for outcome in decoded.outcomes], bool)
     measured: list[quality.Measurement] = []
+    digests: list[bytes] = []
     for rows, images in decoded.batches(used.copy()):
         for row, image in zip(rows.tolist(), images, strict=True):
             found = quality.measure(image)
@@ -316,10 +237,12 @@ def _check_pixels(
                 used[row] = False
             else:
                 measured.append(found)
-    return used, measured
+                digests.append(duplicates.digest(image))
+    return used, measured, digests
 
 
-def _describe_faults(root: object, faults: Sequence[str]) -> str:
+def describe_faults(root: object, faults: Sequence[str]) -> str:
+    """The text of an error that lists images, from a sentence about each."""
     shown = "\n  ".join(faults[:SHOWN_FAULTS])
     more = len(faults) - SHOWN_FAULTS
     rest = f"\n  and {more} others" if more > 0 else ""
@@ -327,12 +250,21 @@ def _describe_faults(root: object, faults: Sequence[str]) -> str:
 
 
 def _check_counts(
-    labels: np.ndarray, in_val: np.ndarray, names: tuple[str, ...], root: object
+    labels: np.ndarray,
+    in_val: np.ndarray,
+    names: tuple[str, ...],
+    root: object,
+    left_out: dict[str, int] | None = None,
 ) -> None:
     counts = [
         np.bincount(labels[part], minlength=len(names)) for part in (~in_val, in_val)
     ]
-    check_classes(names, counts[0], counts[1] if in_val.any() else None, str(root))
+    try:
+        check_classes(names, counts[0], counts[1] if in_val.any() else None, str(root))
+    except ValueError as error:
+        counted = (left_out or {}).items()
+        reasons = "".join(f"; left out {n}: {what}" for what, n in counted)
+        raise ValueError(f"{error}{reasons}") from None
 
 
 def _count(names: Sequence[str], labels: np.ndarray) -> dict[str, int]:

@@ -8,7 +8,6 @@ for a negative, and 30 of their 5,216 negatives are not (256 px).
 
 import collections
 import dataclasses
-import hashlib
 import itertools
 from collections.abc import Sequence
 
@@ -34,7 +33,6 @@ class Measurement:
     low: int  # 1st percentile
     high: int  # 99th percentile
     inverted: bool  # likely a negative
-    digest: bytes  # sha256 of the pixels
 
     @property
     def contrast(self) -> int:
@@ -63,7 +61,6 @@ def measure(image: np.ndarray) -> Measurement:
         low=int(low),
         high=int(high),
         inverted=bool(corners / 2 > middle + NEGATIVE_MARGIN),
-        digest=hashlib.sha256(image.tobytes()).digest(),
     )
 
 
@@ -94,8 +91,8 @@ def warnings(
 ) -> tuple[str, ...]:
     """Likely mistakes in a data set of which no image has a fault.
 
-    These are negatives, images that repeat, classes of very different brightness,
-    contrast or depth, and classes with very few images.
+    These are negatives, classes of very different brightness, contrast or depth, and
+    classes with very few images.
 
     Args:
         measurements: of each image.
@@ -111,7 +108,7 @@ def warnings(
     measured = {name: [measurements[i] for i in rows[name]] for name in rows}
     counts = {name: len(of_class) for name, of_class in measured.items()}
     found = _few_images(counts)
-    for name, of_class in measured.items():
+    for name in measured:
         negatives = [i for i in rows[name] if measurements[i].inverted]
         if len(negatives) > MIN_NEGATIVE_FRACTION * counts[name]:
             examples = [names[i] for i in negatives[:3]] if names else []
@@ -121,7 +118,6 @@ def warnings(
                 + (f", such as {', '.join(examples)}" if examples else "")
                 + "; invert them if they are"
             )
-    found += _copies([m.digest for m in measurements], labels, names)
     found += _unequal_ranges(
         {name: x for name, x in measured.items() if len(x) >= MIN_FOR_MEDIAN}
     )
@@ -172,34 +168,6 @@ def _few_images(counts: dict[str, int]) -> list[str]:
         for name, count in counts.items()
         if count < max(MIN_IMAGES, MIN_CLASS_FRACTION * largest)
     ]
-
-
-def _copies(
-    digests: Sequence[bytes], labels: Sequence[int] | np.ndarray, names: Sequence[str]
-) -> list[str]:
-    """Of images that are equal, pixel by pixel; and of those with different labels."""
-    groups = collections.defaultdict(list)
-    for row, digest in enumerate(digests):
-        groups[digest].append(row)
-    copied = [rows for rows in groups.values() if len(rows) > 1]
-    contrary = [rows for rows in copied if len({int(labels[i]) for i in rows}) > 1]
-    found = []
-    for kind, advice, of_kind in (
-        ("identical, pixel by pixel", "they are kept", copied),
-        (
-            "identical, but of different classes",
-            "correct the labels, or remove the images",
-            contrary,
-        ),
-    ):
-        if of_kind:
-            examples = " and ".join(names[i] for i in of_kind[0][:2]) if names else ""
-            found.append(
-                f"{sum(map(len, of_kind))} images in {len(of_kind)} groups are {kind}"
-                + (f", such as {examples}" if examples else "")
-                + f"; {advice}"
-            )
-    return found
 
 
 def _unequal_ranges(measured: dict[str, list[Measurement]]) -> list[str]:

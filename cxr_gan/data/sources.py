@@ -75,9 +75,9 @@ def _parse_spec(spec: str) -> tuple[str, str]:
             "sets; write one with python -m cxr_gan.prepare, and give its folder"
         )
     try:
-        path = files.require_local_path(spec, "dataset").expanduser()
-    except RuntimeError as error:  # ~name of nobody
-        raise FileNotFoundError(f"dataset {spec!r}: {error}; {ACCEPTED}") from error
+        path = files.require_local_path(spec, "dataset")
+    except FileNotFoundError as error:  # ~name of nobody
+        raise FileNotFoundError(f"{error}; {ACCEPTED}") from error
     if (
         kind in ("folder", "manifest", "npz", "prepared")
         and not location

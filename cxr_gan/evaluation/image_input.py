@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cxr_gan.data import quality
+from cxr_gan.data import preparation, quality
 from cxr_gan.data.formats import decode, file_tree, image_file, manifest, npz
 from cxr_gan.data.listing import ReadOptions
 from cxr_gan.sampling.image_files import ARCHIVE, LABELS
+from cxr_gan.storage import files
 
 LAYOUTS = (
     f"accepted are a folder of class folders ({file_tree.KINDS} in FOLDER/CLASS/), a "
@@ -45,7 +46,7 @@ def read(location: str) -> LabelledImages:
             one of `LAYOUTS`.
         ImportError: no installed package decodes a file; names the package.
     """
-    path = Path(location).expanduser()
+    path = files.expand_user(location, "--images")
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
@@ -86,19 +87,25 @@ def _read_folder(root: Path) -> LabelledImages:
         raise ValueError(f"{root}: no images in class folders; {LAYOUTS}")
     first, size = entries[0][0], _image_size(entries[0][0])
 
-    def decode_checked(file: Path) -> decode.DecodedImage:
-        if _image_size(file) != size:
-            raise ValueError(
-                f"{file} has {_image_size(file)} px, {first.name} has {size}; all "
-                "images must have the same size: evaluate each size separately"
-            )
-        with decode.none_left_out(str(file)):
-            return image_file.read(file, size)
+    def decode_checked(file: Path) -> decode.DecodedImage | str:
+        """The image, or why it cannot be used."""
+        try:
+            if _image_size(file) != size:
+                return (
+                    f"{file} has {_image_size(file)} px, {first.name} has {size}; all "
+                    "images must have the same size: evaluate each size separately"
+                )
+            with decode.none_left_out(str(file)):
+                return image_file.read(file, size)
+        except ValueError as error:
+            return str(error)
 
-    files = [file for file, _ in entries]
-    images, notes = decode.stack(
-        decode.decode_all(decode_checked, files, f"Reading {root}")
-    )
+    paths = [file for file, _ in entries]
+    results = decode.decode_all(decode_checked, paths, f"Reading {root}")
+    faults = [result for result in results if isinstance(result, str)]
+    if faults:
+        raise ValueError(preparation.describe_faults(root, faults))
+    images, notes = decode.stack([x for x in results if not isinstance(x, str)])
     _check_size(images, str(root))
     return LabelledImages(images, tuple(name for _, name in entries), found + notes)
 

@@ -1,7 +1,6 @@
 """Images to evaluate, from a model or from files, and the data set to compare with."""
 
 import dataclasses
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -61,8 +60,9 @@ def open_input(
         return _sample_model(model, dataset, num, seed, options)
     if folder is None or model is not None:
         raise ValueError("give either --model=RUN or --images=FOLDER_OR_NPZ, not both")
-    images_path = pathlib.Path(folder).expanduser().resolve()
-    dataset_path = pathlib.Path(dataset.removeprefix("folder:")).expanduser().resolve()
+    images_path = files.require_local_path(folder, "--images").resolve()
+    dataset_path = files.expand_user(dataset.removeprefix("folder:"), "--dataset")
+    dataset_path = dataset_path.resolve()
     if images_path.is_relative_to(dataset_path) or dataset_path.is_relative_to(
         images_path
     ):

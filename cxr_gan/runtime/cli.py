@@ -10,6 +10,7 @@ from absl import app, flags, logging
 from cxr_gan.runtime import multihost
 from cxr_gan.storage import files
 
+STOPPED = 130  # exit code of a command stopped by Ctrl-C, as in a shell
 Main = Callable[[Sequence[str], flags.FlagValues], int]
 
 
@@ -18,7 +19,7 @@ def command(example: str) -> Callable[[Callable[[flags.FlagValues], int]], Main]
 
     The main refuses arguments that are not flags, and shows how flags are written by
     the example. It prints an OSError, ValueError or ImportError in one line, without a
-    traceback, and returns 1.
+    traceback, and returns 1; after Ctrl-C it returns STOPPED.
     """
 
     def decorate(function: Callable[[flags.FlagValues], int]) -> Main:
@@ -34,6 +35,9 @@ def command(example: str) -> Callable[[Callable[[flags.FlagValues], int]], Main]
             except (OSError, ValueError, ImportError) as error:
                 sys.stderr.write(f"error: {error}\n")
                 return 1
+            except KeyboardInterrupt:
+                sys.stderr.write("error: stopped\n")
+                return STOPPED
 
         return main
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
+from cxr_gan.storage import files
+
 
 def shipped(name: str) -> pathlib.Path:
     """The path of configs/NAME of the package, installed or in a checkout."""
@@ -23,7 +25,7 @@ def locate(value: str) -> tuple[pathlib.Path, list[str]]:
     x.py and configs/x.py are the file of the package if the current folder has none.
     """
     file, colon, argument = value.partition(":")
-    path = pathlib.Path(file)
+    path = files.expand_user(file, "--config")
     packaged = shipped(path.name)
     if path.parent.name in ("", "configs") and not path.exists() and packaged.exists():
         path = packaged

@@ -128,7 +128,9 @@ def load_with_meta(
         FileNotFoundError, ValueError: as `load`.
     """
     name = os.fspath(model)
-    files.require_local_path(name, "model")
+    path = files.require_local_path(name, "model")
+    if name.startswith("~"):
+        name = str(path)
     source = pretrained.resolve(name)
     if isinstance(source, pathlib.Path):
         params, meta = pretrained.load(source)

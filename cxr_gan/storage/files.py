@@ -12,7 +12,7 @@ PARTIAL_SUFFIX = ".unfinished"  # replaces a file's suffix while it is written
 def user_cache_dir() -> pathlib.Path:
     """$XDG_CACHE_HOME/cxr_gan, or ~/.cache/cxr_gan if that variable is not set."""
     home = os.environ.get("XDG_CACHE_HOME")
-    return (pathlib.Path(home) if home else pathlib.Path.home() / ".cache") / "cxr_gan"
+    return expand_user(home or "~/.cache", "XDG_CACHE_HOME") / "cxr_gan"
 
 
 def last_name(path: str) -> str:
@@ -20,8 +20,29 @@ def last_name(path: str) -> str:
     return pathlib.PurePath(path).name or path
 
 
+def expand_user(path: str | os.PathLike[str], flag: str) -> pathlib.Path:
+    """The path, with the home directory in place of ~, as a shell writes it.
+
+    Args:
+        path: value of the flag.
+        flag: name of the flag, for the error message.
+
+    Raises:
+        FileNotFoundError: the path begins with ~NAME, and there is no such user.
+    """
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            f"{flag}={path}: there is no home directory of that name; give the path "
+            "without ~"
+        ) from error
+
+
 def require_local_path(path: str, flag: str) -> pathlib.Path:
     """The path, unless it is a URL such as gs://bucket/runs/a or file:///data.
+
+    ~ is expanded.
 
     `pathlib` would accept a URL and create a folder named "gs:".
 
@@ -30,6 +51,7 @@ def require_local_path(path: str, flag: str) -> pathlib.Path:
         flag: name of the flag, for the error message.
 
     Raises:
+        FileNotFoundError: as `expand_user`.
         ValueError: the path is a URL; says how to copy what is there to a local
             folder, or gives the path that a file:// address names.
     """
@@ -41,7 +63,7 @@ def require_local_path(path: str, flag: str) -> pathlib.Path:
             f"{flag}={urllib.parse.unquote(local)}"
         )
     if not slashes or not scheme.isalnum():
-        return pathlib.Path(path)
+        return expand_user(path, flag)
     local = pathlib.PurePosixPath(urllib.parse.urlsplit(path).path or rest).name
     copy = {"gs": "gcloud storage rsync {} {} --recursive", "s3": "aws s3 sync {} {}"}
     only_local = f"{flag}={path} is not a local folder, and only local folders are read"

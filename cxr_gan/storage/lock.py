@@ -26,6 +26,7 @@ class InUseError(ValueError):
     """Another training uses a folder, local or in a bucket; names its process."""
 
     def __init__(self, folder: object, holder: str):
+        self.holder = holder
         super().__init__(
             f"{folder} is in use by {holder}; wait until it ends, stop it, or give "
             "another --workdir"

@@ -8,12 +8,13 @@ depth is agreed over all images of a source: `to_square`, then `agree_depths` an
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image
-from tqdm.contrib.concurrent import thread_map
 
+from cxr_gan.data import progress
 from cxr_gan.data.dataset import ImageSet, RawSplits
 from cxr_gan.data.listing import LeftOutError
 
@@ -28,6 +29,7 @@ MIN_DEPTH_FRACTION = 0.05  # of the deep images have the depth of a detector
 NEAR = 1.25  # levels whose quotient is below this can be of one detector
 
 Item = TypeVar("Item")
+Decoded = TypeVar("Decoded")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,16 +260,15 @@ def none_left_out(where: str) -> Iterator[None]:
 
 
 def decode_all(
-    decode: Callable[[Item], DecodedImage], items: Sequence[Item], title: str
-) -> list[DecodedImage]:
+    decode: Callable[[Item], Decoded], items: Sequence[Item], title: str
+) -> list[Decoded]:
     """Decodes every item, in order, in threads (Pillow releases the GIL).
 
-    A progress bar appears after 2 s if stderr is a terminal.
+    The progress is shown as `progress.track` does.
     """
-    decoded: list[DecodedImage] = thread_map(
-        decode, items, desc=title, unit="img", disable=None, delay=2
-    )
-    return decoded
+    with ThreadPoolExecutor() as pool:
+        decoded = ((1, result) for result in pool.map(decode, items))
+        return list(progress.track(decoded, len(items), title))
 
 
 def to_splits(

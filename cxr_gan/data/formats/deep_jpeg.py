@@ -81,7 +81,7 @@ def require_decoder(path: Path, frame: Frame) -> Any:
     if importlib.util.find_spec("imagecodecs") is None:
         raise ImportError(
             f"{path}: a JPEG file of {frame.bits} bits, which Pillow cannot decode; "
-            'run pip install "cxr-gan[dicom]", which installs imagecodecs'
+            "type: pip install imagecodecs"
         )
     return importlib.import_module("imagecodecs")
 

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from cxr_gan.data.formats import prepared
 from cxr_gan.data.split_words import split_of
 
 # A file with another ending, or none, is an image if its first bytes say so.
@@ -26,6 +27,7 @@ _SIGNATURES = (
 _IS_IMAGE = re.compile(
     b"|".join(re.escape(s).replace(rb"\.", b".") for s in _SIGNATURES), re.DOTALL
 )
+_PREPARED_FILES = {prepared.DATASET, prepared.INDEX, prepared.IMAGES}
 _UNPACK = {
     ".zip": "unzip {0}",
     ".7z": "7z x {0}",
@@ -40,6 +42,7 @@ UNLABELLED = "of a folder of unlabelled images"
 HIDDEN = "hidden"  # or in a hidden folder, or in __MACOSX of archives made by macOS
 MISSING = "no file"  # a link to nothing, or a device
 LOOP = "a link to a folder above it"
+PREPARED = "of a prepared set"
 NO_IMAGE = "no image"
 
 
@@ -82,7 +85,10 @@ def scan(root: Path) -> Tree:
             tree.left_out[reason or LOOP] += 1
             continue
         images = []
-        for name, kind in _entries(path):
+        entries = list(_entries(path))
+        if parts and not reason and _PREPARED_FILES.issubset(x for x, _ in entries):
+            reason = PREPARED
+        for name, kind in entries:
             hidden = name.startswith((".", "__MACOSX"))
             why = reason or (HIDDEN if hidden else "")
             if kind == "folder":

@@ -13,6 +13,7 @@ from cxr_gan.data.dataset import check_classes
 from cxr_gan.data.formats import file_tree
 from cxr_gan.data.formats.file_tree import Folder, Tree
 from cxr_gan.data.listing import Entry, Listing, ManifestOptions, ReadOptions
+from cxr_gan.storage import files
 
 LAYOUT = "root/{train,val,test}/CLASS/* or root/CLASS/*"
 MAX_BESIDE = 50  # with more folders beside it, a folder is no split
@@ -47,13 +48,13 @@ def open_folder(location: str, options: ReadOptions) -> Listing:
             empty or missing in a split; train is missing; names of folders are those of
             parts of the set, or misspelt; or options are for a manifest.
     """
-    root = Path(location).expanduser()
+    root = files.expand_user(location, "dataset")
     _check_is_folder(root, location)
     tree = file_tree.scan(root)
     if options.manifest != ManifestOptions():
         raise ValueError(
             f"{root}: a folder of class folders, but options of a manifest are given; "
-            f"remove config.manifest{_or_manifest(tree)}"
+            f"remove the flags --manifest.* (--config.manifest.*){_or_manifest(tree)}"
         )
     if not any(folder.images for folder in tree.folders):
         raise _no_images(tree)
@@ -288,10 +289,10 @@ def _notes(tree: Tree) -> Iterator[str]:
         if len(same) > 1:
             yield f"{tree.root}: {', '.join(same)} are all read as {split}"
     archives = [file for file in tree.others if file_tree.unpack_command(Path(file))]
-    for what, files in (
+    for what, found in (
         ("files that are no images", tree.others),
         ("archives, which are not opened", archives),
     ):
-        if files:
-            examples = ", ".join(map(repr, files[:3]))
-            yield f"{tree.root}: {len(files)} {what}, such as {examples}"
+        if found:
+            examples = ", ".join(map(repr, found[:3]))
+            yield f"{tree.root}: {len(found)} {what}, such as {examples}"

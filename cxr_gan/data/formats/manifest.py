@@ -17,7 +17,8 @@ from cxr_gan.data.formats import (
 )
 from cxr_gan.data.formats.manifest_columns import NONE, flag
 from cxr_gan.data.formats.manifest_rows import Row
-from cxr_gan.data.listing import Entry, Listing, ReadOptions
+from cxr_gan.data.listing import Entry, Listing, ReadOptions, typed
+from cxr_gan.storage import files
 
 METADATA = "metadata.csv"  # of a folder that Hugging Face's imagefolder reads
 REPEATED = "a repeated row of a file"
@@ -51,11 +52,11 @@ def open_manifest(location: str, options: ReadOptions) -> Listing:
             unique, rows of one file disagree, or nothing is left of train.
         ImportError: a .parquet file, and pyarrow is not installed.
     """
-    path = _expanded(location)
+    path = files.expand_user(location, "dataset")
     manifests = _manifests(path)
     root = path if path.is_dir() else path.parent
     if options.manifest.images:
-        root = _expanded(options.manifest.images)
+        root = files.expand_user(options.manifest.images, "manifest.images")
         if not root.is_dir():
             raise FileNotFoundError(
                 f"manifest.images={options.manifest.images}: no such folder; check it"
@@ -72,16 +73,22 @@ def open_manifest(location: str, options: ReadOptions) -> Listing:
     )
     left_out.update(filter(None, reasons))
     rows = list(itertools.compress(rows, classes))
-    files = _find_files([row.name for row in rows], root, options, path)
-    entries = _entries(path, root, rows, filter(None, classes), files, left_out)
+    paths = _find_files([row.name for row in rows], root, options, path)
+    names = list(filter(None, classes))
+    entries = _entries(path, root, rows, names, paths, left_out)
     if options.manifest.split == NONE:
         entries = [dataclasses.replace(entry, split="train") for entry in entries]
     left_out = +left_out  # without those that are 0
+    counts = ", ".join(f"{reason} ({n} rows)" for reason, n in left_out.items())
     if not any(entry.split == "train" for entry in entries):
-        counts = ", ".join(f"{reason} ({n} rows)" for reason, n in left_out.items())
         raise ValueError(
             f"{path}: no image of train is left; {len(entries)} are of val, and left "
             f"out are: {counts or 'none'}"
+        )
+    if lost := set(names) - {entry.class_name for entry in entries}:
+        raise ValueError(
+            f"{path}: no image of class {min(lost)!r} is left; left out are: {counts}; "
+            f"add some, or choose the other classes by {flag('classes', 'LABEL=CLASS')}"
         )
     entries.sort(key=lambda e: (e.split == "val", e.class_name, e.file))
     return Listing(root, tuple(entries), dict(left_out))
@@ -90,13 +97,6 @@ def open_manifest(location: str, options: ReadOptions) -> Listing:
 def is_metadata_folder(path: Path) -> bool:
     """Whether a folder has metadata.csv, or one in a folder of a split."""
     return (path / METADATA).is_file() or bool(_split_manifests(path))
-
-
-def _expanded(location: str) -> Path:
-    try:
-        return Path(location).expanduser()
-    except RuntimeError as error:  # ~name of nobody
-        raise FileNotFoundError(f"{location}: {error}; check the path") from error
 
 
 def _split_manifests(folder: Path) -> list[tuple[Path, str]]:
@@ -157,7 +157,8 @@ def _find_files(
             f"{manifest}: {len(found.missing)} of {len(set(names))} files are not "
             f"found, neither as given from {root} nor by name among the "
             f"{found.searched} files in it: {shown}{similar}; give their folder by "
-            f"{flag('images', 'FOLDER')}, or leave them out by on_error=skip"
+            f"{flag('images', 'FOLDER')}, or leave them out by "
+            f"{typed('on_error', 'skip')}"
         )
     return found.paths
 

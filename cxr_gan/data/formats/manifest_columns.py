@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from cxr_gan.data import split_words
 from cxr_gan.data.formats.manifest_table import Table
-from cxr_gan.data.listing import ManifestOptions
+from cxr_gan.data.listing import ManifestOptions, typed
 
 # Role -> names of its column without case, blanks and punctuation. Columns of the
 # second kind are considered only if there is none of the first.
@@ -65,7 +65,7 @@ def comma_list(text: str) -> list[str]:
 
 def flag(name: str, value: str) -> str:
     """What to type to set a field of ManifestOptions, for messages."""
-    return f"--manifest.{name}={value} (--config.manifest.{name}={value} in a training)"
+    return typed(f"manifest.{name}", value)
 
 
 def is_header(row: list[str], suffix: str, options: ManifestOptions) -> bool:
@@ -202,7 +202,7 @@ def _missing(table: Table, role: str) -> str:
         f"{listed(table.names)}: name one by {flag(role, 'COLUMN')}"
     )
     if role == "label":
-        text += ", or several columns of 1 and 0 by manifest.label=COLUMN,COLUMN"
+        text += ", or several columns of 1 and 0 by --manifest.label=COLUMN,COLUMN"
     if role == "file":
         text += ", or give its number if the first line is not a header"
     return text

@@ -9,6 +9,7 @@ from cxr_gan.data import split_words
 from cxr_gan.data.formats.manifest_columns import flag
 from cxr_gan.data.formats.manifest_labels import parse_map
 from cxr_gan.data.formats.manifest_table import Table
+from cxr_gan.storage import files
 
 TEST = "of a test split"
 IN_NO_LIST = "in no list of manifest.split"
@@ -48,7 +49,7 @@ def _read_lists(option: str, folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for word, value in parse_map(option, "split").items():
         split = split_words.split_of(word)
-        path = folder / Path(value).expanduser()
+        path = folder / files.expand_user(value, "manifest.split")
         if split is None:
             raise ValueError(
                 f"manifest.split={option!r}: {word!r} names no split; accepted are "

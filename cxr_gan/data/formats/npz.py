@@ -18,6 +18,7 @@ import numpy as np
 
 from cxr_gan.data.dataset import RawSplits, Source
 from cxr_gan.data.formats import decode
+from cxr_gan.storage import files
 from cxr_gan.storage.checksums import CORRUPT_FILE_ERRORS
 
 
@@ -29,7 +30,7 @@ def open_npz(location: str) -> Source:
         ValueError: the file is not an .npz file, or lacks train_images or
             train_labels; names the file.
     """
-    path = Path(location).expanduser()
+    path = files.expand_user(location, "dataset")
     if not path.is_file():
         raise FileNotFoundError(f"{location}: no such .npz file; check the path")
     try:

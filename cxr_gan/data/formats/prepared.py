@@ -15,6 +15,7 @@ import contextlib
 import csv
 import dataclasses
 import functools
+import glob
 import hashlib
 import itertools
 import json
@@ -44,6 +45,7 @@ HEADER_ERRORS = (
     *(OverflowError, RecursionError, SyntaxError, TypeError),
     tokenize.TokenError,
 )
+IGNORE = ".gitignore"
 IGNORED = (
     "# Images of patients and the names of their files must not be committed.\n*\n"
 )
@@ -110,14 +112,12 @@ def write(
         files.DiskError: the folder cannot be written.
         Exception: any error of `chunks`, unchanged.
     """
-    folder = Path(folder).expanduser().resolve()
+    folder = files.expand_user(folder, "folder").resolve()
     class_names = tuple(map(str, class_names))
     if len(set(class_names)) < len(class_names):
         raise ValueError(f"class_names={class_names} must be different")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        what = "is not empty" if folder.is_dir() else "is a file"
-        raise FileExistsError(f"{folder} {what}; give a new folder")
-    unfinished = folder.with_name(f".unfinished-{uuid.uuid4().hex}")
+    require_new(folder)
+    unfinished = folder.with_name(f".{folder.name}.unfinished-{uuid.uuid4().hex}")
     with _own_errors(chunks) as checked, files.translate_os_errors(folder):
         try:
             unfinished.mkdir(parents=True)
@@ -134,10 +134,23 @@ def write(
             )
             text = json.dumps(dataclasses.asdict(description), indent=2)
             (unfinished / DATASET).write_text(f"{text}\n", "utf-8")
-            (unfinished / ".gitignore").write_text(IGNORED, "utf-8")
+            (unfinished / IGNORE).write_text(IGNORED, "utf-8")
             unfinished.replace(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def require_new(folder: Path) -> None:
+    """Raises FileExistsError if there is such a file, or a folder that is not empty."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise FileExistsError(f"{folder} {what}; give a new folder")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what killed processes left when they wrote the set of this folder."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.unfinished-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -245,7 +258,7 @@ def open_prepared(location: str) -> Source:
     Raises:
         FileNotFoundError: one of them does not exist.
     """
-    folder = Path(location).expanduser()
+    folder = files.expand_user(location, "dataset")
     for name in (DATASET, INDEX, IMAGES):
         if not (folder / name).is_file():
             raise FileNotFoundError(
@@ -265,9 +278,9 @@ def _read(folder: Path, resolution: int) -> RawSplits:
     expected = read_description(folder)
     if expected.resolution != resolution:
         raise ValueError(
-            f"{folder}: the images have {expected.resolution} px; give "
-            f"--config.resolution={expected.resolution}, or prepare images of "
-            f"{resolution} px"
+            f"{folder}: the images have {expected.resolution} px, but {resolution} px "
+            f"are needed; prepare the data again with --resolution={resolution}, or "
+            f"train with --config.resolution={expected.resolution}"
         )
     if _sha256_of_file(folder / INDEX) != expected.index_sha256:
         raise _changed(folder / INDEX)

@@ -22,6 +22,7 @@ import numpy as np
 
 from cxr_gan.evaluation.metrics.batching import BATCH, map_batches
 from cxr_gan.evaluation.metrics.resize import resize, to_unit
+from cxr_gan.storage import files
 
 KEYS = ("size", "channels", "mean", "std", "layout")
 OPTIONAL = ("input", "output")
@@ -51,7 +52,7 @@ def extractor(file: str | os.PathLike[str]) -> Callable[[np.ndarray], np.ndarray
             file cannot be read. The returned function raises it if the network's output
             is not [n, d] or not finite.
     """
-    path = Path(file).expanduser()
+    path = files.expand_user(file, "onnx")
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: there is no such file; give onnx:FILE, such as onnx:net.onnx"

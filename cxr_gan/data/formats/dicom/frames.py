@@ -6,6 +6,7 @@ GIL. Without it, the decoders of pydicom that are installed are used.
 
 import contextlib
 import importlib
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,7 @@ def _decode_with_imagecodecs(
     frame = _read_frame(path, layout)
     try:
         if layout.syntax == RLE:
+            _check_segments(frame, layout.allocated // 8)
             dtype = f"<u{layout.allocated // 8}"
             words = np.frombuffer(decoder(frame, dtype), dtype)
             return words.reshape(layout.rows, layout.columns)
@@ -142,6 +144,17 @@ def _decode_with_imagecodecs(
         convert = load_pydicom().pixels.convert_color_space
         pixels = convert(pixels, "YBR_FULL", "RGB")
     return pixels
+
+
+def _check_segments(frame: bytes, count: int) -> None:
+    """Raises ValueError if segments of RLE (PS3.5 G.5) are not all in the frame.
+
+    imagecodecs 2026.3 reads memory beyond the frame then, and the process ends.
+    """
+    found, *offsets = struct.unpack("<16I", frame[:64])
+    ends = [*offsets[:count], len(frame)]
+    if found != count or ends[0] != 64 or any(np.diff(ends) <= 0):
+        raise ValueError(f"{found} segments, of which the first ends at {ends[1]}")
 
 
 def _decode_with_pydicom(path: Path, layout: Layout) -> np.ndarray:
