@@ -1,119 +1,118 @@
-"""Writes generated images, each marked as synthetic, and their labels.
+"""Writes generated images, each marked as synthetic, as a data set with its card.
 
     python -m cxr_gan.generate --model=runs/acgan --label=PNEUMONIA --num=64 --out=DIR
 
-It writes PNGs, labels.csv, grid.png and generation.json into DIR. The same model and
-flags write the same bytes on the same kind of machine.
+DIR/images has a folder for each class, with PNG or DICOM files and nothing else;
+--format=npz writes DIR/images.npz instead. Beside them are labels.csv, grid.png,
+generation.json, README.md and croissant.json. The same model and flags write the same
+bytes on the same kind of machine.
 """
 
 import csv
-import dataclasses
-import json
 import math
 import pathlib
-import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 import tqdm
 from absl import flags
-from PIL import Image, PngImagePlugin
 
+from cxr_gan.data.formats.dicom import secondary_capture
+from cxr_gan.evaluation.report import dataset_card
 from cxr_gan.models import pixel_range
 from cxr_gan.runtime import cli, multihost
 from cxr_gan.runtime.signals import StopSignals
-from cxr_gan.sampling import arguments, sampler
+from cxr_gan.sampling import arguments, generation, image_files, sampler
+from cxr_gan.sampling.generation import Generation
+from cxr_gan.sampling.image_files import (
+    FOLDER,
+    LABELS,
+    ImageFiles,
+    NpzArchive,
+    PngFiles,
+)
 from cxr_gan.storage import files
-from cxr_gan.storage.image_grid import make_grid
+from cxr_gan.storage.image_grid import FirstImages
 from cxr_gan.version import __version__
 
-ALL = "all"
-COLUMNS = 8  # of the grid
-ROWS = 8  # of the grid if all images are of one class; otherwise one row per class
-NOTE = (
-    "Drawn by a generative model. It shows no patient and is not for clinical use: "
-    "neither for diagnosis nor for teaching it."
-)
+
+class DicomFiles:
+    """A DICOM Secondary Capture for each image, in a folder for each class."""
+
+    complete_at_once = True
+
+    def __init__(self, job: Generation, out: pathlib.Path, bits: int) -> None:
+        secondary_capture.require_pydicom()
+        self._job, self._out, self._bits = job, out, bits
+
+    def file(self, index: int) -> str:
+        """images/NORMAL/NORMAL_00000.dcm."""
+        return f"{FOLDER}/{self._job.file(index, '.dcm')}"
+
+    def save(self, index: int, image: np.ndarray) -> None:
+        """Writes an image; see `ImageFiles.save`."""
+        to_pixels = pixel_range.to_uint8 if self._bits == 8 else pixel_range.to_uint16
+        origin = secondary_capture.Origin(
+            description=f"Synthetic chest radiograph. {generation.NOTE}",
+            model_hash=self._job.model_hash,
+            seed=self._job.seed,
+            truncation=self._job.truncation,
+            label=self._job.class_name(index),
+            index=index,
+        )
+        path = files.with_parents(self._out / self.file(index))
+        secondary_capture.save(path, to_pixels(image), origin)
+
+    def finish(self) -> None:
+        """Nothing is left to write."""
 
 
-@dataclasses.dataclass(frozen=True)
-class GenerationJob:
-    """A checked request: the model, what to generate, and the output folder."""
-
-    params: sampler.GeneratorParams
-    model_hash: str
-    labels: np.ndarray  # int32 [num], one per image
-    seed: int
-    truncation: float
-    out: pathlib.Path
-
-    def path(self, index: int) -> pathlib.Path:
-        """DIR/NORMAL_00000.png; unsafe characters of the class name become "_"."""
-        name = re.sub(r"[^\w-]+", "_", self.class_name(index))
-        digits = max(5, len(str(len(self.labels) - 1)))
-        return self.out / f"{name}_{index:0{digits}}.png"
-
-    def class_name(self, index: int) -> str:
-        """The class name of an image."""
-        return self.params.class_names[self.labels[index]]
-
-    def save(self, image: np.ndarray, path: pathlib.Path, label: str) -> None:
-        """Writes uint8 [h, w] as a PNG whose metadata says how it was generated."""
-        metadata = PngImagePlugin.PngInfo()
-        metadata.add_text("Synthetic", "true")
-        metadata.add_text("Description", f"Synthetic chest radiograph. {NOTE}")
-        metadata.add_text("Label", label)
-        metadata.add_text("Model", self.model_hash)
-        metadata.add_text("Seed", str(self.seed))
-        metadata.add_text("Truncation", str(self.truncation))
-        metadata.add_text("Software", f"cxr_gan {__version__}")
-        with files.atomic_write(path) as unfinished:
-            Image.fromarray(image).save(unfinished, format="PNG", pnginfo=metadata)
+# --format -> writer of (job, output folder, bits). To add a format, add one entry.
+FORMATS: dict[str, Callable[[Generation, pathlib.Path, int], ImageFiles]] = {
+    "png": lambda job, out, _: PngFiles(job, out),
+    "npz": lambda job, out, _: NpzArchive(job, out),
+    "dicom": DicomFiles,
+}
 
 
 @cli.command(example="--model=runs/acgan")
 def main(values: flags.FlagValues) -> int:
     """Checks the flags and writes the files. Returns the exit code."""
     out = cli.new_output_folder(values.out)
+    if values.bits == "16" and values.format != "dicom":
+        raise ValueError(
+            f"--bits=16 with --format={values.format}: only DICOM files have 16 bits; "
+            "add --format=dicom, or leave out --bits"
+        )
     params, meta = sampler.load_with_meta(values.model)
-    labels = make_labels(values.label, values.num, params.class_names)
+    labels = generation.make_labels(values.label, values.num, params.class_names)
     model_hash = sampler.fingerprint(params)
-    job = GenerationJob(params, model_hash, labels, values.seed, values.truncation, out)
-    out.mkdir(parents=True, exist_ok=True)
-    written = write_images(job)
-    write_metadata(job, written, {"path": values.model, **meta})
+    job = Generation(params, model_hash, labels, values.seed, values.truncation)
+    writer = FORMATS[values.format](job, out, int(values.bits))
+    with files.translate_os_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    written = write_images(job, writer, out)
+    record = make_record(job, written, values, meta)
+    if written:
+        image_files.write_metadata(job, writer, written, out)
+        dataset_card.write(record, meta, out)
+    files.write_text(out / "generation.json", dataset_card.as_json(record))
     if written < values.num:
-        print(f"stopped after {written} of {values.num} images; see {out}/labels.csv")
+        print(f"stopped after {written} of {values.num} images; see {out}/{LABELS}")
         return cli.STOPPED
-    print(f"wrote {written} images, labels.csv, grid.png, generation.json to {out}")
+    print(f"wrote {written} images, {LABELS}, grid.png, generation.json to {out}")
     return 0
 
 
-def make_labels(label: str, num: int, class_names: tuple[str, ...]) -> np.ndarray:
-    """The labels of all images; int32 [num].
-
-    Args:
-        label: a class name; or `ALL`, which takes the classes in turn, so that their
-            counts differ by at most 1.
-        num: number of images.
-        class_names: index = label.
-
-    Raises:
-        ValueError: no class has this name.
-    """
-    if label == ALL:
-        return np.arange(num, dtype=np.int32) % len(class_names)
-    return np.full(num, arguments.label_index(label, class_names), np.int32)
-
-
-def write_images(job: GenerationJob) -> int:
-    """Writes the PNGs, one row of labels.csv after each, and the grid at the end.
+def write_images(job: Generation, writer: ImageFiles, out: pathlib.Path) -> int:
+    """Writes the images, one row of labels.csv after each, and the grid at the end.
 
     After Ctrl-C or SIGTERM the current image is completed and no other is begun, so
-    labels.csv lists exactly the images in the folder.
+    labels.csv lists exactly the images in the folder. The images of an .npz are
+    complete, and listed, only at the end.
 
     Returns:
         The number of images written.
@@ -121,8 +120,9 @@ def write_images(job: GenerationJob) -> int:
     Raises:
         files.DiskError: names the file that cannot be written, and how many were.
     """
+    listing = out / LABELS
+    first = FirstImages(len(np.unique(job.labels)), job.params.config.resolution)
     written = 0
-    listing = job.out / "labels.csv"
     try:
         with (
             files.translate_os_errors(listing),
@@ -132,85 +132,67 @@ def write_images(job: GenerationJob) -> int:
         ):
             table = csv.writer(file, lineterminator="\n")
             table.writerow(("file", "label", "class_name", "index", "seed"))
-            for index, image in enumerate(sample_images(job)):
+            for index, image in enumerate(generation.sample_images(job)):
                 if signals.requested:
                     break
-                path, name = job.path(index), job.class_name(index)
-                job.save(image, path, name)
-                row = (path.name, job.labels[index], name, index, job.seed)
-                table.writerow(row)
-                file.flush()
+                writer.save(index, image)
                 written += 1
+                if writer.complete_at_once:
+                    table.writerow(label_row(job, writer, index))
+                    file.flush()
+                first.add(pixel_range.to_uint8(image), int(job.labels[index]))
                 bar.update()
+            writer.finish()
+            if not writer.complete_at_once:
+                table.writerows(label_row(job, writer, i) for i in range(written))
     except files.DiskError as error:
+        listed = written if writer.complete_at_once else 0
         raise files.DiskError(
-            f"{error}, then generate into another --out; the {written} images before "
+            f"{error}, then generate into another --out; the {listed} images before "
             f"it are complete and listed in {listing}"
         ) from error
     if written:
-        save_grid(job, written)
+        names = job.params.class_names
+        present = [names[label] for label in np.unique(job.labels[:written])]
+        origin = job.origin(", ".join(present))
+        image_files.save_png(out / "grid.png", first.grid(names), origin)
     return written
 
 
-def sample_images(job: GenerationJob) -> Iterator[np.ndarray]:
-    """Yields the images in order, uint8 [s, s].
-
-    At most `sampler.images_in_flight()` images are held in memory.
-    """
-    size = sampler.images_in_flight()
-    for start in range(0, len(job.labels), size):
-        labels = job.labels[start : start + size]
-        # `sample` rounds a single image differently, so it never gets just one label.
-        padded = np.resize(labels, max(2, len(labels)))
-        batch = sampler.sample(
-            job.params, padded, job.seed, start=start, truncation=job.truncation
-        )
-        yield from pixel_range.to_uint8(batch[: len(labels), ..., 0])
+def label_row(job: Generation, writer: ImageFiles, index: int) -> tuple[object, ...]:
+    """The row of labels.csv of an image."""
+    name = job.class_name(index)
+    return writer.file(index), job.labels[index], name, index, job.seed
 
 
-def save_grid(job: GenerationJob, written: int) -> None:
-    """Writes grid.png: a row of the first images per class; `ROWS` for one class."""
-    labels = job.labels[:written]
-    classes = np.unique(labels)
-    rows: list[np.ndarray] = []
-    names: list[str] = []
-    for label in classes:
-        first = np.flatnonzero(labels == label)
-        first = first[: COLUMNS * (ROWS if len(classes) == 1 else 1)]
-        rows += [first[i : i + COLUMNS] for i in range(0, len(first), COLUMNS)]
-        names += [job.class_name(first[0])] + [""] * (len(rows) - len(names) - 1)
-    side = job.params.config.resolution
-    shape = (len(rows), max(map(len, rows)), side, side, 1)
-    images = np.zeros(shape, np.uint8)
-    for row, indices in enumerate(rows):
-        for column, index in enumerate(indices):
-            with Image.open(job.path(index)) as image:
-                images[row, column, :, :, 0] = np.asarray(image)
-    label = ", ".join(job.params.class_names[label] for label in classes)
-    job.save(make_grid(images, names), job.out / "grid.png", label)
-
-
-def write_metadata(job: GenerationJob, written: int, model: dict[str, Any]) -> None:
-    """Writes generation.json: the model and settings that reproduce these images.
+def make_record(
+    job: Generation, written: int, values: flags.FlagValues, model: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of generation.json: what reproduces these images.
 
     Args:
         job: the checked request.
         written: number of images written.
-        model: metadata of `sampler.load_with_meta`, with "path" added.
+        values: the flags.
+        model: metadata of `sampler.load_with_meta`.
     """
     names = job.params.class_names
     counts = Counter(job.labels[:written].tolist())
-    content = {
+    return {
         "synthetic": True,
-        "note": NOTE,
-        "model": model["path"],
+        "note": generation.NOTE,
+        "model": values.model,
         "model_hash": job.model_hash,
         "step": model["step"],
         "kimg": model["kimg"],
         "dataset": model["dataset"]
         | {"name": files.last_name(model["dataset"]["name"])},
+        "label": values.label,
         "seed": job.seed,
         "truncation": job.truncation,
+        "format": values.format,
+        "bits": int(values.bits),
+        "resolution": job.params.config.resolution,
         "class_names": names,
         "num": len(job.labels),
         "written": written,
@@ -218,9 +200,6 @@ def write_metadata(job: GenerationJob, written: int, model: dict[str, Any]) -> N
         "software": {"cxr_gan": __version__, "jax": jax.__version__},
         "backend": jax.default_backend(),
     }
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    with files.atomic_write(job.out / "generation.json") as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -230,14 +209,21 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "model", None, "Workdir of a training run, or a published model.", **own
     )
+    all_classes = generation.ALL
     flags.DEFINE_string(
-        "label", ALL, f"Name of a class; {ALL} for all classes in turn.", **own
+        "label",
+        all_classes,
+        f"Name of a class; {all_classes} for all classes in turn.",
+        **own,
     )
     flags.DEFINE_integer("num", 64, "Number of images.", 1, last, **own)
     flags.DEFINE_integer("seed", 0, "Seed of the latents.", 0, last, **own)
     truncation = "Factor of the latents; below 1, images are more typical, less varied."
     flags.DEFINE_float("truncation", 1.0, truncation, 0.0, **own)
     flags.register_validator("truncation", math.isfinite, "must be finite", **own)
+    flags.DEFINE_enum("format", "png", list(FORMATS), "Format of the images.", **own)
+    bits = "Bits of a pixel; 16 are of DICOM only."
+    flags.DEFINE_enum("bits", "8", ["8", "16"], bits, **own)
     flags.DEFINE_string("out", None, "New or empty folder to write to.", **own)
     flags.DEFINE_boolean("multihost", False, multihost.FLAG_HELP, **own)
     flags.mark_flags_as_required(["model", "out"], **own)

@@ -15,7 +15,7 @@ from PIL import Image
 import cxr_gan
 from cxr_gan import generate
 from cxr_gan.runtime import cli
-from cxr_gan.sampling import sampler
+from cxr_gan.sampling import generation, sampler
 from cxr_gan.storage import checkpoint
 
 META = {
@@ -60,6 +60,14 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
+def files_in(folder):
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if not path.is_dir()
+    )
+
+
 def pixels(path):
     with Image.open(path) as image:
         assert image.mode == "L"
@@ -72,16 +80,29 @@ def test_classes_alternate_and_images_equal_those_of_sample(folder, params):
     assert [int(row["label"]) for row in table] == [0, 1] * 10
     assert [int(row["index"]) for row in table] == list(range(20))
     assert {row["seed"] for row in table} == {"3"}
-    assert table[1]["file"] == "PNEUMONIA_00001.png"
+    assert table[1]["file"] == "images/PNEUMONIA/PNEUMONIA_00001.png"
     images = np.asarray(cxr_gan.sample(params, np.arange(20) % 2, 3))[..., 0]
     for row, image in zip(table, images, strict=True):
         np.testing.assert_array_equal(
             pixels(folder / row["file"]), np.round(255 * image)
         )
-    assert {path.name for path in folder.iterdir()} == {
-        *(row["file"] for row in table),
-        *("labels.csv", "grid.png", "generation.json"),
-    }
+
+
+def test_class_folders_hold_the_listed_images_and_nothing_else(folder):
+    beside = ["README.md", "croissant.json", "generation.json", "grid.png"]
+    assert files_in(folder) == sorted(
+        [
+            *(row["file"] for row in rows(folder)),
+            *("images/metadata.csv", "labels.csv", *beside),
+        ]
+    )
+
+
+def test_metadata_csv_begins_with_file_name_and_has_the_class_as_a_column(folder):
+    lines = (folder / "images" / "metadata.csv").read_text().splitlines()
+    assert len(lines) == 21
+    assert lines[0] == "file_name,label,index,seed"
+    assert lines[2] == "PNEUMONIA/PNEUMONIA_00001.png,PNEUMONIA,1,3"
 
 
 def test_label_and_truncation_flags_select_images(command, params, tmp_path):
@@ -89,15 +110,15 @@ def test_label_and_truncation_flags_select_images(command, params, tmp_path):
     assert {row["class_name"] for row in rows(tmp_path / "a")} == {"PNEUMONIA"}
     assert command("--num=2", "--truncation=0.5", f"--out={tmp_path}/b") == 0
     expected = cxr_gan.sample(params, [0, 1], 0, truncation=0.5)[1, ..., 0]
-    written = pixels(tmp_path / "b" / "PNEUMONIA_00001.png")
+    written = pixels(tmp_path / "b/images/PNEUMONIA/PNEUMONIA_00001.png")
     np.testing.assert_array_equal(written, np.round(255 * np.asarray(expected)))
 
 
 @pytest.mark.parametrize(
     ("name", "label"),
     [
-        ("NORMAL_00000.png", "NORMAL"),
-        ("PNEUMONIA_00019.png", "PNEUMONIA"),
+        ("images/NORMAL/NORMAL_00000.png", "NORMAL"),
+        ("images/PNEUMONIA/PNEUMONIA_00019.png", "PNEUMONIA"),
         ("grid.png", "NORMAL, PNEUMONIA"),
     ],
 )
@@ -131,7 +152,8 @@ def test_json_records_model_seed_and_training_data(folder, params):
 
 def test_grid_has_one_row_per_class_and_several_of_one_class(folder, command, tmp_path):
     grid = pixels(folder / "grid.png")
-    second = pixels(folder / "PNEUMONIA_00003.png").repeat(2, 0).repeat(2, 1)
+    second = pixels(folder / "images/PNEUMONIA/PNEUMONIA_00003.png")
+    second = second.repeat(2, 0).repeat(2, 1)
     assert grid.shape[0] == 2 * 66 + 2
     margin = grid.shape[1] - (8 * 66 + 2)
     tile = grid[68 : 68 + 64, margin + 68 : margin + 68 + 64]
@@ -142,11 +164,9 @@ def test_grid_has_one_row_per_class_and_several_of_one_class(folder, command, tm
 
 def test_same_command_writes_identical_bytes(folder, command, tmp_path):
     assert command("--num=20", "--seed=3", f"--out={tmp_path}") == 0
-    first, second = (
-        {path.name: path.read_bytes() for path in out.iterdir()}
-        for out in (folder, tmp_path)
-    )
-    assert first == second
+    assert files_in(folder) == files_in(tmp_path)
+    for name in files_in(folder):
+        assert (folder / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 
 def test_class_name_cannot_escape_folder(command, params, tmp_path, monkeypatch):
@@ -155,8 +175,12 @@ def test_class_name_cannot_escape_folder(command, params, tmp_path, monkeypatch)
     monkeypatch.setattr(checkpoint, "load_item", lambda *_: (params.params, meta))
     assert command("--num=2", f"--out={tmp_path}/out") == 0
     files = [row["file"] for row in rows(tmp_path / "out")]
-    assert files == ["_up_00000.png", "b_c_00001.png"]
+    assert files == ["images/_up/_up_00000.png", "images/b_c/b_c_00001.png"]
     assert all((tmp_path / "out" / name).is_file() for name in files)
+
+
+def test_classes_whose_names_differ_in_unsafe_characters_have_folders_of_their_own():
+    assert generation.folder_names(("a b", "A/b")) == ("0_a_b", "1_A_b")
 
 
 @pytest.mark.parametrize(
@@ -169,6 +193,7 @@ def test_class_name_cannot_escape_folder(command, params, tmp_path, monkeypatch)
         (["--model=none"], "'none' is neither a folder"),
         (["PNEUMONIA"], "unexpected argument 'PNEUMONIA'; flags are written"),
         (["--out=gs://b/out"], "--out=gs://b/out is not a local folder"),
+        (["--bits=16"], "only DICOM files have 16 bits; add --format=dicom"),
     ],
 )
 def test_invalid_request_is_refused_in_one_message_and_nothing_is_written(
@@ -196,22 +221,23 @@ def test_number_out_of_range_is_refused_with_name_of_flag(command, flag):
 def test_full_disk_is_reported_in_one_line_and_written_images_are_listed(
     command, tmp_path, capsys, monkeypatch
 ):
-    sample_images = generate.sample_images
+    sample_images = generation.sample_images
+    full = tmp_path / "images/PNEUMONIA/PNEUMONIA_00003.unfinished"
 
     def fill_up(job):
         for index, image in enumerate(sample_images(job)):
             if index == 3:
-                (tmp_path / "PNEUMONIA_00003.unfinished").symlink_to("/dev/full")
+                full.symlink_to("/dev/full")
             yield image
 
-    monkeypatch.setattr(generate, "sample_images", fill_up)
+    monkeypatch.setattr(generation, "sample_images", fill_up)
     assert command("--num=8", f"--out={tmp_path}") == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "PNEUMONIA_00003.png cannot be written (No space left on device)" in error
     assert "the 3 images before it are complete" in error
     listed = {row["file"] for row in rows(tmp_path)}
-    assert {path.name for path in tmp_path.iterdir()} == {*listed, "labels.csv"}
+    assert files_in(tmp_path) == sorted([*listed, "labels.csv"])
     assert len(listed) == 3 and all(pixels(tmp_path / name).any() for name in listed)
 
 
@@ -232,7 +258,8 @@ def test_interrupt_leaves_exactly_the_listed_images(
     assert signal.getsignal(number) == before
     listed = [row["file"] for row in rows(tmp_path)]
     assert len(listed) == 5
-    assert {path.name for path in tmp_path.glob("*_*.png")} == set(listed)
+    inside = {name for name in files_in(tmp_path) if name.startswith("images/")}
+    assert inside == {*listed, "images/metadata.csv"}
     metadata = json.loads((tmp_path / "generation.json").read_text(encoding="utf-8"))
     assert (metadata["num"], metadata["written"]) == (20, 5)
     assert "5 of 20" in capsys.readouterr().out

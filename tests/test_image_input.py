@@ -3,13 +3,17 @@ import types
 
 import numpy as np
 import pytest
+import tiny_generator
+from absl import flags
 from PIL import Image
 
-from cxr_gan import data
+from cxr_gan import data, generate
 from cxr_gan.evaluation import image_input
 from cxr_gan.evaluation.inputs import open_input
+from cxr_gan.sampling import sampler
 
 NAMES = ("NORMAL", "PNEUMONIA")
+META = {"step": 1, "kimg": 0.1, "dataset": {"name": "a", "identity": "ab" * 32}}
 COLOUR = np.zeros((32, 32, 3), np.uint8)
 COLOUR[..., 0] = 200
 
@@ -51,6 +55,21 @@ def test_folder_of_generate_is_read_in_the_order_of_its_table(tmp_path):
     read, classes, _ = image_input.read(str(tmp_path))
     np.testing.assert_array_equal(read[..., 0], images)
     assert classes == ("PNEUMONIA", "NORMAL")
+
+
+@pytest.mark.parametrize("kind", ["png", "npz", "dicom"])
+def test_folder_of_generate_is_read_in_every_format(tmp_path, kind):
+    params = tiny_generator.params()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampler, "load_with_meta", lambda _: (params, META))
+        values = flags.FlagValues()
+        generate.define_flags(values)
+        command = ["", "--model=a", "--num=3", f"--format={kind}", f"--out={tmp_path}"]
+        assert generate.main(values(command), values) == 0
+    read, classes, _ = image_input.read(str(tmp_path))
+    expected = np.asarray(sampler.sample(params, [0, 1, 0], 0))
+    np.testing.assert_array_equal(read, np.round(255 * expected))
+    assert classes == ("NORMAL", "PNEUMONIA", "NORMAL")
 
 
 def test_folder_with_metadata_is_read_by_its_table(tmp_path):
@@ -116,6 +135,12 @@ def test_npz_of_floats_and_16_bits_is_read_as_a_data_set(tmp_path):
         np.testing.assert_array_equal(image_input.read(file).images[..., 0], images)
 
 
+def test_labels_of_npz_with_class_names_are_names(tmp_path):
+    arrays = {"images": noise(), "labels": [1, 0, 0, 1]}
+    read = image_input.read(npz(tmp_path / "a.npz", **arrays, class_names=["b", "a"]))
+    assert read.classes == ("a", "b", "b", "a")
+
+
 def test_npz_is_read_without_changes(tmp_path):
     images = noise()
     file = npz(tmp_path / "a.npz", images=images, labels=np.array([[1], [0], [1], [0]]))
@@ -140,6 +165,14 @@ def test_npz_is_read_without_changes(tmp_path):
         ({"images": noise(2, 16), "labels": [0, 1]}, "16 px; at least 32 px"),
         ({"images": noise(0), "labels": np.zeros(0, int)}, "the shape [0, 32, 32]"),
         ({"images": np.array([None]), "labels": [0]}, "allow_pickle"),
+        (
+            {"images": noise(2), "labels": [0, 2], "class_names": ["a", "b"]},
+            "labels are from 0 to 2 but class_names has 2 names",
+        ),
+        (
+            {"images": noise(2), "labels": [0, 1], "class_names": [0, 1]},
+            "class_names is int64 [2]; must be strings",
+        ),
     ],
 )
 def test_invalid_npz_is_refused(tmp_path, arrays, words):

@@ -213,7 +213,7 @@ def test_first_of_two_processes_generates_for_both(start, tmp_path):
     peers.assert_success()
     wrote = f"wrote 3 images, labels.csv, grid.png, generation.json to {tmp_path}/out"
     assert wrote in peers.output(0) and "wrote" not in peers.output(1)
-    assert len([*tmp_path.glob("out/*_*.png")]) == 3
+    assert len([*tmp_path.glob("out/images/*/*.png")]) == 3
 
 
 @pytest.fixture

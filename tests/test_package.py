@@ -105,7 +105,7 @@ def test_installed_wheel_trains_samples_generates_and_evaluates(scratch, bin_dir
         run(python, "-m", f"cxr_gan.{module}", *arguments, cwd=scratch)
 
     command("generate", "--model=pediatric64", "--num=4", "--seed=0", "--out=samples")
-    assert len(list((scratch / "samples").glob("*_*.png"))) == 4
+    assert len(list((scratch / "samples" / "images").glob("*/*.png"))) == 4
     assert (scratch / "samples" / "labels.csv").exists()
 
     images = ("--model=run", "--num=40", "--dataset=phantom:200")

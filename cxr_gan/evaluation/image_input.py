@@ -2,7 +2,7 @@
 
 Four layouts: FOLDER/CLASS/*; a folder that `cxr_gan.generate` wrote, with labels.csv; a
 folder with metadata.csv (see `manifest.open_manifest`); an .npz with `images`, as
-`npz` reads them, and `labels` integers [n].
+`npz` reads them, `labels` integers [n] and optionally `class_names`, strings [K].
 """
 
 import csv
@@ -16,12 +16,12 @@ import numpy as np
 from cxr_gan.data import preparation, quality
 from cxr_gan.data.formats import decode, file_tree, image_file, manifest, npz
 from cxr_gan.data.listing import ReadOptions
+from cxr_gan.sampling.image_files import ARCHIVE, LABELS
 from cxr_gan.storage import files
 
-TABLE = "labels.csv"
 LAYOUTS = (
     f"accepted are a folder of class folders ({file_tree.KINDS} in FOLDER/CLASS/), a "
-    f"folder with {TABLE} as written by cxr_gan.generate or with {manifest.METADATA}, "
+    f"folder with {LABELS} as written by cxr_gan.generate or with {manifest.METADATA}, "
     "and an .npz with images [n, s, s] and labels int [n]"
 )
 MIN_SIZE = 32  # px; smaller images show neither texture nor copies
@@ -73,7 +73,9 @@ def compare_ranges(images: np.ndarray, real: np.ndarray) -> str | None:
 
 def _read_folder(root: Path) -> LabelledImages:
     found: tuple[str, ...] = ()
-    if (root / TABLE).is_file():
+    if (root / LABELS).is_file() and (root / ARCHIVE).is_file():
+        return _read_npz(root / ARCHIVE)
+    if (root / LABELS).is_file():
         entries = _list_table(root)
     elif (root / manifest.METADATA).is_file():
         listing = manifest.open_manifest(str(root), ReadOptions(views="all"))
@@ -120,11 +122,11 @@ def _list_class_folders(root: Path) -> list[tuple[Path, str]]:
 
 def _list_table(root: Path) -> list[tuple[Path, str]]:
     """The image files and class names of labels.csv, in its order."""
-    with (root / TABLE).open(newline="", encoding="utf-8") as table:
+    with (root / LABELS).open(newline="", encoding="utf-8") as table:
         rows = list(csv.DictReader(table))
     if rows and not {"file", "class_name"} <= rows[0].keys():
         raise ValueError(
-            f"{root / TABLE}: has the columns {', '.join(map(str, rows[0]))}; must "
+            f"{root / LABELS}: has the columns {', '.join(map(str, rows[0]))}; must "
             "have file and class_name"
         )
     entries = [(root / row["file"], row["class_name"]) for row in rows]
@@ -132,7 +134,8 @@ def _list_table(root: Path) -> list[tuple[Path, str]]:
         inside = file.resolve().is_relative_to(root.resolve())
         if not inside or not file.is_file():
             raise ValueError(
-                f"{root / TABLE}: lists {file.name}, which is not a file in this folder"
+                f"{root / LABELS}: lists {file.name}, which is not a file in this "
+                "folder"
             )
     return entries
 
@@ -156,6 +159,7 @@ def _read_npz(path: Path) -> LabelledImages:
                     f"lacks {', '.join(sorted(missing))}; it holds {', '.join(arrays)}"
                 )
             images, labels = arrays["images"], arrays["labels"]
+            names = arrays.get("class_names")
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: {error}; {LAYOUTS}") from error
     images = npz.as_images(images, f"{path}: images")
@@ -171,7 +175,25 @@ def _read_npz(path: Path) -> LabelledImages:
     decoded = npz.decode_images(images, size, f"{path}: images")
     images, notes = decode.stack(decoded)
     _check_size(images, str(path))
-    return LabelledImages(images, labels.astype(np.int64), notes)
+    if names is None:
+        return LabelledImages(images, labels.astype(np.int64), notes)
+    return LabelledImages(images, _name(labels, names, str(path)), notes)
+
+
+def _name(labels: np.ndarray, names: np.ndarray, source: str) -> tuple[str, ...]:
+    """The class name of each label."""
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise ValueError(
+            f"{source}: class_names is {names.dtype} {list(names.shape)}; must be "
+            "strings [K], one for each label"
+        )
+    if labels.min() < 0 or labels.max() >= len(names):
+        raise ValueError(
+            f"{source}: labels are from {labels.min()} to {labels.max()} but "
+            f"class_names has {len(names)} names; class_names[label] must be the name "
+            "of each label"
+        )
+    return tuple(str(names[label]) for label in labels)
 
 
 def _check_size(images: np.ndarray, source: str) -> None:

@@ -15,9 +15,14 @@ def to_unit(images: jax.Array) -> jax.Array:
     return jnp.clip(images * 0.5 + 0.5, 0, 1)
 
 
-def to_uint8(images: jax.Array) -> np.ndarray:
+def to_uint8(images: jax.Array | np.ndarray) -> np.ndarray:
     """float32 [...] in [0, 1] -> uint8, rounded to nearest; values outside are clipped.
 
     Returns a NumPy array on the host.
     """
     return np.round(np.clip(np.asarray(images), 0, 1) * 255).astype(np.uint8)
+
+
+def to_uint16(images: jax.Array | np.ndarray) -> np.ndarray:
+    """float32 [...] in [0, 1] -> uint16, as `to_uint8`; 1 becomes 65535."""
+    return np.round(np.clip(np.asarray(images), 0, 1) * 65535).astype(np.uint16)

@@ -119,3 +119,24 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def with_parents(path: pathlib.Path) -> pathlib.Path:
+    """The path, after the folders above it are made.
+
+    Raises:
+        DiskError: one of them cannot be made.
+    """
+    with translate_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes UTF-8 text by `atomic_write`.
+
+    Raises:
+        DiskError: the file cannot be written.
+    """
+    with atomic_write(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", newline="\n")

@@ -47,3 +47,40 @@ def make_grid(images: np.ndarray, row_names: Sequence[str]) -> np.ndarray:
         middle = row * tile + tile / 2
         draw.text((GAP, middle), name, fill=TEXT_COLOR, font=font, anchor="lm")
     return np.asarray(canvas)
+
+
+class FirstImages:
+    """Keeps the first images of each class, and arranges them in a grid.
+
+    One row per class; `rows` rows if all images are of one class.
+    """
+
+    def __init__(
+        self, num_classes: int, size: int, columns: int = 8, rows: int = 8
+    ) -> None:
+        """Images are uint8 [size, size], of so many different classes."""
+        self._size, self._columns = size, columns
+        self._limit = columns * (rows if num_classes == 1 else 1)
+        self._kept: dict[int, list[np.ndarray]] = {}
+
+    def add(self, image: np.ndarray, label: int) -> None:
+        """Keeps uint8 [size, size] if it is one of the first of its class."""
+        kept = self._kept.setdefault(label, [])
+        if len(kept) < self._limit:
+            kept.append(image)
+
+    def grid(self, class_names: Sequence[str]) -> np.ndarray:
+        """The grid of at least one image, uint8 [h, w]; see `make_grid`."""
+        rows: list[list[np.ndarray]] = []
+        names: list[str] = []
+        for label, kept in sorted(self._kept.items()):
+            rows += [
+                kept[i : i + self._columns] for i in range(0, len(kept), self._columns)
+            ]
+            names += [class_names[label]] + [""] * (len(rows) - len(names) - 1)
+        width = max(map(len, rows))
+        images = np.zeros((len(rows), width, self._size, self._size, 1), np.uint8)
+        for y, row in enumerate(rows):
+            for x, image in enumerate(row):
+                images[y, x, :, :, 0] = image
+        return make_grid(images, names)
