@@ -73,6 +73,6 @@ def _walk(root: Path) -> Iterator[str]:
             continue
         seen.add((status.st_dev, status.st_ino))
         subfolders[:] = sorted(x for x in subfolders if not x.startswith(HIDDEN))
-        start = f"{os.path.relpath(folder, root)}/".replace(os.sep, "/")
-        start = start.removeprefix("./")
+        relative = folder[len(os.path.join(root, "")) :]  # noqa: PTH118, for speed
+        start = relative.replace(os.sep, "/") + "/" if relative else ""
         yield from (start + file for file in files if not file.startswith(HIDDEN))
