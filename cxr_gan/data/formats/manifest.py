@@ -175,9 +175,10 @@ def _entries(
             continue
         entry = Entry(Path(path), file, class_name, split, row.patient, row.view)
         first = entries.setdefault(file, entry)
-        left_out[REPEATED] += first is not entry
-        if dataclasses.replace(entry, view=first.view) != first:
-            conflicts.add(file)
+        if first is not entry:
+            left_out[REPEATED] += 1
+            if dataclasses.replace(entry, path=first.path, view=first.view) != first:
+                conflicts.add(file)
     if conflicts:
         raise ValueError(
             f"{manifest}: {len(conflicts)} files have rows that differ in class, split "

@@ -35,7 +35,8 @@ def find(names: Iterable[str], root: Path) -> dict[str, list[str]]:
     files = sorted(_walk(root)) if pending else []
     deepest = max((file.count("/") + 1 for file in files), default=0)
     for without_ending in (False, True):
-        for length in range(deepest if pending else 0, 0, -1):
+        longest = min(max(map(len, pending.values()), default=0), deepest)
+        for length in range(longest, 0, -1):
             index = _by_tail(files, length, without_ending)
             for name, parts in list(pending.items()):
                 paths = index.get("/".join(parts[-length:]))

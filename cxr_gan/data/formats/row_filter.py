@@ -103,7 +103,8 @@ class _Compiler:
             sides = [node.left, *node.comparators]
             pairs = zip(sides, node.ops, sides[1:], strict=False)
             tests = [self.comparison(*pair) for pair in pairs]
-            return lambda row: all(test(row) for test in tests)
+            is_one = len(tests) == 1  # most are; then it takes half the time
+            return tests[0] if is_one else lambda row: all(test(row) for test in tests)
         raise self.error(node, "is no comparison")
 
     def comparison(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Test:
@@ -160,7 +161,7 @@ def _equal(left: Any, right: Any) -> bool:
 
 
 def _is_in(left: Any, right: Sequence[Any]) -> bool:
-    return any(_equal(left, item) for item in right)
+    return left in right or any(_equal(left, item) for item in right)
 
 
 def _ordered(order: Callable[[Any, Any], bool], left: Any, right: Any) -> bool:
