@@ -1,6 +1,5 @@
 """Finds the image files that a manifest names."""
 
-import collections
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from cxr_gan.data.formats.file_tree import ENDINGS
 HIDDEN = (".", "__MACOSX")  # archives of macOS contain __MACOSX and ._name.png
 
 
-def find(names: Iterable[str], root: Path) -> dict[str, list[str]]:
+def find(names: Iterable[str], root: Path) -> dict[str, tuple[str, ...]]:
     """The files that each name may mean, at most two: none if it is not found.
 
     A name is a path, absolute or relative to root. If there is no such file, it is
@@ -22,45 +21,51 @@ def find(names: Iterable[str], root: Path) -> dict[str, list[str]]:
     Returns:
         Name -> paths.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, tuple[str, ...]] = {}
     prefix = os.path.join(root, "")  # noqa: PTH118, for speed
-    pending: dict[str, list[str]] = {}  # name -> its parts
+    pending: dict[str, str] = {}  # name -> its path with forward slashes
     for name in dict.fromkeys(names):
         path = prefix + (os.path.normpath(name) if "./" in name else name)
         path = name if os.path.isabs(name) else path  # noqa: PTH117
-        found[name] = [path] if os.path.isfile(path) else []  # noqa: PTH113
+        found[name] = (path,) if os.path.isfile(path) else ()  # noqa: PTH113
         if not found[name]:
-            parts = name.replace("\\", "/").split("/")
-            pending[name] = [part for part in parts if part not in ("", ".")]
+            pending[name] = name.replace("\\", "/").removeprefix("./")
     files = sorted(_walk(root)) if pending else []
     deepest = max((file.count("/") + 1 for file in files), default=0)
+    longest = max((path.count("/") + 1 for path in pending.values()), default=0)
     for without_ending in (False, True):
-        longest = min(max(map(len, pending.values()), default=0), deepest)
-        for length in range(longest, 0, -1):
+        for length in range(min(deepest, longest), 0, -1):
             index = _by_tail(files, length, without_ending)
-            for name, parts in list(pending.items()):
-                paths = index.get("/".join(parts[-length:]))
-                if paths and len(parts) >= length:
-                    first_two = (prefix + path for path in paths[:2])
-                    found[name] = list(filter(os.path.isfile, first_two))  # or dead
+            for name, path in list(pending.items()):
+                paths = index.get(_tail(path, length), ())
+                if paths:
+                    existing = filter(os.path.isfile, map(prefix.__add__, paths))
+                    found[name] = tuple(existing)  # no link to nothing
                     del pending[name]
     return found
 
 
+def _tail(path: str, length: int) -> str:
+    """The last `length` parts of a path; "" if it has fewer."""
+    parts = path.rsplit("/", length)
+    return "/".join(parts[-length:]) if len(parts) >= length else ""
+
+
 def _by_tail(
     files: list[str], length: int, without_ending: bool
-) -> dict[str, list[str]]:
-    """The last `length` parts of a path -> the paths that end in them."""
-    index = collections.defaultdict(list)
+) -> dict[str, tuple[str, ...]]:
+    """The last `length` parts of a path -> the first two paths that end in them."""
+    index: dict[str, tuple[str, ...]] = {}
     for file in files:
         path = file
         if without_ending:
             path, ending = os.path.splitext(file)  # noqa: PTH122
             if ending.lower() not in ENDINGS:
                 continue
-        parts = path.rsplit("/", length)
-        if len(parts) >= length:
-            index["/".join(parts[-length:])].append(file)
+        tail = _tail(path, length)
+        known = index.get(tail, ())
+        if tail and len(known) < 2:
+            index[tail] = (*known, file)
     return index
 
 
