@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from cxr_gan import data
-from cxr_gan.data import ImageSet
 from cxr_gan.evaluation import (
     evaluator,
     image_sets,
@@ -100,7 +99,9 @@ def test_nearest_pairs_are_sorted_by_distance(faultless):
 def test_split_reference_halves_by_patient_and_drops_duplicates(tmp_path):
     dataset = data.load("phantom:60", 64, split_seed=0, cache_dir=tmp_path)
     train, val = dataset.train, dataset.val
-    copies = ImageSet(train.images[:3], train.labels[:3], ("again/1", "again/2", "x"))
+    copies = dataclasses.replace(
+        train.take(np.arange(len(train)) < 3), ids=("again/1", "again/2", "x")
+    )
     dataset = dataclasses.replace(
         dataset, train=train.join(copies), val=val.join(copies)
     )

@@ -163,8 +163,9 @@ def _median(measured: Sequence[Measurement], key: str) -> float:
 def _few_images(counts: dict[str, int]) -> list[str]:
     largest = max(counts.values(), default=0)
     return [
-        f"class {name!r} has only {count} images, the largest class has {largest}; a "
-        "GAN repeats the images of a class this small: add some"
+        f"class {name!r} has only {count} images"
+        + (f", the largest class has {largest}" if largest > count else "")
+        + "; a GAN repeats the images of a class this small: add some"
         for name, count in counts.items()
         if count < max(MIN_IMAGES, MIN_CLASS_FRACTION * largest)
     ]
