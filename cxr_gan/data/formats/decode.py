@@ -277,7 +277,6 @@ def to_splits(
     num_train: int,
     class_names: tuple[str, ...],
     where: str,
-    are_files: bool = False,
 ) -> RawSplits:
     """Both splits of a dataset; the depths are agreed over both.
 
@@ -287,15 +286,13 @@ def to_splits(
         num_train: number of images of train; the dataset has no val if it is all.
         class_names: index = label.
         where: names the dataset in warnings.
-        are_files: whether the ids are paths of files, relative to the dataset.
     """
     pixels, found = stack(decoded)
     labels = np.array([label for label, _ in images], np.int32)
     ids = tuple(id_ for _, id_ in images)
 
     def part(rows: slice) -> ImageSet:
-        files = ids[rows] if are_files else ()
-        return ImageSet(pixels[rows], labels[rows], ids[rows], files)
+        return ImageSet(pixels[rows], labels[rows], ids[rows])
 
     val = None if num_train == len(ids) else part(slice(num_train, None))
     found = tuple(f"{where}: {note}" for note in found)
