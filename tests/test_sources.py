@@ -110,7 +110,7 @@ def test_downscaling_is_antialiased(root, load):
     write(root / "train/NORMAL/0.png", stripes)
     found = image_named(load(root), "0.png")
     np.testing.assert_allclose(found[:2], 100, atol=6)
-    assert (found[6:] == 0).all()
+    assert found[6:].max() <= 1  # rounding
 
 
 def test_images_smaller_than_resolution_are_enlarged_with_a_warning(

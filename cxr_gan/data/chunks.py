@@ -19,7 +19,7 @@ from cxr_gan.data.listing import Entry, LeftOutError, version_of
 from cxr_gan.storage import files
 from cxr_gan.storage.checksums import CORRUPT_FILE_ERRORS
 
-FORMAT = 1  # increase it when decoding changes, so that older chunks are not used
+FORMAT = 2  # increase it when decoding changes, so that older chunks are not used
 SIZE = 64  # files
 
 

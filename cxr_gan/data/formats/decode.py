@@ -26,6 +26,10 @@ MAX_COLOUR_FRACTION = 0.01  # of the pixels may differ by more
 DEPTHS = (8, 10, 12, 14, 16)  # bits of a grey value that detectors use
 MAX_BEYOND = 0.001  # of the pixels may exceed the level of an image: dead pixels, marks
 MIN_DEPTH_FRACTION = 0.05  # of the deep images have the depth of a detector
+# An image is first reduced by an integer factor with a box filter, as long as it stays
+# this many times larger than the result; Lanczos takes a third of the time then. On 24
+# radiographs, 1 % of the pixels of 256 px change by more than 1 grey level of 255.
+REDUCING_GAP = 3.0
 NEAR = 1.25  # levels whose quotient is below this can be of one detector
 
 Item = TypeVar("Item")
@@ -84,7 +88,10 @@ def to_square(
     if pixels.shape != (resolution, resolution):
         image = Image.fromarray(np.ascontiguousarray(pixels))
         size = (resolution, resolution)
-        pixels = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+        resized = image.resize(
+            size, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP
+        )
+        pixels = np.asarray(resized)
     if not level and pixels.dtype != np.uint8:
         pixels = np.rint(pixels.clip(0, 255)).astype(np.uint8)
     return DecodedImage(pixels, level, side, inverted and level > 0)
