@@ -69,6 +69,12 @@ def test_folder_of_dicom_and_png_becomes_one_prepared_set(root, tmp_path):
     assert len(rows) == 24
     assert {row["class_name"] for row in rows} == {"NORMAL", "PNEUMONIA"}
     assert description.summary["patients by"] == {"PatientID": 12, "unknown": 12}
+    for row in rows:
+        is_png = row["file"].endswith(".png")
+        kind = "PNG" if is_png else "DICOM"
+        known = kind, *(2 * [str(2 * SIZE)]), "8" if is_png else "12"
+        assert (row["kind"], row["height"], row["width"], row["bits"]) == known
+        assert row["modality"] == ("" if is_png else "CR")
     images = np.load(out / prepared.IMAGES)
     assert images.shape == (24, SIZE, SIZE, 1)
     for row, image in zip(rows, images[..., 0], strict=True):

@@ -92,8 +92,10 @@ def test_files_are_as_documented(written):
     np.testing.assert_array_equal(images, np.concatenate([TRAIN.images, VAL.images]))
     rows = index_of(written)
     assert list(rows[0]) == [
-        *("id", "label", "class_name", "patient", "split", "half", "file", "sha256")
+        *("id", "label", "class_name", "patient", "split", "half", "file", "sha256"),
+        *("kind", "height", "width", "bits", "view", "modality", "manufacturer"),
     ]
+    no_header = dict.fromkeys(list(rows[0])[8:], "")
     both = TRAIN.join(VAL)
     in_a = splits.in_half_a(both)
     for i, row in enumerate(rows):
@@ -106,11 +108,12 @@ def test_files_are_as_documented(written):
             "half": "A" if in_a[i] else "B",
             "file": both.files[i],
             "sha256": hashlib.sha256(images[i].tobytes()).hexdigest(),
+            **no_header,
         }
     content = json.loads((written / "dataset.json").read_text("utf-8"))
     index = (written / "index.csv").read_bytes()
     assert content == {
-        "version": 1,
+        "version": 2,
         "classes": list(NAMES),
         "resolution": SIDE,
         "identity": identity(TRAIN, VAL, NAMES),
@@ -232,7 +235,7 @@ def edit(**changes):
         ("index.csv", lambda b: b[:-99], "index.csv: changed since"),
         ("dataset.json", lambda b: b[:-9], "dataset.json: damaged, or not of a prep"),
         ("dataset.json", lambda b: b"[]", "dataset.json: damaged.*give folder:"),
-        ("dataset.json", edit(version=2), "has version 2, .* reads version 1"),
+        ("dataset.json", edit(version=3), "has version 3, .* reads version 2"),
         ("dataset.json", edit(classes=["B", "A"]), "classes or identity changed"),
         ("dataset.json", edit(identity="0"), "classes or identity changed"),
     ],

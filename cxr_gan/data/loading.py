@@ -26,7 +26,7 @@ from cxr_gan.data.formats import prepared
 from cxr_gan.data.listing import Listing, ReadOptions, listing_fingerprint
 from cxr_gan.storage import files, lock
 
-CACHE_FORMAT = 2  # increase it when decoding changes, so that older sets are not used
+CACHE_FORMAT = 3  # increase it when decoding changes, so that older sets are not used
 DEFAULT_OPTIONS = ReadOptions()
 
 

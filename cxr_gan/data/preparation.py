@@ -7,6 +7,7 @@ a few kilobytes for each file.
 """
 
 import collections
+import dataclasses
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -194,7 +195,24 @@ def _write(
         for split, chosen in parts
         for images in _image_sets(decoded, known, rows, chosen)
     )
-    prepared.write(folder, names, batches, notes, source=source, summary=summary)
+    prepared.write(
+        folder,
+        names,
+        batches,
+        notes,
+        source=source,
+        summary=summary,
+        headers={
+            id_: dataclasses.replace(
+                header,
+                view=entry.view or header.view,
+                bits=header.bits if header.kind == "DICOM" else depth,
+            )
+            for id_, entry, header, depth in zip(
+                ids, entries, headers, bits, strict=True
+            )
+        },
+    )
 
 
 def _image_sets(

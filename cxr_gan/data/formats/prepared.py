@@ -25,19 +25,20 @@ import shutil
 import sys
 import tokenize
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from cxr_gan.data.dataset import ImageSet, RawSplits, Source, Summary, identity
+from cxr_gan.data.listing import Header
 from cxr_gan.data.patients import keys_of, patient_keys
 from cxr_gan.data.splits import in_half_a
 from cxr_gan.storage import files
 from cxr_gan.storage.checksums import CORRUPT_FILE_ERRORS
 
-VERSION = 1  # increase it when readers of the present version would misread the files
+VERSION = 2  # increase it when the files change; other versions are refused
 IMAGES, INDEX, DATASET = "images.npy", "index.csv", "dataset.json"
 SPLITS = ("train", "val")  # in the order of their rows
 # NumPy and json raise these for damaged headers, besides CORRUPT_FILE_ERRORS.
@@ -50,6 +51,7 @@ IGNORED = (
     "# Images of patients and the names of their files must not be committed.\n*\n"
 )
 RESTORE = "copy the folder again, or prepare it again"
+NO_HEADER = Header("", 0, 0, 0)
 
 
 class Row(NamedTuple):
@@ -63,6 +65,14 @@ class Row(NamedTuple):
     half: str  # "A" or "B", see `splits.in_half_a`
     file: str  # path of the original relative to the data set; "" if there is none
     sha256: str  # of the pixels, hex
+    # This and the rest are from the original's header; "" if there is none.
+    kind: str
+    height: str  # px
+    width: str
+    bits: str
+    view: str
+    modality: str
+    manufacturer: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +98,7 @@ def write(
     *,
     source: str = "",
     summary: Summary | None = None,
+    headers: Mapping[str, Header] | None = None,
 ) -> None:
     """Writes a prepared set; only one chunk of images is in memory at a time.
 
@@ -104,6 +115,7 @@ def write(
         notes: warnings to log at each load.
         source: see `Description`.
         summary: see `Description`.
+        headers: of the images that were read from files, by id.
 
     Raises:
         FileExistsError: the folder is not empty, or is a file.
@@ -121,7 +133,7 @@ def write(
     with _own_errors(chunks) as checked, files.translate_os_errors(folder):
         try:
             unfinished.mkdir(parents=True)
-            side = _write_images(unfinished, class_names, checked)
+            side = _write_images(unfinished, class_names, checked, headers or {})
             description = Description(
                 version=VERSION,
                 classes=class_names,
@@ -176,7 +188,10 @@ def _own_errors(
 
 
 def _write_images(
-    folder: Path, class_names: tuple[str, ...], chunks: Iterable[tuple[str, ImageSet]]
+    folder: Path,
+    class_names: tuple[str, ...],
+    chunks: Iterable[tuple[str, ImageSet]],
+    headers: Mapping[str, Header],
 ) -> int:
     """Writes images.npy and index.csv; returns the height of the images in px."""
     patient_key = secrets.token_bytes(32)
@@ -200,7 +215,7 @@ def _write_images(
                     f"a chunk of {split} has images of {images.images.shape[1]} px, "
                     f"earlier ones of {side} px; give images of one size"
                 )
-            for row in _rows(split, images, class_names, patient_key):
+            for row in _rows(split, images, class_names, patient_key, headers):
                 if row.id in seen:
                     raise ValueError(f"the id {row.id!r} occurs twice; change one")
                 seen.add(row.id)
@@ -220,7 +235,11 @@ def _write_header(file: BinaryIO, count: int, side: int) -> None:
 
 
 def _rows(
-    split: str, images: ImageSet, class_names: tuple[str, ...], patient_key: bytes
+    split: str,
+    images: ImageSet,
+    class_names: tuple[str, ...],
+    patient_key: bytes,
+    headers: Mapping[str, Header],
 ) -> Iterator[Row]:
     halves = np.where(in_half_a(images), "A", "B").tolist()
     paths = images.files or ("",) * len(images)
@@ -239,6 +258,7 @@ def _rows(
             raise ValueError(
                 f"{id_!r}: the label {label} is not one of {len(class_names)} classes"
             )
+        header = headers.get(id_, NO_HEADER)
         hashed = "" if patient == id_ else keyed_hash(patient.encode()).hexdigest()
         yield Row(
             id=id_,
@@ -249,6 +269,13 @@ def _rows(
             half=half,
             file=path,
             sha256=hashlib.sha256(image.tobytes()).hexdigest(),
+            kind=header.kind,
+            height=str(header.height or ""),
+            width=str(header.width or ""),
+            bits=str(header.bits or ""),
+            view=header.view,
+            modality=header.modality,
+            manufacturer=header.manufacturer,
         )
 
 
@@ -289,7 +316,7 @@ def _read(folder: Path, resolution: int) -> RawSplits:
     found = identity(train, val, expected.classes)
     if found != expected.identity:
         images = itertools.chain(train.images, val.images)
-        for number, (row, image) in enumerate(zip(_index(folder), images, strict=True)):
+        for number, (row, image) in enumerate(zip(rows(folder), images, strict=True)):
             if hashlib.sha256(image.tobytes()).hexdigest() != row.sha256:
                 raise _changed(folder / IMAGES, f"image {number}, {row.id!r}, ")
         raise _changed(folder / DATASET, "classes or identity ")
@@ -312,13 +339,13 @@ def read_description(folder: Path) -> Description:
     """The description of a prepared set.
 
     Raises:
-        ValueError: it is damaged, or of a newer version.
+        ValueError: it is damaged, or of another version.
     """
     path = folder / DATASET
     try:
         content = json.loads(path.read_text("utf-8"))
         version = int(content["version"])
-        if version <= VERSION:
+        if version == VERSION:
             content["classes"] = tuple(content["classes"])
             content["notes"] = tuple(content["notes"])
             return Description(**content)
@@ -329,7 +356,7 @@ def read_description(folder: Path) -> Description:
         ) from error
     raise ValueError(
         f"{path}: has version {version}, but this cxr_gan reads version {VERSION}; "
-        "install the version that wrote it, or prepare the set again"
+        "prepare the set again, or install the version that wrote it"
     )
 
 
@@ -343,7 +370,7 @@ def _map(folder: Path, side: int) -> tuple[ImageSet, ImageSet]:
     """
     path = folder / IMAGES
     ids, labels, hashes, halves, paths, num_train = [], [], [], [], [], 0
-    for row in _index(folder):
+    for row in rows(folder):
         ids.append(row.id)
         labels.append(int(row.label))
         hashes.append(sys.intern(row.patient))
@@ -361,14 +388,14 @@ def _map(folder: Path, side: int) -> tuple[ImageSet, ImageSet]:
 
     keys = _keys(ids, hashes)
 
-    def part(rows: slice) -> ImageSet:
+    def part(of: slice) -> ImageSet:
         return ImageSet(
-            pixels[rows],
-            np.array(labels[rows], np.int32),
-            tuple(ids[rows]),
-            tuple(paths[rows]) if any(paths) else (),
-            tuple(keys[rows]),
-            tuple(halves[rows]),
+            pixels[of],
+            np.array(labels[of], np.int32),
+            tuple(ids[of]),
+            tuple(paths[of]) if any(paths) else (),
+            tuple(keys[of]),
+            tuple(halves[of]),
         )
 
     return part(slice(num_train)), part(slice(num_train, None))
@@ -402,8 +429,8 @@ def _show_same_patients(ids: Sequence[str], hashes: Sequence[str]) -> bool:
     return len(set(key_of.values())) == len(key_of)
 
 
-def _index(folder: Path) -> Iterator[Row]:
-    """The rows of index.csv."""
+def rows(folder: Path) -> Iterator[Row]:
+    """The rows of index.csv, of all images of train and then of val."""
     with (folder / INDEX).open(encoding="utf-8", newline="") as text:
         table = csv.reader(text)
         next(table)  # the names
