@@ -90,7 +90,7 @@ def render(report: dict[str, Any], grids: dict[str, np.ndarray]) -> str:
         spectra={
             name: _svg(plots.spectrum_plot(x)) for name, x in octaves.items() if x
         },
-        grids={caption: _png(grid) for caption, grid in grids.items()},
+        grids={caption: data_url_of_png(grid) for caption, grid in grids.items()},
         variants=[variant_rows(one) for one in utility["comparisons"]],
         meanings=[MEANINGS[metric] for metric in metrics if metric in MEANINGS],
         rules=RULES,
@@ -110,7 +110,7 @@ def _panels(rows: list[Row], pooled: str) -> dict[str, list[Row]]:
     return panels
 
 
-def _png(picture: np.ndarray) -> str:
+def data_url_of_png(picture: np.ndarray) -> str:
     """Data URL of a PNG of uint8 [h, w]."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "PNG")

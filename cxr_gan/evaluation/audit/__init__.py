@@ -1,0 +1,1 @@
+"""Audit of a data set: what it holds, and what would mislead a GAN or a metric."""

@@ -1,0 +1,112 @@
+"""What the audit measures of each image by itself, so that images are streamed."""
+
+import dataclasses
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from cxr_gan.data import progress, quality
+from cxr_gan.data.dataset import blocks
+
+SIDE = 64  # px, that images are reduced to before their frame is taken
+FRAME = 4  # px of it on each side
+PERCENTILES = 5, 25, 50, 75, 95
+THUMBNAIL = 32  # px, side of the images that are searched for copies
+BLUR = 1.0  # thumbnail px, sigma of what is subtracted from them
+MIN_NORM = 0.5 * THUMBNAIL  # of details: half a grey level, about that of rounding
+FLAT = 2  # grey levels, largest standard deviation within a line of a border
+TEXT_ZONE = 0.25  # of the side, from the edges: where text is looked for
+TEXT_HEIGHT = 0.015, 0.1  # of a character, of the side
+TEXT_CONTRAST = 90  # grey levels between a character and what surrounds it
+MIN_TEXT_SIDE = 128  # px; in smaller images, characters cannot be told from ribs
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measurements:
+    """Of n images, in order."""
+
+    quality: list[quality.Measurement]
+    intensity: np.ndarray  # float32 [n, 7]: mean, standard deviation, PERCENTILES
+    frame: np.ndarray  # uint8 [n, 960]: the outer pixels of the reduced image
+    details: np.ndarray  # float32 [n, 1024]: see `_details`
+    border: np.ndarray  # float32 [n]: flat lines at the edges, of the side
+    characters: np.ndarray  # int64 [n]: burnt-in characters
+
+
+def measure(images: np.ndarray) -> Measurements:
+    """Measures images, uint8 [n, s, s, 1], which may be memory-mapped."""
+    every = (image[..., 0] for block in blocks(images) for image in block)
+    results = ((1, _measure(image)) for image in every)
+    found = list(progress.track(results, len(images), "Auditing"))
+    known, intensity, frame, details, border, characters = zip(*found, strict=True)
+    return Measurements(
+        list(known),
+        np.array(intensity, np.float32),
+        np.array(frame),
+        np.array(details),
+        np.array(border, np.float32),
+        np.array(characters),
+    )
+
+
+def _measure(image: np.ndarray) -> tuple[object, ...]:
+    """One entry of each field of `Measurements`, of uint8 [s, s]."""
+    picture = Image.fromarray(image)
+    small = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX))
+    inside = np.zeros(small.shape, bool)
+    inside[FRAME:-FRAME, FRAME:-FRAME] = True
+    percentiles = np.percentile(image, PERCENTILES)
+    return (
+        quality.measure(image),
+        [image.mean(), image.std(), *percentiles],
+        small[~inside],
+        _details(picture),
+        _border(image),
+        _count_characters(image),
+    )
+
+
+def _details(picture: Image.Image) -> np.ndarray:
+    """What tells radiographs apart: a thumbnail without what is smooth, of norm 1.
+
+    All chest radiographs have smooth shapes in common. The norm of an image without
+    details is less than 1.
+    """
+    size = (THUMBNAIL, THUMBNAIL)
+    small = picture.convert("F").resize(size, Image.Resampling.BOX)
+    thumbnail = np.asarray(small)
+    details = thumbnail - ndimage.gaussian_filter(thumbnail, BLUR)
+    details -= details.mean()
+    return (details / max(MIN_NORM, np.linalg.norm(details))).ravel()
+
+
+def _border(image: np.ndarray) -> float:
+    """Number of flat lines at the edges, of the widest edge; of the side."""
+    widest = 0
+    for turned in (image, image[::-1], image.T, image.T[::-1]):
+        lines = turned[: len(turned) // 2]
+        is_flat = lines.std(1) <= FLAT
+        widest = max(widest, len(lines) if is_flat.all() else int(is_flat.argmin()))
+    return widest / len(image)
+
+
+def _count_characters(image: np.ndarray) -> int:
+    """Burnt-in characters near the edges: small, bright, and sharp."""
+    side = len(image)
+    if side < MIN_TEXT_SIDE:
+        return 0
+    low, high = (height * side for height in TEXT_HEIGHT)
+    stroke = 2 * round(0.015 * side) + 1
+    stands_out = image - ndimage.grey_opening(image, (stroke, stroke))
+    parts, _ = ndimage.label(stands_out > TEXT_CONTRAST)
+    count = 0
+    edge = TEXT_ZONE * side
+    for rows, columns in ndimage.find_objects(parts):
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        is_beside = not (
+            edge < (rows.start + rows.stop) / 2 < side - edge
+            and edge < (columns.start + columns.stop) / 2 < side - edge
+        )
+        count += is_beside and low <= height <= high and width <= 1.5 * high
+    return count
