@@ -34,7 +34,7 @@ from benchmarks.command_line import Results
 from cxr_gan import data
 from cxr_gan.data import pipeline
 from cxr_gan.data.dataset import ImageSet
-from cxr_gan.data.formats import prepared
+from cxr_gan.data.formats import prepared_writer
 from cxr_gan.data.phantom import renderer
 from cxr_gan.models.cpu import convolution
 from cxr_gan.runtime import config_files
@@ -182,7 +182,7 @@ def write_set(
             yield chunk
             memory.append(own_memory())
 
-    prepared.write(folder, renderer.CLASS_NAMES, watched())
+    prepared_writer.write(folder, renderer.CLASS_NAMES, watched())
     return {
         "write": time.process_time() - start,
         "write_memory": max(memory) - memory[0],

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from cxr_gan import prepare
 from cxr_gan.data import ImageSet
-from cxr_gan.data.formats import prepared
+from cxr_gan.data.formats import prepared_writer
 from cxr_gan.data.listing import Header
 from cxr_gan.data.phantom import renderer
 from cxr_gan.evaluation.audit import auditor, copies, measurements, shortcuts
@@ -44,7 +44,7 @@ def audit(
         headers = {id_: header() for id_ in images.ids}
     is_val = np.arange(len(images)) >= len(images) - VAL
     parts = [("train", images.take(~is_val)), ("val", images.take(is_val))]
-    prepared.write(folder, NAMES, parts, headers=headers)
+    prepared_writer.write(folder, NAMES, parts, headers=headers)
     return auditor.load_or_audit(folder)
 
 

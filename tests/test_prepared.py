@@ -16,7 +16,7 @@ from PIL import Image
 from cxr_gan import data
 from cxr_gan.data import pipeline, splits
 from cxr_gan.data.dataset import ImageSet, RawSplits, identity
-from cxr_gan.data.formats import prepared
+from cxr_gan.data.formats import prepared, prepared_writer
 
 NAMES = ("NORMAL", "PNEUMONIA")
 SIDE = 8
@@ -40,7 +40,7 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("written") / "set"
     chunks = [("train", TRAIN.take(np.arange(130) < 70))]
     chunks += [("train", TRAIN.take(np.arange(130) >= 70)), ("val", VAL)]
-    prepared.write(folder, NAMES, iter(chunks))
+    prepared_writer.write(folder, NAMES, iter(chunks))
     return folder
 
 
@@ -133,7 +133,7 @@ def test_patients_are_hashed_with_a_key_of_their_set(written, tmp_path):
     assert here[:99] == here[130:229]
     assert len(set(here[:129])) == 129
     assert here[129] == here[229] == ""
-    prepared.write(tmp_path / "set", NAMES, [("train", TRAIN)])
+    prepared_writer.write(tmp_path / "set", NAMES, [("train", TRAIN)])
     assert not set(here[:129]) & set(patients(tmp_path / "set"))
 
 
@@ -147,7 +147,7 @@ OF_PATIENTS = ImageSet(
 
 def test_patients_and_halves_of_the_set_are_stored_and_read_back(tmp_path):
     def written(number, images):
-        prepared.write(tmp_path / str(number), NAMES, [("train", images)])
+        prepared_writer.write(tmp_path / str(number), NAMES, [("train", images)])
         raw = prepared.open_prepared(str(tmp_path / str(number))).read(SIDE)
         return raw.train, [row["patient"] for row in index_of(tmp_path / str(number))]
 
@@ -168,14 +168,14 @@ def test_patients_and_halves_of_the_set_are_stored_and_read_back(tmp_path):
 
 def test_small_val_of_a_prepared_set_is_used_as_it_is(tmp_path):
     small = VAL.take(np.arange(100) < 20)
-    prepared.write(tmp_path / "set", NAMES, [("train", TRAIN), ("val", small)])
+    prepared_writer.write(tmp_path / "set", NAMES, [("train", TRAIN), ("val", small)])
     dataset = load(tmp_path / "set")
     assert dataset.val.ids == small.ids
     assert dataset.identity == identity(TRAIN, small, NAMES)
 
 
 def test_prepared_set_without_val_is_split_as_its_images_in_memory(tmp_path):
-    prepared.write(tmp_path / "set", NAMES, [("train", TRAIN)])
+    prepared_writer.write(tmp_path / "set", NAMES, [("train", TRAIN)])
     train, val, _ = splits.split_train_val(RawSplits(TRAIN, None, NAMES), 0)
     dataset = load(tmp_path / "set")
     assert (dataset.train.ids, dataset.val.ids) == (train.ids, val.ids)
@@ -205,14 +205,14 @@ OTHER = dataclasses.replace(GREY, ids=("b",))
 )
 def test_invalid_chunk_is_named_and_nothing_is_left(tmp_path, chunks, message):
     with pytest.raises(ValueError, match=message):
-        prepared.write(tmp_path / "set", NAMES, chunks)
+        prepared_writer.write(tmp_path / "set", NAMES, chunks)
     assert not [*tmp_path.iterdir()]
 
 
 def test_folder_that_is_not_empty_is_not_written_to(tmp_path):
     (tmp_path / "notes.txt").write_text("notes")
     with pytest.raises(FileExistsError, match="is not empty"):
-        prepared.write(tmp_path, NAMES, [("train", TRAIN)])
+        prepared_writer.write(tmp_path, NAMES, [("train", TRAIN)])
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -302,7 +302,7 @@ def test_raw_folder_cache_and_prepared_set_train_on_the_same_images_in_the_same_
 ):
     decoded = cached(raw)
     chunks = [("train", decoded.train), ("val", decoded.val)]
-    prepared.write(tmp_path / "set", decoded.class_names, chunks)
+    prepared_writer.write(tmp_path / "set", decoded.class_names, chunks)
     assert decoded.train.files[0] == "train/NORMAL/å0.png"
     forbid_decoding(monkeypatch)
     for other in (cached(raw), load(tmp_path / "set")):
@@ -355,14 +355,14 @@ def test_damaged_cache_is_replaced_with_a_warning(
 def test_full_disk_leaves_no_file_and_the_images_are_not_cached(
     raw, cached, tmp_path, monkeypatch, warnings
 ):
-    write_images = prepared._write_images
+    write_images = prepared_writer._write_images
 
     def fail_in_cache(folder, *arguments):
         if (tmp_path / "cache") in folder.parents:
             raise OSError(28, "No space left on device")
         return write_images(folder, *arguments)
 
-    monkeypatch.setattr(prepared, "_write_images", fail_in_cache)
+    monkeypatch.setattr(prepared_writer, "_write_images", fail_in_cache)
     assert len(cached(raw).train) == 120
     assert "cannot be written (No space left on device)" in warnings()
     assert "the decoded dataset is not cached" in warnings()
@@ -372,13 +372,13 @@ def test_full_disk_leaves_no_file_and_the_images_are_not_cached(
 def test_set_that_another_process_caches_meanwhile_is_kept(
     raw, cached, tmp_path, monkeypatch, warnings
 ):
-    write = prepared.write
+    write = prepared_writer.write
 
     def write_twice(*arguments, **more):
         write(*arguments, **more)
         write(*arguments, **more)
 
-    monkeypatch.setattr(prepared, "write", write_twice)
+    monkeypatch.setattr(prepared_writer, "write", write_twice)
     first = cached(raw)
     assert "cache" not in warnings()
     forbid_decoding(monkeypatch)
@@ -393,7 +393,9 @@ def test_cache_is_in_the_user_s_cache_folder_by_default(tmp_path, monkeypatch):
 
 def test_class_names_of_any_sequence_of_strings_can_be_read_back(tmp_path):
     for i, names in enumerate((list(NAMES), np.array(NAMES))):
-        prepared.write(tmp_path / str(i), names, [("train", TRAIN), ("val", VAL)])
+        prepared_writer.write(
+            tmp_path / str(i), names, [("train", TRAIN), ("val", VAL)]
+        )
         assert load(tmp_path / str(i)).class_names == NAMES
 
 
@@ -403,7 +405,7 @@ def test_error_of_the_chunks_is_not_blamed_on_the_folder(tmp_path):
         (tmp_path / "missing.png").read_bytes()
 
     with pytest.raises(FileNotFoundError, match=r"missing\.png"):
-        prepared.write(tmp_path / "set", NAMES, chunks())
+        prepared_writer.write(tmp_path / "set", NAMES, chunks())
     assert not list(tmp_path.iterdir())
 
 

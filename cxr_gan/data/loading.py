@@ -22,7 +22,7 @@ from cxr_gan.data.dataset import (
     blocks,
     identity,
 )
-from cxr_gan.data.formats import prepared
+from cxr_gan.data.formats import prepared, prepared_writer
 from cxr_gan.data.listing import Listing, ReadOptions, listing_fingerprint
 from cxr_gan.storage import files, lock
 
@@ -199,7 +199,7 @@ def _write(plan: _Plan, folder: Path) -> None:
         return
     raw = _read_checked(plan.source, plan)
     assert raw.val is not None
-    prepared.write(
+    prepared_writer.write(
         folder,
         raw.class_names,
         (("train", raw.train), ("val", raw.val)),

@@ -20,7 +20,7 @@ from cxr_gan.data import decoding, duplicates, patients, quality, splits
 from cxr_gan.data.chunks import DecodedImages
 from cxr_gan.data.dataset import ImageSet, RawSplits, check_classes
 from cxr_gan.data.decoding import Table
-from cxr_gan.data.formats import decode, prepared
+from cxr_gan.data.formats import decode, prepared, prepared_writer
 from cxr_gan.data.listing import Header, Listing, ReadOptions, typed
 from cxr_gan.storage import files, lock
 
@@ -64,10 +64,10 @@ def prepare(
         chunk_folder.mkdir(parents=True, exist_ok=True)
     with lock.acquire(chunk_folder):
         try:
-            prepared.require_new(folder)
-            prepared.remove_unfinished(folder)
+            prepared_writer.require_new(folder)
+            prepared_writer.remove_unfinished(folder)
             with files.translate_os_errors(folder):
-                (chunk_folder / prepared.IGNORE).write_text(prepared.IGNORED, "utf-8")
+                prepared_writer.write_ignore_file(chunk_folder)
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 table = decoding.inspect(listing, options, pool)
                 decoding.check_space(table.headers, resolution, folder)
@@ -195,7 +195,7 @@ def _write(
         for split, chosen in parts
         for images in _image_sets(decoded, known, rows, chosen)
     )
-    prepared.write(
+    prepared_writer.write(
         folder,
         names,
         batches,
