@@ -264,7 +264,8 @@ def describe_faults(root: object, faults: Sequence[str]) -> str:
     shown = "\n  ".join(faults[:SHOWN_FAULTS])
     more = len(faults) - SHOWN_FAULTS
     rest = f"\n  and {more} others" if more > 0 else ""
-    return f"{root}: {len(faults)} images cannot be used:\n  {shown}{rest}"
+    images = "image" if len(faults) == 1 else "images"
+    return f"{root}: {len(faults)} {images} cannot be used:\n  {shown}{rest}"
 
 
 def _check_counts(

@@ -283,7 +283,6 @@ def to_splits(
     images: Sequence[tuple[int, str]],
     num_train: int,
     class_names: tuple[str, ...],
-    where: str,
 ) -> RawSplits:
     """Both splits of a dataset; the depths are agreed over both.
 
@@ -292,7 +291,6 @@ def to_splits(
         images: (label, id) of each.
         num_train: number of images of train; the dataset has no val if it is all.
         class_names: index = label.
-        where: names the dataset in warnings.
     """
     pixels, found = stack(decoded)
     labels = np.array([label for label, _ in images], np.int32)
@@ -302,5 +300,4 @@ def to_splits(
         return ImageSet(pixels[rows], labels[rows], ids[rows])
 
     val = None if num_train == len(ids) else part(slice(num_train, None))
-    found = tuple(f"{where}: {note}" for note in found)
     return RawSplits(part(slice(num_train)), val, class_names, found)

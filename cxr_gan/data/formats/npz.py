@@ -70,7 +70,7 @@ def _read(path: Path, keys: list[str], resolution: int) -> RawSplits:
         indices = np.searchsorted(present, labels[split]).tolist()
         images += [(index, f"{split}/{i}") for i, index in enumerate(indices)]
     num_train = len(labels["train"])
-    return decode.to_splits(decoded, images, num_train, class_names, str(path))
+    return decode.to_splits(decoded, images, num_train, class_names)
 
 
 def _read_array(path: Path, key: str) -> np.ndarray:

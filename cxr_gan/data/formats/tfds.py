@@ -70,4 +70,4 @@ def _read(
         num_train = num_train or len(images)
     if not num_train:
         raise ValueError(f"tfds:{name}: its split train has no images")
-    return decode.to_splits(decoded, images, num_train, class_names, f"tfds:{name}")
+    return decode.to_splits(decoded, images, num_train, class_names)
