@@ -179,6 +179,7 @@ def test_copies_give_exit_code_3_only_with_most_copied(
     faults = ["training images copied"] if copies else []
     result = EvaluationResult(estimates, {}, [], faults)
     monkeypatch.setattr(evaluator, "evaluate", lambda *_, **__: result)
+    monkeypatch.setattr(label_classifier_cache, "load_or_fit", lambda *_: None)
     limit = [] if most_copied is None else [f"--most_copied={most_copied}"]
     assert command(f"--images={npz}", *limit, f"--out={tmp_path}/new/out") == code
     printed = capsys.readouterr().out.splitlines()

@@ -274,18 +274,11 @@ def start_training(tmp_path_factory):
         process.wait()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def reference_process(start_training, tmp_path_factory):
-    """60 uninterrupted steps, which run while the tests above run."""
-    workdir = tmp_path_factory.mktemp("reference") / "run"
-    return workdir, start_training(workdir)
-
-
 @pytest.fixture(scope="module")
-def reference(reference_process):
-    """The folder of the uninterrupted run, once it is finished."""
-    workdir, process = reference_process
-    assert "finished" in wait(process).splitlines()[-1]
+def reference(start_training, tmp_path_factory):
+    """The folder of a run of 60 uninterrupted steps."""
+    workdir = tmp_path_factory.mktemp("reference") / "run"
+    assert "finished" in wait(start_training(workdir)).splitlines()[-1]
     return workdir
 
 
@@ -305,6 +298,7 @@ def wait_for_report(workdir, step, process):
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 def test_resume_after_sigkill_reproduces_uninterrupted_run_bit_for_bit(
     start_training, reference, tmp_path
 ):
@@ -319,6 +313,7 @@ def test_resume_after_sigkill_reproduces_uninterrupted_run_bit_for_bit(
     assert_same_result(tmp_path / "run", reference, STEPS)
 
 
+@pytest.mark.slow
 def test_run_stopped_by_sigint_and_sigterm_resumes_with_the_same_metrics(
     start_training, reference, tmp_path
 ):

@@ -120,15 +120,16 @@ def test_label_above_the_number_of_classes_gives_nan(small, z):
 def test_up_block_with_zero_residual_projects_and_upsamples_its_input():
     x = jax.random.normal(tiny.key(0), (2, 4, 4, 3))
     condition = jax.random.normal(tiny.key(1), (2, 5))
-    params = UpBlock(6).init(tiny.key(2), x, condition)["params"]
+    params = jax.jit(UpBlock(6).init)(tiny.key(2), x, condition)["params"]
     params["conv_out"] = jax.tree.map(jnp.zeros_like, params["conv_out"])
-    y = UpBlock(6).apply({"params": params}, x, condition)
+    y = jax.jit(UpBlock(6).apply)({"params": params}, x, condition)
     np.testing.assert_allclose(y, upsample(x @ params["skip"]["kernel"]), atol=1e-6)
 
 
 def test_first_block_of_discriminator_keeps_brightness_and_contrast(small, image):
     gan, state, _, _ = small
 
+    @jax.jit
     def first_block(image):
         _, variables = gan.discriminator.apply(
             {"params": state.discriminator.params}, image, capture_intermediates=True

@@ -1,19 +1,25 @@
 """The wheel as users install it, without a checkout."""
 
+import importlib.metadata
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
-import sysconfig
 import zipfile
+from collections.abc import Iterator
 
+import dicom_files
+import numpy as np
+import pydicom
 import pytest
+
+from cxr_gan.data.phantom import renderer
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 TINY = (
-    "--config.dataset=phantom:200",
-    "--config.total_kimg=0.1",
+    "--config.total_kimg=2",
     "--config.loss.r1_weight=0",
     "--config.generator.features_at_32=8",
     "--config.generator.max_features=8",
@@ -55,21 +61,23 @@ def wheel(scratch) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def bin_dir(scratch, wheel) -> pathlib.Path:
-    """The folder of commands of a new environment with only the wheel installed.
+def bin_dir(scratch, wheel) -> Iterator[pathlib.Path]:
+    """The folder of commands of a new environment: the wheel with the extra dicom.
 
-    A .pth file adds the folder of the dependencies installed here, so no network is
-    needed. The checkout stays invisible: its editable install is a .pth file in that
-    folder, which Python does not read there.
+    The dependencies have the versions of those installed here, which are in pip's cache
+    if pip installed them.
     """
     run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=scratch)
     bin_dir = scratch / "env" / ("Scripts" if os.name == "nt" else "bin")
+    versions = scratch / "versions.txt"
+    installed = importlib.metadata.distributions()
+    pins = (f"{d.name}=={d.version}" for d in installed if d.name != "cxr-gan")
+    versions.write_text("\n".join(pins))
     pip = (sys.executable, "-m", "pip", "--python", bin_dir / "python")
-    run(*pip, "install", "--no-deps", "--no-index", wheel, cwd=scratch)
-    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    site = pathlib.Path(run(bin_dir / "python", "-c", code, cwd=scratch).strip())
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return bin_dir
+    install = (*pip, "install", "--quiet", "--no-compile", "--constraint", versions)
+    subprocess.run((*install, f"{wheel}[dicom]"), cwd=scratch, check=True)
+    yield bin_dir
+    shutil.rmtree(scratch / "env")  # 2.4 GB, which pytest would keep
 
 
 @pytest.mark.slow
@@ -87,14 +95,40 @@ def test_wheel_holds_the_whole_package_and_configs_but_no_tests(wheel):
     assert not [name for name in names if "test" in name or "/__pycache__/" in name]
 
 
+@pytest.fixture(scope="module")
+def trained(scratch, bin_dir) -> pathlib.Path:
+    """The folder of a training on 60 DICOM files of 12 bits, in class folders."""
+    images, labels = renderer.render_many(0, range(60), 64)
+    for i, (image, label) in enumerate(zip(images[..., 0], labels, strict=True)):
+        path = scratch / "export" / ("NORMAL", "PNEUMONIA")[label] / f"{i}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        words = image.astype(np.uint16) * 16
+        dicom_files.save(dicom_files.image(words, PatientID=f"P{i}"), path)
+    train = (bin_dir / "cxr-gan", "--config=configs/quick.py", *TINY)
+    run(*train, "--config.dataset=export", "--workdir=run", cwd=scratch)
+    return scratch / "run"
+
+
 @pytest.mark.slow
-def test_installed_wheel_trains_samples_generates_and_evaluates(scratch, bin_dir):
+def test_installed_wheel_trains_on_dicom_and_writes_dicom(scratch, bin_dir, trained):
+    import SimpleITK
+
+    generate = (bin_dir / "python", "-m", "cxr_gan.generate", f"--model={trained}")
+    flags = ("--format=dicom", "--bits=16", "--num=8", "--out=dicom")
+    run(*generate, *flags, cwd=scratch)
+    paths = [*scratch.glob("dicom/images/*/*.dcm")]
+    assert len(paths) == 8
+    for path in paths:
+        pixels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(path))[0]
+        assert pixels.shape == (32, 32) and np.ptp(pixels) > 256
+        np.testing.assert_array_equal(pixels, pydicom.dcmread(path).pixel_array)
+
+
+@pytest.mark.slow
+def test_installed_wheel_samples_generates_and_evaluates(scratch, bin_dir, trained):
     python = bin_dir / "python"
     path = run(python, "-c", "import cxr_gan; print(cxr_gan.__file__)", cwd=scratch)
     assert pathlib.Path(path.strip()).is_relative_to(scratch)
-
-    train = (bin_dir / "cxr-gan", "--config=configs/quick.py", *TINY)
-    run(*train, "--workdir=run", cwd=scratch)
     code = (
         "import cxr_gan; params = cxr_gan.load('run'); "
         "print(cxr_gan.sample(params, ['NORMAL', 'PNEUMONIA'], 0).shape)"

@@ -1,10 +1,13 @@
 import builtins
 import dataclasses
+import shutil
+import subprocess
 import warnings
 
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 from cxr_gan.data.formats import image_file
 from cxr_gan.data.formats.dicom import dataset, secondary_capture
@@ -108,3 +111,56 @@ def test_without_pydicom_the_error_names_the_extra(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_pydicom)
     with pytest.raises(ImportError, match=r"pip install 'cxr-gan\[dicom\]'"):
         secondary_capture.require_pydicom()
+
+
+# Programs of others
+
+
+@pytest.fixture(params=[8, 16], ids=["8 bit", "16 bit"])
+def square(request, tmp_path):
+    """A written image of every eighth grey value, and its pixels."""
+    largest = 2**request.param - 1
+    values = np.linspace(0, largest, 32**2).reshape(32, 32)
+    pixels = values.round().astype(f"uint{request.param}")
+    secondary_capture.save(tmp_path / "a.dcm", pixels, ORIGIN)
+    return tmp_path / "a.dcm", pixels
+
+
+def debian_program(name):
+    if shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed; .ci/run names its Debian package")
+    return name
+
+
+@pytest.mark.slow
+def test_simpleitk_reads_the_same_pixels(square):
+    import SimpleITK
+
+    path, pixels = square
+    read = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(path))
+    assert read.dtype == pixels.dtype
+    np.testing.assert_array_equal(read, pixels[None])
+
+
+@pytest.mark.system
+def test_dcmtk_reads_the_same_pixels(square, tmp_path):
+    path, pixels = square
+    depth = "+opb" if pixels.dtype == np.uint8 else "+opw"
+    command = [debian_program("dcmj2pnm"), depth, path, tmp_path / "a.pgm"]
+    subprocess.run(command, check=True)
+    with Image.open(tmp_path / "a.pgm") as read:
+        np.testing.assert_array_equal(np.asarray(read), pixels)
+
+
+@pytest.mark.system
+def test_dciodvfy_reports_only_an_attribute_unknown_to_it_and_the_missing_date(square):
+    command = [debian_program("dciodvfy"), "-new", square[0]]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True)
+    lines = [line for line in done.stderr.splitlines() if line != "SCImage"]
+    synthetic, undated = "</(0008,001c)>", "needed to build DICOMDIR"
+    errors = [line for line in lines if not line.startswith("Warning - ")]
+    assert errors == [
+        f"Error - {synthetic} - Attribute with an even group number is not a "
+        "recognized standard attribute"
+    ]
+    assert not [x for x in lines if synthetic not in x and undated not in x]

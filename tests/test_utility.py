@@ -27,7 +27,7 @@ def discs(n, seed, num_classes=2):
 
 
 def run_utility(generated, train, views=(training_sets.WHOLE,), **overrides):
-    arguments = {"draw": None, "seed": 0, "seeds": 2, "steps": 20, **overrides}
+    arguments = {"draw": None, "seed": 0, "seeds": 2, "steps": 10, **overrides}
     val = arguments.pop("val", None) or ImageGroup.from_generated(*discs(80, 9))
     with pytest.MonkeyPatch.context() as patch:
         shown = {view: training_sets.VIEWS[view] for view in views}
@@ -233,7 +233,7 @@ def swapped():
 
 def test_images_of_the_wrong_class_are_much_worse_than_real_ones(swapped):
     report = json.loads(json.dumps(swapped[1], allow_nan=False))
-    assert "2 seeds, 20 steps" in report["method"]
+    assert "2 seeds, 10 steps" in report["method"]
     whole, frame = report["comparisons"]
     real, generated = whole["variants"]
     assert (real["variant"], generated["variant"]) == (whole["baseline"], "generated")
@@ -295,7 +295,7 @@ def test_variants_for_few_images_are_compared_with_the_best_without_generator():
 
     rows = [*np.flatnonzero(labels == 0)[:6], *np.flatnonzero(labels == 1)]
     train = ImageGroup.from_generated(images[rows], labels[rows])
-    estimates, report = run_utility(train, train, draw=draw, steps=8)
+    estimates, report = run_utility(train, train, draw=draw, steps=2)
     added = report["comparisons"][1]
     by_name = {one["variant"]: one for one in added["variants"]}
     assert list(by_name) == [
