@@ -10,54 +10,18 @@ images, which takes minutes. Exit codes: 0 success, 1 invalid input, 3 images ar
 (see --most_copied).
 """
 
-import dataclasses
 import functools
-import hashlib
-import json
 from typing import Any
 
-import jax
-import numpy as np
 from absl import flags
 
+from cxr_gan import evaluation
 from cxr_gan.data import flags as data_flags
-from cxr_gan.evaluation import (
-    evaluator,
-    image_input,
-    image_sets,
-    label_classifier_cache,
-    utility,
-)
-from cxr_gan.evaluation.image_sets import ImageGroup
-from cxr_gan.evaluation.inputs import (
-    EvaluationInput,
-    open_input,
-    training_set,
-)
-from cxr_gan.evaluation.metrics import feature_spaces
-from cxr_gan.evaluation.report import (
-    import_matplotlib,
-    pictures,
-    render,
-    summary,
-)
-from cxr_gan.evaluation.results import POOLED, to_rows
+from cxr_gan.evaluation import evaluator, image_input
+from cxr_gan.evaluation.report import summary
 from cxr_gan.runtime import cli, multihost
-from cxr_gan.storage import files
-from cxr_gan.version import __version__
 
 EXIT_COPIED = 3  # exit code
-METHOD = (
-    "The real training images are split by patient into halves A and B. Generated "
-    "images are compared with B. The real-data reference of a metric is its value for "
-    "A in place of the generated images, which a perfect generator would reach; a "
-    "metric and its reference use equally many images, n. The 95 % intervals resample "
-    "patients rather than images. Those of feature distances draw half of the patients "
-    "without replacement, because drawing with replacement duplicates images, which "
-    "biases FID upward. On the paediatric data set, the encoder `cxr` was trained on "
-    "half A and the label classifier on half B: use the comparisons with B for metrics "
-    "in `cxr`."
-)
 
 
 @cli.command(example="--dataset=path/to/chest_xray")
@@ -67,145 +31,27 @@ def main(values: flags.FlagValues) -> int:
     is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)  # before the work: it may not be possible
     try:
-        report, html, copied = evaluate(values)
+        report = evaluation.evaluate(
+            values.images,
+            dataset=values.dataset,
+            model=values.model,
+            out=out,
+            spaces=values.spaces,
+            utility=values.utility,
+            num=values.num,
+            seed=values.seed,
+            options=data_flags.options(values),
+        )
     except BaseException:
         if is_new:
             out.rmdir()
         raise
-    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    (out / "report.json").write_text(text, encoding="utf-8")
-    (out / "report.html").write_text(html, encoding="utf-8")
     print(summary(report))
     print(f"wrote report.json and report.html to {out}")
     print(report["verdict"])
-    return EXIT_COPIED if copied else 0
-
-
-def evaluate(values: flags.FlagValues) -> tuple[dict[str, Any], str, bool]:
-    """Content of report.json, report.html, and whether --most_copied is exceeded.
-
-    Raises:
-        OSError, ValueError, ImportError: the images, the data set or a feature space
-            cannot be used, or do not fit each other.
-    """
-    import_matplotlib()  # before the work: it may not be possible
-    spaces = open_spaces(values.spaces)
-    source = open_input(
-        values.model,
-        values.images,
-        values.dataset,
-        values.num,
-        values.seed,
-        data_flags.options(values),
-    )
-    if POOLED in source.dataset.class_names:
-        raise ValueError(f"a class is named {POOLED!r}, as the pooled rows; rename it")
-    train = training_set(source) if values.utility else None
-    real = image_sets.split_reference(source.dataset)
-    classifier = label_classifier_cache.load_or_fit(real.train, len(real.class_names))
-    result = evaluator.evaluate(
-        source.images,
-        source.labels,
-        real,
-        spaces=spaces,
-        classifier=classifier,
-        seed=values.seed,
-    )
-    added = {}
-    if train is not None:
-        # If training was limited to fewer images of one class than of another,
-        # generated images are also added to the few images of that class.
-        unequal = np.ptp(np.bincount(train.labels)) > 0
-        estimates, added["utility"] = utility.utility(
-            ImageGroup.from_generated(source.images, source.labels),
-            train,
-            ImageGroup.from_image_set(real.val),
-            real.class_names,
-            draw=source.draw if any(source.samples_per_class) and unequal else None,
-            seed=values.seed,
-        )
-        result = dataclasses.replace(result, estimates=result.estimates | estimates)
-    report = make_report(source, real, result, values) | added
-    html = render(report, pictures(source.images, source.labels, real, result))
     limit = values.most_copied
-    copied = limit is not None and evaluator.exceeds_copy_limit(result.estimates, limit)
-    return report, html, copied
-
-
-def open_spaces(spec: str) -> list[feature_spaces.FeatureSpace]:
-    """The feature spaces named in a comma-separated list, such as "cxr,texture".
-
-    Raises:
-        ValueError, FileNotFoundError, ImportError: as `feature_spaces.open_space`; a
-            name occurs twice.
-    """
-    names = [name.strip() for name in spec.split(",")]
-    if len(set(names)) < len(names):
-        raise ValueError(f"--spaces={spec}: a name occurs twice; give each space once")
-    return [feature_spaces.open_space(name) for name in names]
-
-
-def make_report(
-    source: EvaluationInput,
-    real: image_sets.ReferenceSplits,
-    result: evaluator.EvaluationResult,
-    values: flags.FlagValues,
-) -> dict[str, Any]:
-    """Content of report.json; without times: equal inputs give equal reports."""
-    notes = [f"--images: {note}" for note in source.notes]
-    ranges = image_input.compare_ranges(source.images, source.dataset.train.images)
-    notes += [*([ranges] if ranges else []), *result.notes]
-    if source.trained_on not in (None, source.dataset.identity):
-        notes.append(
-            "the model was trained on other images than this data set contains; copies "
-            "of its own training images are not detected"
-        )
-    if values.utility and source.trained_on is None:
-        notes.append(
-            "the training images of the generator are unknown; if they include val, "
-            "the utility is overestimated"
-        )
-
-    def counts(label: np.ndarray) -> dict[str, int]:
-        each = np.bincount(label, minlength=len(real.class_names)).tolist()
-        return dict(zip(real.class_names, each, strict=True))
-
-    content = source.images.tobytes() + source.labels.tobytes()
-    origin = {**source.metadata, "sha256": hashlib.sha256(content).hexdigest()}
-    halves = {"A": real.train.labels[real.in_a], "B": real.train.labels[~real.in_a]}
-    return {
-        "verdict": result.verdict,
-        "faults": result.faults,
-        "notes": notes,
-        "images": {**origin, "counts": counts(source.labels)},
-        "dataset": {
-            "name": files.last_name(values.dataset),
-            "identity": source.dataset.identity,
-            "read": source.dataset.summary,
-            "split_seed": source.split_seed,
-            "duplicates_dropped": real.dropped,
-            "counts": {
-                name: counts(label)
-                for name, label in {**halves, "val": real.val.labels}.items()
-            },
-        },
-        "resolution": source.images.shape[1],
-        "class_names": list(real.class_names),
-        "pooled": POOLED,
-        "seed": values.seed,
-        "spaces": values.spaces.split(","),
-        "method": METHOD,
-        "metrics": to_rows(result.estimates),
-        "nearest_pairs": {
-            view: [
-                # Not the id: ids are names of files, which may name patients.
-                {"generated": i, "train": int(real.rows[j]), "distance": distance}
-                for i, j, distance in pairs
-            ]
-            for view, pairs in result.nearest_pairs.items()
-        },
-        "software": {"cxr_gan": __version__, "jax": jax.__version__},
-    }
+    copied = limit is not None and evaluator.exceeds_copy_limit(report, limit)
+    return EXIT_COPIED if copied else 0
 
 
 def define_flags(values: flags.FlagValues) -> None:

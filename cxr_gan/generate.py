@@ -181,7 +181,7 @@ def make_record(
     return {
         "synthetic": True,
         "note": generation.NOTE,
-        "model": values.model,
+        "model": files.last_name(values.model),
         "model_hash": job.model_hash,
         "step": model["step"],
         "kimg": model["kimg"],

@@ -5,7 +5,6 @@ The same command resumes where it stopped. Every key of the configuration is a f
 images; quick.py is a first test of a minute or two.
 """
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -14,7 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from cxr_gan import config as configs
-from cxr_gan.runtime import config_files, multihost
+from cxr_gan.runtime import config_files, multihost, output, signals
 from cxr_gan.storage import files
 
 _WORKDIR = flags.DEFINE_string(
@@ -33,41 +32,30 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         fail(f"unexpected argument {argv[1]!r}; flags are written --workdir=runs/acgan")
     logging.set_verbosity(logging.WARNING)  # Orbax logs every thread at INFO
-    with contextlib.ExitStack() as stack:
-        try:
-            from cxr_gan.runtime import cpu, process
-            from cxr_gan.runtime.workdir import open_workdir
-            from cxr_gan.training import experiment
+    from cxr_gan.runtime import cpu
+    from cxr_gan.storage import checkpoint, gcs_mirror, lock
+    from cxr_gan.training import metric_writer
+    from cxr_gan.training.train import SetupError, train
 
-            cpu.set_xla_cpu_flags()
-            if _MULTIHOST.value:
-                multihost.initialize()
-            process.enable_compilation_cache()
-            process.tune_malloc()
-            folder = stack.enter_context(open_workdir(_WORKDIR.value))
-            run = experiment.open_run(flags.FLAGS.config, folder)
-        except (ValueError, OSError, ImportError) as error:
-            fail(str(error))
-        from cxr_gan.storage import checkpoint, gcs_mirror, lock
-        from cxr_gan.training import loop, metric_writer
-
-        expected = (checkpoint.CheckpointError, multihost.PeerError, lock.InUseError)
+    cpu.set_xla_cpu_flags()
+    if _MULTIHOST.value:
         try:
-            message = loop.train(run)
-            stack.close()  # a bucket holds all of the run before it is called saved
-        except (*expected, gcs_mirror.BucketError) as error:
+            multihost.initialize()
+        except ValueError as error:
             fail(str(error))
-        except files.DiskError as error:
-            fail(f"{error}; the same command resumes from the last checkpoint")
-        except metric_writer.NonFiniteError as error:
-            fail(
-                f"{error}; the checkpoints before it are intact. Resume from them with "
-                "other noise by --config.on_nan=rollback and --config.max_rollbacks, "
-                "or use a smaller --config.optimizer_d.learning_rate in another "
-                "--workdir"
-            )
-    if multihost.is_primary():
-        metric_writer.ProgressLine().write(message)
+    expected = (SetupError, multihost.PeerError, lock.InUseError)
+    try:
+        train(flags.FLAGS.config, _WORKDIR.value)
+    except (*expected, checkpoint.CheckpointError, gcs_mirror.BucketError) as error:
+        fail(str(error))
+    except files.DiskError as error:
+        fail(f"{error}; the same command resumes from the last checkpoint")
+    except metric_writer.NonFiniteError as error:
+        fail(
+            f"{error}; the checkpoints before it are intact. Resume from them with "
+            "other noise by --config.on_nan=rollback and --config.max_rollbacks, or "
+            "use a smaller --config.optimizer_d.learning_rate in another --workdir"
+        )
 
 
 def fail(message: str) -> NoReturn:
@@ -145,11 +133,14 @@ def cli() -> None:
     # absl prints the docstring of __main__ and the flags of the module argv[0].
     if __name__ != "__main__":
         sys.modules["__main__"].__doc__, sys.argv[0] = __doc__, __name__
+    output.tolerate_errors()
     with multihost.exit_all_on_error():
         try:
             app.run(main, flags_parser=parse)
         except KeyboardInterrupt:  # before the loop handles it, or the second time
             fail("stopped at once; the same command resumes from the last checkpoint")
+        finally:
+            signals.end_quietly()
 
 
 if __name__ == "__main__":

@@ -56,7 +56,9 @@ fingerprint() { # of everything the installation depends on, including its path
 }
 
 install() {
-  local pip=("$python" -m pip --disable-pip-version-check install --quiet)
+  # Twice quiet: errors only. Where an index of pip's configuration is missing, it
+  # would warn of it for every package.
+  local pip=("$python" -m pip --disable-pip-version-check install --quiet --quiet)
   echo "launch: installing into $root/.venv (about 3 GB on disk, a few minutes, once)"
   # One dependency has no wheel. Its build tools are pinned too and installed first.
   awk '/^[a-z]/ { is_build_tool = /^(setuptools|wheel)==/ } is_build_tool' \

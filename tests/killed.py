@@ -3,9 +3,9 @@
 Importing JAX and TensorFlow takes longer than the runs that are killed here, so this
 server imports them once and forks. It reads one job per line from stdin, as JSON:
     {"argv": flags of the command, "log": file for its stderr,
-     "phase": see `install`, or null, "nth": 2, "delay": seconds}
-The child process kills itself by SIGKILL `delay` seconds after it enters the phase for
-the n-th time, whatever it does at that moment. It writes to stdout "+save 1.25" where a
+     "phase": see `install`, or null, "nth": 2, "delay": seconds, "by": see `_end`}
+The child process ends itself `delay` seconds after it enters the phase for the n-th
+time, whatever it does at that moment. It writes to stdout "+save 1.25" where a
 phase begins and "-save 1.5" where it ends (phase, time in seconds). The server adds
 "ended STATUS", the status of waitpid.
 
@@ -29,14 +29,15 @@ from cxr_gan.data import pipeline  # noqa: F401
 from cxr_gan.storage import checkpoint
 from cxr_gan.training import data_parallel, loop, snapshots, validation  # noqa: F401
 
+PIPE_DELAY = 0.2  # seconds from the end of a pipe to that of the process
 VAL_IMAGES = 10  # of each class in a validation
 
 
 class PhaseMarker:
-    """Writes the begin and end of phases to stdout, and kills the process in one."""
+    """Writes the begin and end of phases to stdout, and ends the process in one."""
 
-    def __init__(self, phase: str | None, nth: int, delay: float):
-        self._phase, self._nth, self._delay = phase, nth, delay
+    def __init__(self, phase: str | None, nth: int, delay: float, by: str):
+        self._phase, self._nth, self._delay, self._by = phase, nth, delay, by
         self._entered: Counter[str] = Counter()
 
     def __call__(self, phase, function):
@@ -46,7 +47,7 @@ class PhaseMarker:
             self._entered[phase] += 1
             self._write("+", phase)
             if phase == self._phase and self._entered[phase] == self._nth:
-                threading.Thread(target=self._kill, daemon=True).start()
+                threading.Thread(target=self._end, daemon=True).start()
             try:
                 return function(*args, **kwargs)
             finally:
@@ -57,9 +58,19 @@ class PhaseMarker:
     def _write(self, sign, phase):
         os.write(1, f"{sign}{phase} {time.monotonic()}\n".encode())
 
-    def _kill(self):
+    def _end(self):
+        """By a signal, sent twice; or SIGKILL some steps after the pipe is closed."""
+        if self._by == "pipe":
+            read, write = os.pipe()
+            os.dup2(write, 2)
+            os.close(write)
         time.sleep(self._delay)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if self._by == "pipe":
+            os.close(read)
+            time.sleep(PIPE_DELAY)
+            os.kill(os.getpid(), signal.SIGKILL)
+        for _ in range(2):
+            os.kill(os.getpid(), getattr(signal, self._by))
 
 
 def install(mark: PhaseMarker) -> None:
@@ -87,7 +98,7 @@ def run(job: dict) -> None:
     """Runs the command to its end, or until it kills itself."""
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 2)
-    install(PhaseMarker(job["phase"], job["nth"], job["delay"]))
+    install(PhaseMarker(*(job[key] for key in ("phase", "nth", "delay", "by"))))
     sys.argv = ["cxr_gan.main", *job["argv"]]
     runpy.run_module("cxr_gan.main", run_name="__main__", alter_sys=True)
 

@@ -1,3 +1,4 @@
+import errno
 import os
 import pathlib
 import shutil
@@ -15,6 +16,9 @@ from cxr_gan.storage import checkpoint, checksums
 from cxr_gan.training import data_parallel
 from cxr_gan.training.train_state import NetworkState, TrainState
 
+on_linux = pytest.mark.skipif(
+    not pathlib.Path("/proc/self/mem").exists(), reason="needs /proc of Linux"
+)
 METADATA = {
     "generator": {"resolution": 32},
     "kimg": 1.5,
@@ -183,15 +187,95 @@ def test_all_damaged_raises_advice_and_moves_nothing(two):
     assert {"10", "20"} <= {p.name for p in (two / "checkpoints").iterdir()}
 
 
-def test_state_of_another_shape_is_not_restored(two, caplog):
-    other = small_state(0)
-    other = other.replace(ema={"conv": {"kernel": np.zeros((32, 128), np.float32)}})
+@pytest.mark.parametrize(
+    "kernel", [np.zeros((32, 128), np.float32), np.zeros((64, 64), np.float64)]
+)
+def test_state_of_another_shape_or_dtype_is_refused_and_not_called_damaged(
+    two, caplog, kernel
+):
+    flip_state(two / "checkpoints" / "20")
+    other = small_state(0).replace(ema={"conv": {"kernel": kernel}})
     with (
         checkpoint.Checkpoints(two) as checkpoints,
-        pytest.raises(checkpoint.CheckpointError),
+        pytest.raises(checkpoint.IntactError, match=r"10 is intact.* or dtypes than"),
     ):
         checkpoints.restore(other.to_items())
-    assert "other shapes" in caplog.text
+    assert "checkpoint 20 is damaged" in caplog.text
+    assert "checkpoint 10" not in caplog.text
+    assert not (two / "damaged").exists()
+
+
+def raise_error(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+UNREADABLE = {
+    "permission": PermissionError(errno.EACCES, "Permission denied"),
+    "disk": OSError(errno.EIO, "Input/output error"),
+    "memory": MemoryError("Unable to allocate 9 GiB"),
+}
+
+
+@pytest.mark.parametrize("error", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("within", [checkpoint.ocp.CheckpointManager, pathlib.Path])
+def test_checkpoint_that_cannot_be_read_now_is_refused_and_not_called_damaged(
+    two, monkeypatch, caplog, error, within
+):
+    """As Orbax raises it, or as a plain read does after an error of another type."""
+    orbax = within is checkpoint.ocp.CheckpointManager
+    reason = error if orbax else ValueError("PERMISSION_DENIED")
+    monkeypatch.setattr(
+        checkpoint.ocp.CheckpointManager, "restore", raise_error(reason)
+    )
+    if not orbax:
+        monkeypatch.setattr(pathlib.Path, "read_bytes", raise_error(error))
+    words = (
+        rf"20 cannot be read \({type(error).__name__}: .*not moved: remove the cause"
+    )
+    with (
+        checkpoint.Checkpoints(two) as checkpoints,
+        pytest.raises(checkpoint.IntactError, match=words),
+    ):
+        checkpoints.restore(small_state(0).to_items())
+    with pytest.raises(checkpoint.IntactError, match=words):
+        checkpoint.load_item(two, "ema")
+    monkeypatch.undo()
+    assert "damaged" not in caplog.text and not (two / "damaged").exists()
+    chex.assert_trees_all_equal(restore(two)[0], small_state(20))
+
+
+@on_linux
+def test_file_of_a_checkpoint_on_a_failing_disk_is_not_called_damaged(two, caplog):
+    path = largest_file(two / "checkpoints" / "20" / "state")
+    path.rename(path.with_suffix(".intact"))
+    path.symlink_to("/proc/self/mem")  # reading it is an input/output error
+    with (
+        checkpoint.Checkpoints(two) as checkpoints,
+        pytest.raises(checkpoint.IntactError, match=r"20 cannot be read \(OSError: .*"),
+    ):
+        checkpoints.restore(small_state(0).to_items())
+    path.with_suffix(".intact").replace(path)
+    assert "damaged" not in caplog.text and not (two / "damaged").exists()
+    chex.assert_trees_all_equal(restore(two)[0], small_state(20))
+
+
+def test_unreadable_score_does_not_make_another_checkpoint_the_best(
+    scored, monkeypatch
+):
+    error = UNREADABLE["permission"]
+    monkeypatch.setattr(checkpoint.Checkpoints, "_read", raise_error(error))
+    with pytest.raises(checkpoint.IntactError, match="Permission denied"):
+        checkpoint.load_item(scored, "ema", "best")
+
+
+def test_folder_of_checkpoints_that_cannot_be_opened_is_named(two, monkeypatch):
+    opened = raise_error(UNREADABLE["permission"])
+    monkeypatch.setattr(checkpoint.ocp, "CheckpointManager", opened)
+    with pytest.raises(checkpoint.IntactError, match=r"s cannot be read .*Permission"):
+        checkpoint.Checkpoints(two)
 
 
 def test_partial_checkpoint_of_a_killed_save_is_ignored_and_replaced(two):

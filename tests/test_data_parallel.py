@@ -118,6 +118,15 @@ def test_an_explicit_device_count_is_kept(jax_updates, monkeypatch):
     assert jax_updates == {}
 
 
+def test_device_count_stays_where_jax_was_used_before(jax_updates):
+    def refuse(*_):
+        raise RuntimeError("should be updated before backends are initialized")
+
+    process.jax.config.update = refuse
+    process.set_cpu_device_count(4)
+    assert jax_updates == {}
+
+
 def test_distributed_processes_do_not_take_all_cores(jax_updates):
     process.jax.distributed.is_initialized = lambda: True
     process.set_cpu_device_count(6)

@@ -8,7 +8,7 @@ import pytest
 import tiny_generator
 from absl import flags
 
-from cxr_gan import data, evaluate
+from cxr_gan import data, evaluate, evaluation
 from cxr_gan.evaluation import (
     evaluator,
     label_classifier_cache,
@@ -102,7 +102,7 @@ def test_report_describes_images_and_data_set(npz, out):
     report = report_of(out)
     assert report["verdict"] == "verdict: no fault found"
     assert report["images"]["counts"] == {"NORMAL": 60, "PNEUMONIA": 60}
-    assert report["images"]["path"] == str(npz)
+    assert report["images"]["path"] == npz.name
     assert report["dataset"]["name"] == evaluation_data.SPEC
     assert sum(report["dataset"]["counts"]["val"].values()) == 28
     assert report["resolution"] == 64
@@ -162,6 +162,8 @@ def test_utility_of_a_model_with_a_rare_class_includes_added_images(
         assert words in printed and words in page
 
 
+NOISE = np.random.default_rng(0).integers(0, 256, (2, 64, 64), np.uint8)
+NOTHING_FOUND = EvaluationResult({}, {}, [], [])
 COPIES = ("exact_copies", "near_copies", "below_first_percentile")
 
 
@@ -190,6 +192,46 @@ def test_copies_give_exit_code_3_only_with_most_copied(
     assert printed[0].split() == header
     page = (tmp_path / "new" / "out" / "report.html").read_text(encoding="utf-8")
     assert f"Verdict: {words}" in page
+
+
+@pytest.mark.parametrize("as_names", [False, True])
+def test_arrays_are_evaluated_as_the_file_that_holds_them(
+    npz, tmp_path, monkeypatch, as_names
+):
+    monkeypatch.setattr(evaluator, "evaluate", lambda *_, **__: NOTHING_FOUND)
+    assert command(f"--images={npz}", f"--out={tmp_path}/out") == 0
+    with np.load(npz) as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+    if as_names:
+        images = (images / 255).astype(np.float32)[..., None]
+        labels = np.array(["NORMAL", "PNEUMONIA"])[labels].tolist()
+    report = evaluation.evaluate(
+        images, labels, dataset=evaluation_data.SPEC, spaces="cxr"
+    )
+    expected = report_of(tmp_path / "out")
+    assert expected["images"].pop("path") == npz.name
+    assert report["images"].pop("path") == "the given array"
+    assert json.loads(json.dumps(report)) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "give either --model=RUN or --images="),
+        ({"images": NOISE}, "the given array: labels are object"),
+        (
+            {"images": NOISE[..., :32], "labels": [0, 1]},
+            r"the given array: images are \[2, 64, 32, 1\]; must be \[n, s, s\]",
+        ),
+        (
+            {"images": NOISE, "labels": ["A", "B"]},
+            "the given array does not fit the data set: no class is named 'A'",
+        ),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(given, words):
+    with pytest.raises(ValueError, match=words):
+        evaluation.evaluate(**given, dataset=evaluation_data.SPEC, spaces="cxr")
 
 
 def refused(capsys, *arguments):

@@ -11,8 +11,8 @@ from PIL import Image
 
 from cxr_gan import config as configs
 from cxr_gan import data
-from cxr_gan.storage import files, lock
-from cxr_gan.training import experiment
+from cxr_gan.storage import checkpoint, files, lock
+from cxr_gan.training import experiment, restore
 from cxr_gan.training.gan import build_gan
 
 RECORD = {
@@ -34,6 +34,14 @@ def run(images, gan, tmp_path):
     config = tiny.tiny_config()
     config.total_kimg = 1.0
     return experiment.Run(configs.freeze(config), tmp_path / "run", images, gan)
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """The folder of a run of RECORD with a checkpoint of step 7."""
+    experiment.claim_workdir(tmp_path / "run", RECORD)
+    (tmp_path / "run" / "checkpoints" / "7").mkdir(parents=True)
+    return tmp_path / "run"
 
 
 def changed_record(**changes):
@@ -124,37 +132,85 @@ def test_other_files_are_refused_and_left_unchanged(tmp_path, path, words):
     assert [*tmp_path.rglob("*")] == before
 
 
-def test_another_configuration_is_refused_and_every_changed_key_is_named(tmp_path):
-    experiment.claim_workdir(tmp_path, RECORD)
+def test_another_configuration_is_refused_and_every_changed_key_is_named(trained):
     config = {"seed": 1, "total_kimg": 8.0, "loss": {"r1_weight": 2.0}}
     with pytest.raises(ValueError) as caught:
-        experiment.claim_workdir(tmp_path, changed_record(config=config))
+        experiment.claim_workdir(trained, changed_record(config=config))
     message = str(caught.value)
     assert "loss.r1_weight: 1.0 -> 2.0\n  seed: 0 -> 1" in message
     assert "another --workdir" in message
-    assert str(tmp_path) in message
+    assert str(trained) in message
 
 
-@pytest.mark.parametrize(
-    "changes", [{"identity": "cd" * 32}, {"class_names": ["A", "C"]}]
-)
-def test_other_images_are_refused(tmp_path, changes):
-    experiment.claim_workdir(tmp_path, RECORD)
+OTHER_IMAGES = [{"identity": "cd" * 32}, {"class_names": ["A", "C"]}]
+
+
+@pytest.mark.parametrize("changes", OTHER_IMAGES)
+def test_other_images_are_refused(trained, changes):
     with pytest.raises(ValueError, match="trained on other images than phantom holds"):
-        experiment.claim_workdir(tmp_path, changed_record(**changes))
+        experiment.claim_workdir(trained, changed_record(**changes))
+
+
+@pytest.mark.parametrize("changes", [{"config": {"seed": 1}}, *OTHER_IMAGES])
+@pytest.mark.parametrize("left", [[], ["checkpoints"], ["checkpoints/7.orbax-tmp"]])
+def test_run_that_ended_before_its_first_checkpoint_gives_its_folder_to_another(
+    tmp_path, changes, left
+):
+    experiment.claim_workdir(tmp_path, RECORD)
+    for folder in left:
+        (tmp_path / folder).mkdir(parents=True)
+    other = changed_record(**changes)
+    experiment.claim_workdir(tmp_path, other)
+    assert json.loads((tmp_path / "run.json").read_text()) == other
+
+
+def test_run_whose_folder_another_took_at_the_same_time_does_not_train(run):
+    experiment.claim_workdir(run.folder, {**run.record(), "config": {"seed": 1}})
+    (run.folder / "checkpoints").mkdir()
+    with (
+        checkpoint.Checkpoints(run.folder) as checkpoints,
+        pytest.raises(checkpoint.CheckpointError, match="another configuration"),
+    ):
+        restore.restore_latest(run, checkpoints, None)
+
+
+def test_record_has_no_folders_above_the_data_set_and_allows_it_to_move(run):
+    paths = {"images": "/home/jane/files", "split": "train=/home/jane/a.txt,val=b.txt"}
+
+    def record(home):
+        config = run.config
+        manifest = dataclasses.replace(
+            config.manifest, **{k: v.replace("jane", home) for k, v in paths.items()}
+        )
+        config = dataclasses.replace(
+            config, dataset=f"/home/{home}/set.csv", manifest=manifest
+        )
+        return dataclasses.replace(run, config=config).record()
+
+    content = record("jane")
+    assert "/home" not in json.dumps(content)
+    assert content["config"]["dataset"] == content["dataset"]["name"] == "set.csv"
+    assert content["config"]["manifest"]["split"] == "train=a.txt,val=b.txt"
+    assert record("joe") == content
+    assert content["jax"]["threefry_partitionable"] is True
+    with_paths = {
+        **content,
+        "config": configs.to_json(run.config),
+    }  # as 0.2 wrote first
+    assert experiment.describe_difference(with_paths, content) == ""
 
 
 @pytest.mark.parametrize("schema", [{}, {"schema": 1}, {"schema": 3}])
-def test_run_of_another_version_is_refused_in_one_sentence(tmp_path, schema):
+def test_run_of_another_version_is_refused_in_one_sentence(trained, schema):
     """Version 0.1 wrote no schema number."""
-    path = tmp_path / "run.json"
+    path = trained / "run.json"
     content = {k: v for k, v in RECORD.items() if k != "schema"} | schema
     path.write_text(json.dumps(content))
     before = path.read_bytes()
     with pytest.raises(ValueError) as caught:
-        experiment.claim_workdir(tmp_path, RECORD)
+        experiment.claim_workdir(trained, RECORD)
     assert str(caught.value) == (
-        f"{tmp_path} was trained by another version of cxr_gan, whose runs this "
+        f"{trained} was trained by another version of cxr_gan, whose runs this "
         "version cannot continue; give another --workdir, or use the version that "
         "trained it"
     )
@@ -236,6 +292,7 @@ def test_changed_dataset_is_refused_until_it_is_restored(
 ):
     quick.dataset = str(radiographs)
     experiment.open_run(quick, tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "7").mkdir(parents=True)
     path = radiographs / "NORMAL" / "3.png"
     before = path.read_bytes()
     change(path)

@@ -142,7 +142,7 @@ def test_json_records_model_seed_and_training_data(folder, params):
     metadata = json.loads((folder / "generation.json").read_text(encoding="utf-8"))
     assert metadata["synthetic"] is True
     assert "not for clinical use" in metadata["note"]
-    assert metadata["model"] == "runs/tiny"
+    assert metadata["model"] == "tiny"
     assert metadata["model_hash"] == sampler.fingerprint(params)
     assert (metadata["step"], metadata["kimg"], metadata["seed"]) == (7, 0.448, 3)
     assert metadata["dataset"] == META["dataset"]

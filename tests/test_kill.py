@@ -11,7 +11,8 @@ import pytest
 from tiny_runs import assert_same_result
 
 PHASES = ("compile", "step", "save", "sample", "validate")  # see killed.py
-KILLS = 20
+KILLS = 50
+ENDS = ("SIGKILL", "SIGTERM", "SIGHUP", "pipe")  # in turn; see killed.py
 STEPS = 60  # a report each, a checkpoint and a grid every 2, a validation every 10
 COMMAND = [
     *("--config=configs/quick.py", "--config.dataset=phantom:200"),
@@ -27,10 +28,10 @@ COMMAND = [
 
 @pytest.fixture(scope="module")
 def run_command(tmp_path_factory):
-    """run_command(workdir, phase, nth, delay): the exit status and the phase marks.
+    """run_command(workdir, phase, nth, delay, by): the exit status, the phase marks.
 
-    The command ends by itself, or by SIGKILL `delay` seconds after it enters the phase
-    for the n-th time.
+    The command ends by itself, or as `by` says `delay` seconds after it enters the
+    phase for the n-th time. Only SIGKILL ends it before it has saved.
     """
     folder = tmp_path_factory.mktemp("kill")
     own = ("JAX_", "XLA_")
@@ -48,12 +49,12 @@ def run_command(tmp_path_factory):
     )
     log = folder / "log"
 
-    def run_command(workdir, phase=None, nth=1, delay=0.0):
+    def run_command(workdir, phase=None, nth=1, delay=0.0, by="SIGKILL"):
         length = f"--config.total_kimg={STEPS * 0.008}"
         job = {
             "argv": [*COMMAND, length, f"--workdir={workdir}"],
             "log": str(log),
-            **{"phase": phase, "nth": nth, "delay": delay},
+            **{"phase": phase, "nth": nth, "delay": delay, "by": by},
         }
         print(json.dumps(job), file=server.stdin, flush=True)
         marks = []
@@ -62,7 +63,9 @@ def run_command(tmp_path_factory):
             if mark == "ended":
                 status = int(number)
                 killed_by = os.WIFSIGNALED(status) and os.WTERMSIG(status)
-                assert status == 0 or killed_by == signal.SIGKILL, log.read_text()
+                is_kill = by in ("SIGKILL", "pipe") and killed_by == signal.SIGKILL
+                assert status == 0 or is_kill, log.read_text()
+                assert "Traceback" not in log.read_text()
                 return status, marks
             marks.append((mark[0], mark[1:], float(number)))
         raise AssertionError(log.read_text())
@@ -91,7 +94,7 @@ def killed_phase(marks):
 
 
 @pytest.mark.slow
-def test_run_killed_twenty_times_in_every_phase_equals_uninterrupted_run_bit_for_bit(
+def test_run_ended_fifty_times_in_every_phase_equals_uninterrupted_run_bit_for_bit(
     run_command, tmp_path
 ):
     run_command(tmp_path / "first")  # fills the caches
@@ -99,18 +102,19 @@ def test_run_killed_twenty_times_in_every_phase_equals_uninterrupted_run_bit_for
     durations, rng = median_durations(marks), random.Random(0)
     workdirs, kills = [tmp_path / "killed0"], []
     for attempt in range(2 * KILLS):
-        if len(kills) >= KILLS and {*PHASES} <= {*kills}:
+        if len(kills) >= KILLS and {*PHASES, *ENDS[1:]} <= {*kills}:
             break
         phase = PHASES[attempt % len(PHASES)]
+        by = ENDS[attempt % len(ENDS)]
         nth = rng.randint(1, 4) if phase == "step" else 1
         delay = rng.uniform(0, durations[phase])
-        status, marks = run_command(workdirs[-1], phase, nth, delay)
-        if status == 0:  # it finished before it was killed
+        _, marks = run_command(workdirs[-1], phase, nth, delay, by)
+        if (workdirs[-1] / "checkpoints" / str(STEPS)).exists():  # it was not ended
             workdirs.append(tmp_path / f"killed{len(workdirs)}")
         else:
-            kills.append(killed_phase(marks))
-    print("killed in:", *kills)
-    assert len(kills) >= KILLS and {*PHASES} <= {*kills}
+            kills.append(killed_phase(marks) if by == "SIGKILL" else by)
+    print("ended in:", *kills)
+    assert len(kills) >= KILLS and {*PHASES, *ENDS[1:]} <= {*kills}
     assert run_command(workdirs[-1])[0] == 0
     for folder in workdirs:
         assert_same_result(folder, tmp_path / "uninterrupted", STEPS)

@@ -200,6 +200,7 @@ def test_run_continues_only_if_no_key_but_its_length_changes(capsys):
     run_main("--config=configs/quick.py", "--config.total_kimg=1000")
     assert capsys.readouterr().err.count("would train runs/quick") == 2
     before = pathlib.Path("runs/quick/run.json").read_bytes()
+    pathlib.Path("runs/quick/checkpoints/7").mkdir(parents=True)
     text = error_text(capsys, "--config=configs/quick.py", "--config.seed=3")
     assert "seed: 0 -> 3" in text and "another --workdir" in text
     assert pathlib.Path("runs/quick/run.json").read_bytes() == before
@@ -251,5 +252,7 @@ def test_immediate_keyboard_interrupt_ends_without_a_traceback(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(main.app, "run", stop)
+    monkeypatch.setattr(main.signals, "end_quietly", lambda: None)
+    monkeypatch.setattr(main.output, "tolerate_errors", lambda: None)
     with pytest.raises(SystemExit, match="stopped at once; the same command resumes"):
         main.cli()

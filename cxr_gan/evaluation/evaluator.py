@@ -144,15 +144,15 @@ def remarks(estimates: Estimates, chance: float) -> list[str]:
     return notes
 
 
-def exceeds_copy_limit(estimates: Estimates, max_share: float) -> bool:
-    """Whether the generated images contain more copies than allowed.
+def exceeds_copy_limit(report: dict[str, Any], max_share: float) -> bool:
+    """Whether the generated images of a report contain more copies than allowed.
 
     True if any view has an exact or a near copy, or if in any view the share of images
     that are nearer to a training image than 99 % of val exceeds `max_share`.
     """
     limits = {"exact_copies": 0, "near_copies": 0, "below_first_percentile": max_share}
     return any(
-        estimate.value > limits[key.metric]
-        for key, estimate in estimates.items()
-        if key.metric in limits and key.sets == "generated~train"
+        row["value"] > limits[row["metric"]]
+        for row in report["metrics"]
+        if row["metric"] in limits and row["sets"] == "generated~train"
     )

@@ -9,7 +9,7 @@ import csv
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -162,22 +162,44 @@ def _read_npz(path: Path) -> LabelledImages:
             names = arrays.get("class_names")
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: {error}; {LAYOUTS}") from error
-    images = npz.as_images(images, f"{path}: images")
+    read = from_arrays(images, labels, str(path))
+    if names is None or isinstance(read.classes, tuple):
+        return read
+    return read._replace(classes=_name(read.classes, names, str(path)))
+
+
+def from_arrays(images: Any, labels: Any, source: str) -> LabelledImages:
+    """Images and labels from arrays.
+
+    Args:
+        images: integers, or floats in [0, 1], [n, s, s] or [n, s, s, 1].
+        labels: integers [n], or n class names.
+        source: where they are from, for messages.
+
+    Raises:
+        ValueError: the images are not square or smaller than MIN_SIZE, or the labels do
+            not fit them.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    images = npz.as_images(images, f"{source}: images")
     size = images.shape[1]
     if images.shape[2] != size:
-        raise ValueError(f"{path}: images are {list(images.shape)}; must be [n, s, s]")
-    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
         raise ValueError(
-            f"{path}: labels are {labels.dtype} {list(labels.shape)} for {len(images)} "
-            f"images; must be integers [{len(images)}]"
+            f"{source}: images are {list(images.shape)}; must be [n, s, s]"
         )
-    decoded = npz.decode_images(images, size, f"{path}: images")
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    known = np.issubdtype(labels.dtype, np.integer) or labels.dtype.kind == "U"
+    if not known or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"{source}: labels are {labels.dtype} {list(labels.shape)} for "
+            f"{len(images)} images; must be integers [{len(images)}]"
+        )
+    decoded = npz.decode_images(images, size, f"{source}: images")
     images, notes = decode.stack(decoded)
-    _check_size(images, str(path))
-    if names is None:
-        return LabelledImages(images, labels.astype(np.int64), notes)
-    return LabelledImages(images, _name(labels, names, str(path)), notes)
+    _check_size(images, source)
+    if labels.dtype.kind == "U":
+        return LabelledImages(images, tuple(map(str, labels)), notes)
+    return LabelledImages(images, labels.astype(np.int64), notes)
 
 
 def _name(labels: np.ndarray, names: np.ndarray, source: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Images to evaluate, from a model or from files, and the data set to compare with."""
 
 import dataclasses
+import os
 from typing import Any
 
 import numpy as np
@@ -34,32 +35,55 @@ class EvaluationInput:
 
 
 def open_input(
-    model: str | None,
-    folder: str | None,
+    model: str | os.PathLike[str] | None,
+    given: str | os.PathLike[str] | np.ndarray | None,
     dataset: str,
     num: int,
     seed: int,
     options: ReadOptions = DEFAULT_OPTIONS,
+    labels: Any = None,
 ) -> EvaluationInput:
-    """Samples images from a model, or reads them from files, and loads the data set.
+    """Takes images, or samples them from a model, and loads the data set.
 
     Args:
-        model: as in `cxr_gan.load`; exactly one of `model` and `folder` is not None.
-        folder: as in `image_input.read`.
+        model: as in `cxr_gan.load`; exactly one of `model` and `given` is not None.
+        given: files, as in `image_input.read`, or an array, as in
+            `image_input.from_arrays`.
         dataset: the real data set that the images will be compared with, as in
             `data.load`.
         num: number of images to sample from a model, equally many of each class.
         seed: of the sampled images.
         options: how the data set is read.
+        labels: of an array of images.
 
     Raises:
-        ValueError, OSError: neither or both of `model` and `folder` are given; the one
+        ValueError, OSError: neither or both of `model` and `given` are given; the one
             that is given or the data set cannot be used; their classes differ.
     """
-    if model is not None and folder is None:
-        return _sample_model(model, dataset, num, seed, options)
-    if folder is None or model is not None:
+    if model is not None and given is None:
+        return _sample_model(os.fspath(model), dataset, num, seed, options)
+    if given is None or model is not None:
         raise ValueError("give either --model=RUN or --images=FOLDER_OR_NPZ, not both")
+    if isinstance(given, str | os.PathLike):
+        path = os.fspath(given)
+        _require_apart(path, dataset)
+        read = image_input.read(path)
+    else:
+        path = "the given array"
+        read = image_input.from_arrays(given, labels, path)
+    images, classes, notes = read
+    size = images.shape[1]
+    real = data.load(dataset, size, split_seed=SPLIT_SEED, options=options)
+    try:
+        indices: np.ndarray = arguments.as_labels(classes, real.class_names)
+    except ValueError as error:
+        raise ValueError(f"{path} does not fit the data set: {error}") from error
+    metadata = {"from": "images", "path": files.last_name(path)}
+    return EvaluationInput(images, indices, real, SPLIT_SEED, metadata, notes=notes)
+
+
+def _require_apart(folder: str, dataset: str) -> None:
+    """Raises ValueError if the images are in the data set, or it in their folder."""
     images_path = files.require_local_path(folder, "--images").resolve()
     dataset_path = files.expand_user(dataset.removeprefix("folder:"), "--dataset")
     dataset_path = dataset_path.resolve()
@@ -71,15 +95,6 @@ def open_input(
             "inside the other; give generated images: real ones would only be compared "
             "with themselves"
         )
-    images, classes, notes = image_input.read(folder)
-    size = images.shape[1]
-    real = data.load(dataset, size, split_seed=SPLIT_SEED, options=options)
-    try:
-        labels: np.ndarray = arguments.as_labels(classes, real.class_names)
-    except ValueError as error:
-        raise ValueError(f"{folder} does not fit the data set: {error}") from error
-    metadata = {"from": "images", "path": folder}
-    return EvaluationInput(images, labels, real, SPLIT_SEED, metadata, notes=notes)
 
 
 def _sample_model(
@@ -107,7 +122,7 @@ def _sample_model(
     labels = np.arange(num, dtype=np.int32) % len(params.class_names)
     metadata = {
         "from": "model",
-        "path": workdir,
+        "path": files.last_name(workdir),
         "model_hash": sampler.fingerprint(params),
         "step": meta["step"],
         "kimg": meta["kimg"],

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
-from cxr_gan.runtime import multihost
+from cxr_gan.runtime import jax_config, multihost, output, signals
 from cxr_gan.storage import files
 
 STOPPED = 130  # exit code of a command stopped by Ctrl-C, as in a shell
@@ -31,7 +31,8 @@ def command(example: str) -> Callable[[Callable[[flags.FlagValues], int]], Main]
                         f"unexpected argument {argv[1]!r}; flags are written "
                         f"{example}; see --help"
                     )
-                return function(values)
+                with jax_config.pinned():
+                    return function(values)
             except (OSError, ValueError, ImportError) as error:
                 sys.stderr.write(f"error: {error}\n")
                 return 1
@@ -50,6 +51,7 @@ def run(main: Main, define_flags: Callable[[flags.FlagValues], None]) -> None:
     INFO logs, where Orbax reports every step, are hidden; --verbosity=1 shows them.
     With --multihost, only the primary process runs the command.
     """
+    output.tolerate_errors()
     define_flags(flags.FLAGS)
     app.call_after_init(_quiet_logging)
 
@@ -58,7 +60,10 @@ def run(main: Main, define_flags: Callable[[flags.FlagValues], None]) -> None:
         return multihost.run_on_primary(lambda: main(argv, flags.FLAGS), several)
 
     with multihost.exit_all_on_error():
-        app.run(on_primary)
+        try:
+            app.run(on_primary)
+        finally:
+            signals.end_quietly()
 
 
 def _quiet_logging() -> None:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import jax
 
+from cxr_gan.runtime import jax_config
+
 CPUINFO = pathlib.Path("/proc/cpuinfo")  # CPU description on Linux
 XLA_OPTIONS = ("xla_cpu_disable_loop_unrolling", "xla_cpu_disable_new_fusion_emitters")
 
@@ -83,10 +85,10 @@ def threaded_map(
     if threads < 2:
         return [program(item) for item in items]
     config: Any = jax.config
-    device = config.jax_default_device  # the context manager is local to a thread
+    device = config.jax_default_device  # settings within contexts are of one thread
 
     def call(item: Item) -> jax.Array:
-        with jax.default_device(device):
+        with jax_config.pinned(), jax.default_device(device):
             return jax.block_until_ready(program(item))
 
     pool = ThreadPoolExecutor(threads)

@@ -20,6 +20,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from cxr_gan.runtime import jax_config
+
 FLAG_HELP = (
     "Run as one of several processes that act as one. TPU pods and Slurm are detected "
     "automatically. On other clusters, set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES "
@@ -45,7 +47,8 @@ def initialize() -> None:
 
     Raises:
         ValueError: the environment variables are incomplete or wrong, a process did not
-            connect, or the processes have different numbers of devices.
+            connect, or the processes have different numbers of devices or not the
+            platform of JAX_PLATFORMS.
     """
     settings = _from_environment()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -62,6 +65,7 @@ def initialize() -> None:
             f"--multihost: the processes could not connect ({_first_line(error)}); "
             f"outside of TPU pods and Slurm, {SETUP_HELP}"
         ) from error
+    jax_config.require_platform()
     devices = Counter(device.process_index for device in jax.devices())
     if len({*devices.values()}) > 1:
         raise ValueError(

@@ -1,5 +1,6 @@
 """Settings of this process: number of CPU devices, malloc, XLA's compilation cache."""
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -13,8 +14,8 @@ from cxr_gan.storage import files
 def set_cpu_device_count(num_groups: int) -> None:
     """Splits the CPU into devices: the most, up to its cores, that divide `num_groups`.
 
-    Call it before the first use of JAX. It has no effect on TPUs and GPUs, if the
-    number of CPU devices is already set, or if this is one of several processes.
+    It has no effect after the first use of JAX, on TPUs and GPUs, if the number of CPU
+    devices is already set, or if this is one of several processes.
 
     Args:
         num_groups: parts of a batch that can be placed on different devices.
@@ -27,7 +28,8 @@ def set_cpu_device_count(num_groups: int) -> None:
     if jax.distributed.is_initialized():
         return
     divisors = [n for n in range(1, available_cpus() + 1) if num_groups % n == 0]
-    jax.config.update("jax_num_cpu_devices", divisors[-1])
+    with contextlib.suppress(RuntimeError):  # JAX was used before
+        jax.config.update("jax_num_cpu_devices", divisors[-1])
 
 
 def tune_malloc() -> bool:
@@ -76,9 +78,9 @@ def _has_glibc() -> bool:
 def enable_compilation_cache() -> None:
     """Makes XLA reuse programs compiled in earlier runs, from the user's cache folder.
 
-    The environment variable JAX_COMPILATION_CACHE_DIR selects another folder.
+    JAX_COMPILATION_CACHE_DIR or `jax.config` select another folder.
     """
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    if not jax.config.values["jax_compilation_cache_dir"]:
         folder = files.user_cache_dir() / "xla"
         jax.config.update("jax_compilation_cache_dir", str(folder))
     # Start-up compiles about thirty small programs besides the training step.

@@ -143,7 +143,7 @@ def as_truncation(truncation: float | jax.Array) -> Any:
         ValueError: it is negative, NaN or infinite.
     """
     if is_traced(truncation):
-        return truncation
+        return jnp.asarray(truncation, jnp.float32)
     factor = float(truncation)
     if not 0 <= factor < math.inf:
         raise ValueError(

@@ -15,6 +15,7 @@ from flax import struct
 
 from cxr_gan.models import pixel_range
 from cxr_gan.models.registry import GeneratorConfig
+from cxr_gan.runtime import jax_config
 from cxr_gan.runtime.cpu import available_cpus, on_cpu, threaded_map
 from cxr_gan.sampling import arguments, pretrained
 from cxr_gan.sampling.arguments import Labels, Rng
@@ -41,6 +42,7 @@ class GeneratorParams(struct.PyTreeNode):
         return self.config.class_names
 
 
+@jax_config.pinned()
 def sample(
     params: GeneratorParams,
     labels: Labels,
@@ -55,7 +57,8 @@ def sample(
     calls gives the same images, and changing a label keeps the image's latent. Outside
     jit, all divisions run one compiled program and agree bit for bit. A call with a
     single label, and a call within jit, vmap or grad, compiles its own program; these
-    agree with the others up to rounding, 1e-5.
+    agree with the others up to rounding, 1e-5. The settings of `jax.config`, such as
+    jax_threefry_partitionable and jax_enable_x64, do not change the images.
 
     Args:
         params: return value of `load`.
@@ -77,6 +80,7 @@ def sample(
 
     Raises:
         TypeError, ValueError: an argument has the wrong type or is out of range.
+        RuntimeError: the process is a fork of one that used JAX; see `load`.
     """
     if not isinstance(params, GeneratorParams):
         raise TypeError(
@@ -108,11 +112,15 @@ def load(model: str | os.PathLike[str]) -> GeneratorParams:
         FileNotFoundError: there is no such run or model, or no such checkpoint in it.
         ValueError: the files are damaged or were written by another version of cxr_gan;
             the suffix is none of these; a published model is given with a suffix; the
-            model is a URL, such as gs://bucket/runs/a.
+            model is a URL, such as gs://bucket/runs/a; JAX_PLATFORMS names a platform
+            that JAX does not find.
+        RuntimeError: the process is a fork of one that called `load` or `sample`; start
+            it by "spawn".
     """
     return load_with_meta(model)[0]
 
 
+@jax_config.pinned()
 def load_with_meta(
     model: str | os.PathLike[str],
 ) -> tuple[GeneratorParams, dict[str, Any]]:

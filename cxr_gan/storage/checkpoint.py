@@ -25,11 +25,16 @@ FOLDER = "checkpoints"
 DAMAGED = "damaged"  # damaged checkpoints are moved to this folder
 NUM_LATEST = 2  # newest checkpoints kept; the best one is kept as well
 BEST, LATEST = "best", "latest"
+MISSING = (FileNotFoundError, NotADirectoryError)  # OSErrors that are damage
 ItemsAndMetadata = tuple[dict[str, Any], dict[str, Any]]
 
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be written, or none can be read; says what to do."""
+
+
+class IntactError(CheckpointError):
+    """A checkpoint cannot be used now, but nothing shows that it is damaged."""
 
 
 class Checkpoints:
@@ -49,7 +54,8 @@ class Checkpoints:
             ]
         )
         if not read_only:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            with files.translate_os_errors(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
         own = jax.process_index()  # only the primary process opens checkpoints
         # Orbax's own read_only option logs a warning each time it is opened.
         options = ocp.CheckpointManagerOptions(
@@ -59,7 +65,13 @@ class Checkpoints:
                 primary_host=own, active_processes={own}
             ),
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        except OSError as error:
+            raise IntactError(
+                f"{self.folder} cannot be read ({first_line(error)}); make it "
+                "readable, then repeat the command"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +147,7 @@ class Checkpoints:
         """The newest intact checkpoint; None if there are no checkpoints.
 
         Damaged checkpoints are skipped with a warning and moved to the folder DAMAGED;
-        nothing is deleted.
+        nothing is deleted. Those that may be intact stay where they are.
 
         Args:
             targets: {name: tree with the structure, shapes and dtypes to restore}.
@@ -145,6 +157,7 @@ class Checkpoints:
 
         Raises:
             CheckpointError: every checkpoint is damaged.
+            IntactError: as `last_intact`.
             files.DiskError: a damaged checkpoint cannot be moved.
         """
         if not self.steps():
@@ -162,10 +175,14 @@ class Checkpoints:
         """
         scores = {}
         for step in self.steps():
-            with contextlib.suppress(CheckpointError):
+            try:
                 (_, metadata), _ = self.last_intact([step], {})
-                if metadata["score"] is not None:
-                    scores[step] = metadata["score"]
+            except IntactError:
+                raise
+            except CheckpointError:  # damaged
+                continue
+            if metadata["score"] is not None:
+                scores[step] = metadata["score"]
         if not scores:
             raise FileNotFoundError(
                 f"{self.folder} holds no checkpoint with a score; use @latest, or "
@@ -180,12 +197,15 @@ class Checkpoints:
 
         Raises:
             CheckpointError: all are damaged.
+            IntactError: one that may be intact cannot be read, or does not fit the
+                targets.
         """
         damaged: list[int] = []
         for step in reversed(steps):
             try:
                 return self._read(step, targets), damaged
             except Exception as error:  # Orbax raises many types for damaged files
+                self._require_damaged(step, targets, error)
                 logging.warning("checkpoint %d is damaged: %s", step, first_line(error))
                 damaged.append(step)
         raise CheckpointError(
@@ -217,6 +237,38 @@ class Checkpoints:
                 raise CheckpointError("its networks have other shapes than this run's")
         return items, metadata
 
+    def _require_damaged(
+        self, step: int, targets: Mapping[str, Any], error: Exception
+    ) -> None:
+        """Raises IntactError unless a checkpoint is readable and its content wrong.
+
+        Args:
+            step: of a checkpoint that `_read` failed to read.
+            targets: as it was read.
+            error: that of `_read`.
+        """
+        folder = self.folder / str(step)
+        try:
+            _raise_unless_damage(error)
+            for parent, _, names in os.walk(folder, onerror=_raise_unless_damage):
+                for name in names:
+                    (pathlib.Path(parent) / name).read_bytes()
+        except (OSError, MemoryError) as reason:
+            if isinstance(reason, MISSING):
+                return
+            raise IntactError(
+                f"{folder} cannot be read ({first_line(reason)}); it may be intact and "
+                "was not moved: remove the cause, then repeat the command"
+            ) from error
+        try:
+            self._read(step, dict.fromkeys(targets))
+        except Exception:  # as in `last_intact`
+            return
+        raise IntactError(
+            f"{folder} is intact, but its arrays have other names, shapes or dtypes "
+            "than this run's; use the version of cxr_gan that wrote it"
+        ) from error
+
     def _set_aside(self, step: int) -> None:
         """Moves a damaged checkpoint away, so that its step can be saved again."""
         folder = self.folder.parent / DAMAGED
@@ -231,6 +283,15 @@ class Checkpoints:
 
 def _shapes(tree: Any) -> Any:
     return jax.tree.map(np.shape, tree)
+
+
+def _raise_unless_damage(error: BaseException) -> None:
+    """Raises the OSError or MemoryError of a chain of errors, if it is no damage."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, OSError | MemoryError) and not isinstance(cause, MISSING):
+            raise cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def first_line(error: Exception) -> str:

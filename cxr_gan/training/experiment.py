@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,15 +15,17 @@ from cxr_gan import config as configs
 from cxr_gan import data
 from cxr_gan.data import Dataset
 from cxr_gan.models.registry import GeneratorConfig
-from cxr_gan.runtime import multihost, process
+from cxr_gan.runtime import cpu, jax_config, multihost, process
 from cxr_gan.storage import files, lock
 from cxr_gan.training.gan import GanDefinition, build_gan, generator_config
 
 RECORD = "run.json"
 SCHEMA = 2  # of RECORD and of checkpoint metadata; 0.1 wrote none
-# Keys that may change when a run continues.
+# Keys that may change when a run continues. The data set may have moved: its identity
+# is compared, not its path.
 FREE_TO_CHANGE = frozenset(
     {
+        *("dataset", "manifest.images", "manifest.split"),
         *("total_kimg", "max_minutes"),
         *("log_kimg", "sample_kimg", "eval_kimg", "checkpoint_kimg"),
         *("on_nan", "max_rollbacks"),
@@ -63,12 +66,24 @@ class Run:
         return every_kimg > 0 and ends
 
     def record(self) -> dict[str, Any]:
-        """The content of RECORD: schema, configuration and data set; JSON types."""
+        """The content of RECORD: schema, configuration and data set; JSON types.
+
+        Folders above the data set are left out: they may name machines and people.
+        """
+        name = files.last_name(self.config.dataset)
+        config, manifest = self.config, self.config.manifest
+        manifest = dataclasses.replace(
+            manifest,
+            images=files.last_name(manifest.images),
+            split=re.sub(r"=[^,]*/", "=", manifest.split),  # train=path/a.txt,test=...
+        )
+        config = dataclasses.replace(config, dataset=name, manifest=manifest)
         return {
             "schema": SCHEMA,
-            "config": configs.to_json(self.config),
+            "config": configs.to_json(config),
+            "jax": jax_config.NUMERICS,
             "dataset": {
-                "name": self.config.dataset,
+                "name": name,
                 "identity": self.dataset.identity,
                 "class_names": list(self.dataset.class_names),
             },
@@ -128,6 +143,8 @@ def _checked(config: ConfigDict, folder: pathlib.Path) -> Run:
 def check_fit(config: configs.Config, class_names: Sequence[str], devices: int) -> None:
     """Checks that a configuration fits the classes of the data and the devices.
 
+    The number of CPU devices is fixed by the first use of JAX in a process.
+
     Raises:
         ValueError: naming what does not divide, and the nearest value that does.
     """
@@ -141,12 +158,14 @@ def check_fit(config: configs.Config, class_names: Sequence[str], devices: int) 
     share = config.stddev_group_per_class * classes * devices
     if config.batch_size % share:
         nearest = max(share, round(config.batch_size / share) * share)
+        fits_one = cpu.on_cpu() and config.batch_size % (share // devices) == 0
+        other = "; or train in a new process, with other devices" if fits_one else ""
         raise ValueError(
             f"batch_size={config.batch_size} cannot be split over {devices} devices "
             f"into groups of {config.stddev_group_per_class} images of each of "
             f"{classes} classes; use a multiple of {share}, as "
             f"--config.batch_size={nearest}, or a smaller "
-            "--config.stddev_group_per_class"
+            f"--config.stddev_group_per_class{other}"
         )
 
 
@@ -166,6 +185,9 @@ def check_samples(samples: Sequence[int], dataset: data.Dataset) -> None:
 def claim_workdir(folder: pathlib.Path, record: dict[str, Any]) -> None:
     """Creates the folder of a run, or checks that it holds the same run.
 
+    A run that ended before its first checkpoint has trained nothing: another one may
+    take its folder.
+
     Raises:
         ValueError: the folder holds another run or other files, or is in use; says what
             to type.
@@ -184,18 +206,29 @@ def claim_workdir(folder: pathlib.Path, record: dict[str, Any]) -> None:
         with files.translate_os_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
     with lock.acquire(folder):
-        if not path.exists():
+        difference = read_difference(folder, record)
+        if difference and any(p.name.isdecimal() for p in folder.glob("checkpoints/*")):
+            raise ValueError(f"{folder} {difference}")
+        if difference or not path.exists():
             write_record(path, record)
-            return
-        try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-            difference = describe_difference(old, record)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{path} is damaged ({error!r}); restore it, or give another --workdir"
-            ) from error
-    if difference:
-        raise ValueError(f"{folder} {difference}")
+
+
+def read_difference(folder: pathlib.Path, record: dict[str, Any]) -> str:
+    """`describe_difference` from the folder's RECORD to a record; "" without one.
+
+    Raises:
+        ValueError: the folder's is damaged.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        return ""
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        return describe_difference(old, record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error!r}); restore it, or give another --workdir"
+        ) from error
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

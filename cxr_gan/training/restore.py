@@ -12,9 +12,16 @@ import jax
 import numpy as np
 
 from cxr_gan.runtime import multihost
+from cxr_gan.sampling import arguments
 from cxr_gan.storage.checkpoint import CheckpointError, Checkpoints
 from cxr_gan.training import metric_writer
-from cxr_gan.training.experiment import RECORD, SCHEMA, Run, describe_difference
+from cxr_gan.training.experiment import (
+    RECORD,
+    SCHEMA,
+    Run,
+    describe_difference,
+    read_difference,
+)
 from cxr_gan.training.train_state import TrainState
 
 
@@ -52,6 +59,9 @@ def restore_latest(
 
 
 def _read(run: Run, checkpoints: Checkpoints, initial: TrainState) -> RestoredState:
+    difference = read_difference(run.folder, run.record())
+    if difference:  # claimed by another run just before this one locked the folder
+        raise CheckpointError(f"{run.folder} {difference}")
     found = checkpoints.restore(initial.to_items())
     if found is None:
         return RestoredState(initial, 0)
@@ -68,7 +78,7 @@ def _read(run: Run, checkpoints: Checkpoints, initial: TrainState) -> RestoredSt
 
 def make_keys(seed: int, rollbacks: int) -> tuple[jax.Array, jax.Array]:
     """The key of the initial parameters, and that of all noise after the rollbacks."""
-    init_key, noise_key = jax.random.split(jax.random.key(seed))
+    init_key, noise_key = jax.random.split(arguments.as_key(seed))
     if rollbacks:
         noise_key = jax.random.fold_in(noise_key, rollbacks)
     return init_key, noise_key

@@ -6,12 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from cxr_gan.evaluation.metrics import cxr_encoder, onnx_encoder, texture_features
+from cxr_gan.storage import files
 
 
 class FeatureSpace(NamedTuple):
     """A named function from images to feature vectors."""
 
-    name: str  # the specification it was opened with, such as "onnx:net.onnx"
+    name: str  # such as "cxr" or, of a file in any folder, "onnx:net.onnx"
     extract: Callable[[np.ndarray], np.ndarray]  # uint8 [n, s, s, 1] -> float32 [n, d]
 
 
@@ -27,7 +28,8 @@ def open_space(spec: str) -> FeatureSpace:
     if spec in SPACES:
         return FeatureSpace(spec, SPACES[spec])
     if kind in FILE_SPACES and file:
-        return FeatureSpace(spec, FILE_SPACES[kind](file))
+        name = f"{kind}:{files.last_name(file)}"
+        return FeatureSpace(name, FILE_SPACES[kind](file))
     accepted = [*SPACES, *(f"{kind}:FILE" for kind in FILE_SPACES)]
     raise ValueError(
         f"{spec!r} is not a feature space; accepted are {', '.join(accepted)}"

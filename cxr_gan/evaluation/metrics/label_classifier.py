@@ -25,6 +25,7 @@ from cxr_gan.evaluation.metrics import augmentations, cxr_encoder
 from cxr_gan.evaluation.metrics.batching import check_images, map_batches
 from cxr_gan.evaluation.metrics.resize import resize, to_unit
 from cxr_gan.models.layers import pixel_unshuffle
+from cxr_gan.sampling import arguments
 
 SIZE = 64  # px; the only input size
 STEPS = 1200
@@ -95,7 +96,7 @@ def fit(
         raise ValueError(
             f"there is no image of class {absent[0]}; give at least one of each class"
         )
-    init_key, key = jax.random.split(jax.random.key(seed))
+    init_key, key = jax.random.split(arguments.as_key(seed))
     params = init_params(num_classes, init_key)
     opt_state = ADAMW.init(params)
     rates = LEARNING_RATE * np.cos(np.linspace(0, np.pi / 2, steps + 1)) ** 2
