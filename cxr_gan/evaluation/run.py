@@ -108,7 +108,7 @@ def evaluate(
     )
     added = {}
     if train is not None:
-        estimates, added["utility"] = test_utility(source, train, real, seed)
+        estimates, added["utility"] = measure_utility(source, train, real, seed)
         notes = [] if source.trained_on else [UNKNOWN_TRAINING]
         result = dataclasses.replace(
             result,
@@ -124,7 +124,7 @@ def evaluate(
     return report
 
 
-def test_utility(
+def measure_utility(
     source: EvaluationInput,
     train: ImageGroup,
     real: image_sets.ReferenceSplits,
