@@ -197,7 +197,10 @@ def test_state_of_another_shape_or_dtype_is_refused_and_not_called_damaged(
     other = small_state(0).replace(ema={"conv": {"kernel": kernel}})
     with (
         checkpoint.Checkpoints(two) as checkpoints,
-        pytest.raises(checkpoint.IntactError, match=r"10 is intact.* or dtypes than"),
+        pytest.raises(
+            checkpoint.IntactError,
+            match=r"10 is intact, but was not read .* or dtypes than",
+        ),
     ):
         checkpoints.restore(other.to_items())
     assert "checkpoint 20 is damaged" in caplog.text

@@ -230,7 +230,7 @@ class Checkpoints:
         found["meta"] = json_crc32(metadata)
         changed = [name for name, value in found.items() if value != sums[name]]
         if changed:
-            raise CheckpointError(f"changed on disk: {', '.join(changed)}")
+            raise CheckpointError(f"other checksums: {', '.join(changed)}")
         for name, target in targets.items():
             # Orbax does not compare the stored shapes with the requested ones.
             if target is not None and _shapes(items[name]) != _shapes(target):
@@ -265,8 +265,9 @@ class Checkpoints:
         except Exception:  # as in `last_intact`
             return
         raise IntactError(
-            f"{folder} is intact, but its arrays have other names, shapes or dtypes "
-            "than this run's; use the version of cxr_gan that wrote it"
+            f"{folder} is intact, but was not read ({first_line(error)}); repeat the "
+            "command, or, if its arrays have other names, shapes or dtypes than this "
+            "run's, use the version of cxr_gan that wrote it"
         ) from error
 
     def _set_aside(self, step: int) -> None:
