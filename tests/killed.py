@@ -3,9 +3,11 @@
 Importing JAX and TensorFlow takes longer than the runs that are killed here, so this
 server imports them once and forks. It reads one job per line from stdin, as JSON:
     {"argv": flags of the command, "log": file for its stderr,
-     "phase": see `install`, or null, "nth": 2, "delay": seconds, "by": see `_end`}
-The child process ends itself `delay` seconds after it enters the phase for the n-th
-time, whatever it does at that moment. It writes to stdout "+save 1.25" where a
+     "phase": see `install`, or null, "nth": 2, "delay": seconds, "by": "SIGKILL",
+     "pipe": whether stderr is a pipe}
+The child process sends itself the signal `delay` seconds after it enters the phase for
+the n-th time, whatever it does at that moment; a pipe is closed then, and the signal is
+sent PIPE_DELAY seconds later. It writes to stdout "+save 1.25" where a
 phase begins and "-save 1.5" where it ends (phase, time in seconds). The server adds
 "ended STATUS", the status of waitpid.
 
@@ -29,15 +31,18 @@ from cxr_gan.data import pipeline  # noqa: F401
 from cxr_gan.storage import checkpoint
 from cxr_gan.training import data_parallel, loop, snapshots, validation  # noqa: F401
 
-PIPE_DELAY = 0.2  # seconds from the end of a pipe to that of the process
+KEYS = ("phase", "nth", "delay", "by", "pipe")  # of a job
+PIPE_DELAY = 0.2  # seconds from the end of a pipe to the signal
 VAL_IMAGES = 10  # of each class in a validation
 
 
 class PhaseMarker:
     """Writes the begin and end of phases to stdout, and ends the process in one."""
 
-    def __init__(self, phase: str | None, nth: int, delay: float, by: str):
-        self._phase, self._nth, self._delay, self._by = phase, nth, delay, by
+    def __init__(self, phase: str | None, nth: int, delay: float, by: str, pipe: bool):
+        self._phase, self._nth, self._delay = phase, nth, delay
+        self._signal = getattr(signal, by)
+        self._reader = open_pipe() if pipe else None
         self._entered: Counter[str] = Counter()
 
     def __call__(self, phase, function):
@@ -59,18 +64,20 @@ class PhaseMarker:
         os.write(1, f"{sign}{phase} {time.monotonic()}\n".encode())
 
     def _end(self):
-        """By a signal, sent twice; or SIGKILL some steps after the pipe is closed."""
-        if self._by == "pipe":
-            read, write = os.pipe()
-            os.dup2(write, 2)
-            os.close(write)
         time.sleep(self._delay)
-        if self._by == "pipe":
-            os.close(read)
+        if self._reader is not None:
+            os.close(self._reader)
             time.sleep(PIPE_DELAY)
-            os.kill(os.getpid(), signal.SIGKILL)
-        for _ in range(2):
-            os.kill(os.getpid(), getattr(signal, self._by))
+        for _ in range(2):  # as shells do
+            os.kill(os.getpid(), self._signal)
+
+
+def open_pipe() -> int:
+    """Makes stderr a pipe; its end to read from."""
+    read, write = os.pipe()
+    os.dup2(write, 2)
+    os.close(write)
+    return read
 
 
 def install(mark: PhaseMarker) -> None:
@@ -98,7 +105,7 @@ def run(job: dict) -> None:
     """Runs the command to its end, or until it kills itself."""
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 2)
-    install(PhaseMarker(*(job[key] for key in ("phase", "nth", "delay", "by"))))
+    install(PhaseMarker(*(job[key] for key in KEYS)))
     sys.argv = ["cxr_gan.main", *job["argv"]]
     runpy.run_module("cxr_gan.main", run_name="__main__", alter_sys=True)
 

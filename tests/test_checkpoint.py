@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 
-from cxr_gan.storage import checkpoint, checksums
+from cxr_gan.storage import checkpoint, checksums, damage
 from cxr_gan.training import data_parallel
 from cxr_gan.training.train_state import NetworkState, TrainState
 
@@ -197,7 +197,10 @@ def test_state_of_another_shape_or_dtype_is_refused_and_not_called_damaged(
     other = small_state(0).replace(ema={"conv": {"kernel": kernel}})
     with (
         checkpoint.Checkpoints(two) as checkpoints,
-        pytest.raises(checkpoint.IntactError, match=r"10 is intact.* or dtypes than"),
+        pytest.raises(
+            damage.IntactError,
+            match=r"10 is intact, but was not read .* or dtypes than",
+        ),
     ):
         checkpoints.restore(other.to_items())
     assert "checkpoint 20 is damaged" in caplog.text
@@ -237,10 +240,10 @@ def test_checkpoint_that_cannot_be_read_now_is_refused_and_not_called_damaged(
     )
     with (
         checkpoint.Checkpoints(two) as checkpoints,
-        pytest.raises(checkpoint.IntactError, match=words),
+        pytest.raises(damage.IntactError, match=words),
     ):
         checkpoints.restore(small_state(0).to_items())
-    with pytest.raises(checkpoint.IntactError, match=words):
+    with pytest.raises(damage.IntactError, match=words):
         checkpoint.load_item(two, "ema")
     monkeypatch.undo()
     assert "damaged" not in caplog.text and not (two / "damaged").exists()
@@ -254,7 +257,7 @@ def test_file_of_a_checkpoint_on_a_failing_disk_is_not_called_damaged(two, caplo
     path.symlink_to("/proc/self/mem")  # reading it is an input/output error
     with (
         checkpoint.Checkpoints(two) as checkpoints,
-        pytest.raises(checkpoint.IntactError, match=r"20 cannot be read \(OSError: .*"),
+        pytest.raises(damage.IntactError, match=r"20 cannot be read \(OSError: .*"),
     ):
         checkpoints.restore(small_state(0).to_items())
     path.with_suffix(".intact").replace(path)
@@ -267,14 +270,14 @@ def test_unreadable_score_does_not_make_another_checkpoint_the_best(
 ):
     error = UNREADABLE["permission"]
     monkeypatch.setattr(checkpoint.Checkpoints, "_read", raise_error(error))
-    with pytest.raises(checkpoint.IntactError, match="Permission denied"):
+    with pytest.raises(damage.IntactError, match="Permission denied"):
         checkpoint.load_item(scored, "ema", "best")
 
 
 def test_folder_of_checkpoints_that_cannot_be_opened_is_named(two, monkeypatch):
     opened = raise_error(UNREADABLE["permission"])
     monkeypatch.setattr(checkpoint.ocp, "CheckpointManager", opened)
-    with pytest.raises(checkpoint.IntactError, match=r"s cannot be read .*Permission"):
+    with pytest.raises(damage.IntactError, match=r"s cannot be read .*Permission"):
         checkpoint.Checkpoints(two)
 
 

@@ -169,8 +169,8 @@ def test_spacing_is_the_ratio_of_nearest_neighbour_distances():
 )
 def test_copy_limit_is_exceeded_by_share_or_any_copy(metric, value, exceeded):
     key = MetricKey(metric, "cxr", POOLED, "generated~train")
-    estimates = {key: Estimate(value, value, value, 100, 0)}
-    assert evaluator.exceeds_copy_limit(estimates, 0.05) is exceeded
+    row = {**key._asdict(), "value": value}
+    assert evaluator.exceeds_copy_limit({"metrics": [row]}, 0.05) is exceeded
 
 
 def test_unusable_images_are_refused():

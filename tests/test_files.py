@@ -6,6 +6,20 @@ import pytest
 from cxr_gan.storage import files
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/home/jane/chest_xray/", "chest_xray"),
+        ("folder:/home/jane/set", "set"),
+        ("runs/acgan@best", "acgan@best"),
+        ("phantom:60", "phantom:60"),
+        ("tfds:chest/32:1.0", "tfds:chest/32:1.0"),
+    ],
+)
+def test_last_name_leaves_out_the_folders(path, name):
+    assert files.last_name(path) == name
+
+
 def test_atomic_write_creates_the_file_when_the_block_ends(tmp_path):
     path = tmp_path / "a.json"
     with files.atomic_write(path) as unfinished:

@@ -13,7 +13,7 @@ import tiny_generator
 import cxr_gan
 from cxr_gan.evaluation.metrics import label_classifier
 from cxr_gan.runtime import cli, jax_config
-from cxr_gan.training import restore
+from cxr_gan.training import restore, train
 
 OTHERS = {
     "jax_threefry_partitionable": False,
@@ -111,7 +111,7 @@ def test_noise_of_training_is_that_of_a_key_of_jax():
 
 @pytest.mark.parametrize("platforms", ["cuda", "cuda,cpu", "cudda"])
 def test_platform_that_is_absent_is_named_before_any_work(
-    monkeypatch, capsys, platforms
+    monkeypatch, capsys, tmp_path, platforms
 ):
     def unavailable():
         assert platforms != "cuda"  # as JAX does where it finds no GPU
@@ -131,6 +131,9 @@ def test_platform_that_is_absent_is_named_before_any_work(
     assert error.count("\n") == 1
     with pytest.raises(ValueError, match="or set JAX_PLATFORMS=cpu"):
         cxr_gan.load("pediatric64")
+    with pytest.raises(train.SetupError, match="or set JAX_PLATFORMS=cpu"):
+        cxr_gan.train("configs/quick.py", tmp_path / "run")
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -7,12 +7,13 @@ import statistics
 import subprocess
 import sys
 
+import chex
 import pytest
-from tiny_runs import assert_same_result
+from tiny_runs import metric_lines, restore, without_times
 
 PHASES = ("compile", "step", "save", "sample", "validate")  # see killed.py
 KILLS = 50
-ENDS = ("SIGKILL", "SIGTERM", "SIGHUP", "pipe")  # in turn; see killed.py
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGHUP")  # in turn; every second one after a pipe
 STEPS = 60  # a report each, a checkpoint and a grid every 2, a validation every 10
 COMMAND = [
     *("--config=configs/quick.py", "--config.dataset=phantom:200"),
@@ -28,10 +29,10 @@ COMMAND = [
 
 @pytest.fixture(scope="module")
 def run_command(tmp_path_factory):
-    """run_command(workdir, phase, nth, delay, by): the exit status, the phase marks.
+    """run_command(workdir, phase, nth, delay, by, pipe): the exit status, phase marks.
 
-    The command ends by itself, or as `by` says `delay` seconds after it enters the
-    phase for the n-th time. Only SIGKILL ends it before it has saved.
+    The command ends by itself, or by a signal as in killed.py. Only SIGKILL ends it
+    before it has saved.
     """
     folder = tmp_path_factory.mktemp("kill")
     own = ("JAX_", "XLA_")
@@ -49,12 +50,12 @@ def run_command(tmp_path_factory):
     )
     log = folder / "log"
 
-    def run_command(workdir, phase=None, nth=1, delay=0.0, by="SIGKILL"):
+    def run_command(workdir, phase=None, nth=1, delay=0.0, by="SIGKILL", pipe=False):
         length = f"--config.total_kimg={STEPS * 0.008}"
         job = {
             "argv": [*COMMAND, length, f"--workdir={workdir}"],
             "log": str(log),
-            **{"phase": phase, "nth": nth, "delay": delay, "by": by},
+            **{"phase": phase, "nth": nth, "delay": delay, "by": by, "pipe": pipe},
         }
         print(json.dumps(job), file=server.stdin, flush=True)
         marks = []
@@ -63,7 +64,7 @@ def run_command(tmp_path_factory):
             if mark == "ended":
                 status = int(number)
                 killed_by = os.WIFSIGNALED(status) and os.WTERMSIG(status)
-                is_kill = by in ("SIGKILL", "pipe") and killed_by == signal.SIGKILL
+                is_kill = by == "SIGKILL" and killed_by == signal.SIGKILL
                 assert status == 0 or is_kill, log.read_text()
                 assert "Traceback" not in log.read_text()
                 return status, marks
@@ -101,20 +102,36 @@ def test_run_ended_fifty_times_in_every_phase_equals_uninterrupted_run_bit_for_b
     _, marks = run_command(tmp_path / "uninterrupted")
     durations, rng = median_durations(marks), random.Random(0)
     workdirs, kills = [tmp_path / "killed0"], []
+    expected_kills = {*PHASES, *SIGNALS[1:], "pipe"}
     for attempt in range(2 * KILLS):
-        if len(kills) >= KILLS and {*PHASES, *ENDS[1:]} <= {*kills}:
+        if len(kills) >= KILLS and expected_kills <= {*kills}:
             break
         phase = PHASES[attempt % len(PHASES)]
-        by = ENDS[attempt % len(ENDS)]
+        by, pipe = SIGNALS[attempt % len(SIGNALS)], attempt % 2 == 1
         nth = rng.randint(1, 4) if phase == "step" else 1
         delay = rng.uniform(0, durations[phase])
-        _, marks = run_command(workdirs[-1], phase, nth, delay, by)
+        _, marks = run_command(workdirs[-1], phase, nth, delay, by, pipe)
         if (workdirs[-1] / "checkpoints" / str(STEPS)).exists():  # it was not ended
             workdirs.append(tmp_path / f"killed{len(workdirs)}")
         else:
+            kills += ["pipe"] * pipe
             kills.append(killed_phase(marks) if by == "SIGKILL" else by)
     print("ended in:", *kills)
-    assert len(kills) >= KILLS and {*PHASES, *ENDS[1:]} <= {*kills}
+    assert len(kills) >= KILLS and expected_kills <= {*kills}
     assert run_command(workdirs[-1])[0] == 0
+    expected, expected_validations = lines_of(tmp_path / "uninterrupted")
     for folder in workdirs:
-        assert_same_result(folder, tmp_path / "uninterrupted", STEPS)
+        chex.assert_trees_all_equal(
+            restore(folder, STEPS), restore(tmp_path / "uninterrupted", STEPS)
+        )
+        lines, validations = lines_of(folder)
+        assert lines == expected
+        # A signal in a step that is due to be validated leaves no time for it.
+        assert all(line in expected_validations for line in validations)
+
+
+def lines_of(folder):
+    """The lines of metrics.jsonl of training, and those of validation."""
+    lines = without_times(metric_lines(folder))
+    validations = [line for line in lines if "eval/kid" in line]
+    return [line for line in lines if line not in validations], validations

@@ -62,6 +62,7 @@ def expected_features(images):
 
 def test_images_are_resized_scaled_and_repeated_over_channels(file, images):
     space = feature_spaces.open_space(f"onnx:{file}")
+    assert space.name == f"onnx:{file.name}"  # as it is in reports
     features = space.extract(images)
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, expected_features(images), atol=1e-5)

@@ -7,6 +7,7 @@ be restored on any number of devices.
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,23 +19,16 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from cxr_gan.storage import files
+from cxr_gan.storage import damage, files
 from cxr_gan.storage.checksums import json_crc32, tree_crc32
+from cxr_gan.storage.damage import CheckpointError as CheckpointError
+from cxr_gan.storage.damage import IntactError, first_line
 
 FOLDER = "checkpoints"
 DAMAGED = "damaged"  # damaged checkpoints are moved to this folder
 NUM_LATEST = 2  # newest checkpoints kept; the best one is kept as well
 BEST, LATEST = "best", "latest"
-MISSING = (FileNotFoundError, NotADirectoryError)  # OSErrors that are damage
 ItemsAndMetadata = tuple[dict[str, Any], dict[str, Any]]
-
-
-class CheckpointError(ValueError):
-    """A checkpoint cannot be written, or none can be read; says what to do."""
-
-
-class IntactError(CheckpointError):
-    """A checkpoint cannot be used now, but nothing shows that it is damaged."""
 
 
 class Checkpoints:
@@ -205,7 +199,11 @@ class Checkpoints:
             try:
                 return self._read(step, targets), damaged
             except Exception as error:  # Orbax raises many types for damaged files
-                self._require_damaged(step, targets, error)
+                damage.require_damaged(
+                    self.folder / str(step),
+                    error,
+                    functools.partial(self._read, step, dict.fromkeys(targets)),
+                )
                 logging.warning("checkpoint %d is damaged: %s", step, first_line(error))
                 damaged.append(step)
         raise CheckpointError(
@@ -230,44 +228,12 @@ class Checkpoints:
         found["meta"] = json_crc32(metadata)
         changed = [name for name, value in found.items() if value != sums[name]]
         if changed:
-            raise CheckpointError(f"changed on disk: {', '.join(changed)}")
+            raise CheckpointError(f"other checksums: {', '.join(changed)}")
         for name, target in targets.items():
             # Orbax does not compare the stored shapes with the requested ones.
             if target is not None and _shapes(items[name]) != _shapes(target):
                 raise CheckpointError("its networks have other shapes than this run's")
         return items, metadata
-
-    def _require_damaged(
-        self, step: int, targets: Mapping[str, Any], error: Exception
-    ) -> None:
-        """Raises IntactError unless a checkpoint is readable and its content wrong.
-
-        Args:
-            step: of a checkpoint that `_read` failed to read.
-            targets: as it was read.
-            error: that of `_read`.
-        """
-        folder = self.folder / str(step)
-        try:
-            _raise_unless_damage(error)
-            for parent, _, names in os.walk(folder, onerror=_raise_unless_damage):
-                for name in names:
-                    (pathlib.Path(parent) / name).read_bytes()
-        except (OSError, MemoryError) as reason:
-            if isinstance(reason, MISSING):
-                return
-            raise IntactError(
-                f"{folder} cannot be read ({first_line(reason)}); it may be intact and "
-                "was not moved: remove the cause, then repeat the command"
-            ) from error
-        try:
-            self._read(step, dict.fromkeys(targets))
-        except Exception:  # as in `last_intact`
-            return
-        raise IntactError(
-            f"{folder} is intact, but its arrays have other names, shapes or dtypes "
-            "than this run's; use the version of cxr_gan that wrote it"
-        ) from error
 
     def _set_aside(self, step: int) -> None:
         """Moves a damaged checkpoint away, so that its step can be saved again."""
@@ -283,20 +249,6 @@ class Checkpoints:
 
 def _shapes(tree: Any) -> Any:
     return jax.tree.map(np.shape, tree)
-
-
-def _raise_unless_damage(error: BaseException) -> None:
-    """Raises the OSError or MemoryError of a chain of errors, if it is no damage."""
-    cause: BaseException | None = error
-    while cause:
-        if isinstance(cause, OSError | MemoryError) and not isinstance(cause, MISSING):
-            raise cause
-        cause = cause.__cause__ or cause.__context__
-
-
-def first_line(error: Exception) -> str:
-    """'ValueError: message', the first line, at most 200 characters."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def load_item(

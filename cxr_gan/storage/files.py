@@ -16,8 +16,11 @@ def user_cache_dir() -> pathlib.Path:
 
 
 def last_name(path: str) -> str:
-    """The last part of a path; the folders above may name machines and people."""
-    return pathlib.PurePath(path).name or path
+    """The last part of a path; the folders above may name machines and people.
+
+    All of tfds:NAME, which is no path.
+    """
+    return path if path.startswith("tfds:") else pathlib.PurePath(path).name or path
 
 
 def expand_user(path: str | os.PathLike[str], flag: str) -> pathlib.Path:
