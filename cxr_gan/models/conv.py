@@ -14,6 +14,7 @@ class Conv3x3(nn.Module):
 
     features: int
     dtype: Any = jnp.float32  # compute dtype; parameters stay float32
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -22,7 +23,7 @@ class Conv3x3(nn.Module):
             self.features,
             (3, 3),
             dtype=cpu.activation_dtype(self.dtype),
-            kernel_init=nn.initializers.he_normal(),
+            kernel_init=self.kernel_init,
             conv_general_dilated=cpu.conv_general_dilated(self.dtype),
             name="conv",
         )(x)
@@ -37,12 +38,13 @@ class Conv1x1(nn.Module):
 
     features: int
     dtype: Any = jnp.float32  # compute dtype; parameters stay float32
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, h, w, c] -> [n, h, w, features], of dtype; float32 on CPUs."""
         channels, dtype = x.shape[-1], cpu.activation_dtype(self.dtype)
         shape = channels, self.features
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        kernel = self.param("kernel", self.kernel_init, shape)
         y = x.reshape(-1, channels).astype(dtype) @ kernel.astype(dtype)
         return y.reshape(*x.shape[:-1], self.features)

@@ -1,6 +1,6 @@
 """The discriminator: scores how real a radiograph is, and predicts its class."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -31,11 +31,14 @@ class DownBlock(nn.Module):
     features: int
     norm: bool
     dtype: Any = jnp.float32  # compute dtype; parameters and norms stay float32
+    starts_at_zero: bool = False  # whether the output is 0 at first
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, h, w, c] -> [n, h / 2, w / 2, features]."""
-        conv = {"features": self.features, "dtype": self.dtype}
+        conv: dict[str, Any] = {"features": self.features, "dtype": self.dtype}
+        if self.starts_at_zero:
+            conv["kernel_init"] = nn.initializers.zeros
         skip = Conv1x1(**conv, name="skip")(downsample(x))
         h = LayerNorm(name="norm_in")(x) if self.norm else x
         h = Conv3x3(x.shape[-1], self.dtype, name="conv_in")(nn.leaky_relu(h, 0.2))
@@ -54,15 +57,23 @@ class Discriminator(nn.Module):
 
     `channels` holds the channels at resolution / 2, ... 8, 4 pixels; a DownBlock leads
     to every stage but the first. The first block has no norm, which would remove the
-    brightness of the image. The finest checkerboard of the input is amplified up to
-    eightfold (fourfold at 32 pixels): radiographs have so little of it that the
-    discriminator otherwise overlooks 20 times the power in generated images.
+    brightness of the image.
+
+    With several stems, the first stages have one each: that of a later stage reads the
+    image downsampled to its size, and adds to the output of the block before, which
+    starts at zero and has no norm. So a discriminator that begins with the parameters
+    of a smaller one judges downsampled images as that did.
+
+    The finest checkerboard of the input is amplified up to eightfold (fourfold at 32
+    pixels): radiographs have so little of it that the discriminator otherwise overlooks
+    20 times the power in generated images.
     """
 
     num_classes: int
     channels: tuple[int, ...]
     group_size: int  # consecutive examples, classes interleaved; see group_deviation
     dtype: Any = jnp.float32  # compute dtype; parameters, norms, stem, outputs: float32
+    num_stems: int = 1
 
     @nn.compact
     def __call__(
@@ -73,13 +84,21 @@ class Discriminator(nn.Module):
         checkerboard_ramp: from 0, where the checkerboard is not amplified, to 1, where
         it is amplified in full.
         """
-        max_gain = max_checkerboard_gain(image.shape[1])
-        image = image + checkerboard_ramp * (max_gain - 1) * checkerboard(image)
-        x = Conv3x3(self.channels[0], name="stem")(pixel_unshuffle(image))
-        x = x.astype(cpu.activation_dtype(self.dtype))
-        for i, width in enumerate(self.channels[1:]):
-            x = DownBlock(width, i > 0, self.dtype)(x)
-        x = LayerNorm(name="norm")(x)
+        dtype = cpu.activation_dtype(self.dtype)
+        x: jax.Array | None = None
+        for stage, width in enumerate(self.channels):
+            if x is not None:
+                norm, added = stage > self.num_stems, stage < self.num_stems
+                x = DownBlock(width, norm, self.dtype, starts_at_zero=added)(x)
+            if stage >= self.num_stems:
+                continue
+            image = image if x is None else downsample(image)
+            max_gain = max_checkerboard_gain(image.shape[1])
+            seen = image + checkerboard_ramp * (max_gain - 1) * checkerboard(image)
+            name = "stem" if x is None else f"stem_{image.shape[1]}"
+            y = Conv3x3(width, name=name)(pixel_unshuffle(seen)).astype(dtype)
+            x = y if x is None else x + y
+        x = LayerNorm(name="norm")(cast(jax.Array, x))
         x = Conv3x3(self.channels[-1], self.dtype, name="mix")(
             group_deviation(x, self.group_size, self.num_classes)
         )

@@ -1,6 +1,6 @@
 """The conditional generator: a latent and a class label -> a radiograph."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -49,11 +49,15 @@ class Head(nn.Module):
     float32: bfloat16 has only 128 grey levels between 0.5 and 1.
     """
 
+    starts_at_zero: bool = False  # whether the whole sum is 0 at first
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, h, w, c] -> float32 [n, 2h, 2w, 1]."""
         x = x.astype(jnp.float32)
-        smooth = Conv3x3(4, name="smooth")(x)
+        zeros, he = nn.initializers.zeros, nn.initializers.he_normal()
+        init = zeros if self.starts_at_zero else he
+        smooth = Conv3x3(4, kernel_init=init, name="smooth")(x)
         fine = nn.leaky_relu(Conv3x3(16, name="fine")(x), 0.2)
         fine = pixel_shuffle(Conv3x3(4, name="detail")(fine))
         gain = self.param("gain", nn.initializers.zeros, (1,))
@@ -66,12 +70,20 @@ class Generator(nn.Module):
 
     `channels` holds the channels at 4, 8, ... resolution / 2 pixels; an UpBlock leads
     to every stage but the first. The resolution is 4 * 2 ** len(channels).
+
+    With several heads, the last stages have one each, and each adds its image to that
+    of the stage before, enlarged. All but the first start at zero, so a generator that
+    begins with the parameters of a smaller one draws its images, enlarged.
+
+    Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN",
+    section 4.1 (skip generator).
     """
 
     num_classes: int
     channels: tuple[int, ...]
     class_embedding_dim: int
     dtype: Any = jnp.float32  # compute dtype; parameters, norms and head stay float32
+    num_heads: int = 1
 
     @nn.compact
     def __call__(self, z: jax.Array, label: jax.Array) -> jax.Array:
@@ -88,7 +100,15 @@ class Generator(nn.Module):
         x = x.reshape(-1, 4, 4, self.channels[0]).astype(
             cpu.activation_dtype(self.dtype)
         )
-        for features in self.channels[1:]:
-            x = UpBlock(features, self.dtype)(x, condition)
-        x = nn.relu(AdaptiveLayerNorm(name="norm")(x, condition))
-        return tanh(Head(name="head")(x))
+        image: jax.Array | None = None
+        for stage, features in enumerate(self.channels):
+            if stage:
+                x = UpBlock(features, self.dtype)(x, condition)
+            if stage < len(self.channels) - self.num_heads:
+                continue
+            is_last = stage == len(self.channels) - 1
+            suffix = "" if is_last else f"_{2 ** (stage + 3)}"  # pixels of its image
+            h = nn.relu(AdaptiveLayerNorm(name=f"norm{suffix}")(x, condition))
+            added = Head(starts_at_zero=image is not None, name=f"head{suffix}")(h)
+            image = added if image is None else upsample(image) + added
+        return tanh(cast(jax.Array, image))

@@ -21,6 +21,8 @@ class GeneratorConfig:
     features_at_32: int
     max_features: int
     class_embedding_dim: int
+    # Pixels a side of the smallest image that has a head of its own; 0 = resolution.
+    base_resolution: int = 0
 
     @classmethod
     def from_json(cls, content: dict[str, Any], where: str) -> Self:
@@ -30,6 +32,7 @@ class GeneratorConfig:
             ValueError: naming `where`: another version of cxr_gan wrote it.
         """
         fields = {field.name for field in dataclasses.fields(cls)}
+        content = {"base_resolution": 0, **content}  # absent from the first cards
         if set(content) != fields or content["name"] not in GENERATORS:
             raise ValueError(
                 f"{where} describes its generator by {content}; this version of "
@@ -47,7 +50,13 @@ class GeneratorConfig:
             ),
             class_embedding_dim=self.class_embedding_dim,
             dtype=jnp.dtype(compute_dtype),
+            num_heads=num_sizes(self.resolution, self.base_resolution),
         )
+
+
+def num_sizes(resolution: int, base_resolution: int) -> int:
+    """How many sizes from the base to the resolution there are; 1 if the base is 0."""
+    return (resolution // (base_resolution or resolution)).bit_length()
 
 
 def channels_per_stage(
