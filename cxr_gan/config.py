@@ -23,6 +23,7 @@ from cxr_gan.losses import ADVERSARIAL, CLASS_LOSSES
 from cxr_gan.models.registry import DISCRIMINATORS, GENERATORS
 from cxr_gan.runtime import config_files
 
+RESOLUTIONS = (32, 64, 128, 256, 512)
 COMPUTE_DTYPES = ("float32", "bfloat16")
 Rule = tuple[Callable[[Any], bool], str]  # whether a value passes; what to give instead
 
@@ -143,6 +144,8 @@ class Config:
     optimizer_d: OptimizerConfig
     optimizer_g: OptimizerConfig
     manifest: ManifestOptions
+    init: str
+    init_classes: str
     seed: int = _key(
         lambda x: 0 <= x < 2**31, "give a whole number from 0 to 2147483647"
     )
@@ -151,7 +154,8 @@ class Config:
         'give "phantom", a folder, a manifest, a prepared set, an .npz file or '
         '"tfds:NAME"',
     )
-    resolution: int = _one_of((32, 64, 128, 256, 512))
+    resolution: int = _one_of(RESOLUTIONS)
+    base_resolution: int = _one_of((0, *RESOLUTIONS))
     samples_per_class: tuple[int, ...] = _key(
         lambda x: bool(x) and all(type(n) is int and n >= 0 for n in x),
         "give whole numbers of 0 or more, as (100,) or (100, 0); 0 = all",
@@ -289,6 +293,16 @@ def check(config: ConfigDict) -> None:
             wrong.append(f"{key}={value!r}: give a finite number, as {known[key]}")
         elif not passes(value):
             wrong.append(f"{key}={value!r}: {advice}")
+    if not wrong and config.base_resolution > config.resolution:
+        wrong.append(
+            f"base_resolution={config.base_resolution} is above "
+            f"resolution={config.resolution}; give at most that, or 0"
+        )
+    if not wrong and config.init_classes and not config.init:
+        wrong.append(
+            f"init_classes={config.init_classes!r} has no effect without init; give "
+            "the model to start from, as --config.init=pediatric64"
+        )
     if not wrong and config.balance.low >= config.balance.high:
         wrong.append(
             f"balance.low={config.balance.low} is not below "

@@ -1,4 +1,4 @@
-r"""Publishes a trained generator as one npz file with a card that documents it.
+r"""Publishes a trained generator as an npz file with a card that documents it.
 
     python -m cxr_gan.evaluate --model=runs/acgan@best --dataset=DATA --out=report
     python -m cxr_gan.publish --model=runs/acgan@best --report=report --out=NAME.npz \
@@ -6,7 +6,9 @@ r"""Publishes a trained generator as one npz file with a card that documents it.
 
 NAME.npz holds the weights of the averaged (EMA) generator. NAME.json beside it, the
 card, holds everything known about the model, and NAME.md is the same card for people.
-`cxr_gan.load("NAME.npz")` loads the model. The report must evaluate this model against
+NAME.state.npz holds the trained generator and discriminator, without optimizers: other
+trainings start from it by --config.init=NAME.npz. `cxr_gan.load("NAME.npz")` loads the
+model, for which the state is not needed. The report must evaluate this model against
 the data it was trained on. To publish the metrics of the rounded weights, evaluate
 NAME.npz and publish the run again with that report. Existing files are never
 overwritten, and of the paths of folders only the last component is published.
@@ -24,6 +26,7 @@ from cxr_gan.evaluation.report import model_card
 from cxr_gan.runtime import cli
 from cxr_gan.sampling import pretrained, sampler
 from cxr_gan.storage import files, weights_file
+from cxr_gan.training import initialization
 from cxr_gan.version import __version__
 
 WHAT = (
@@ -60,11 +63,13 @@ def main(values: flags.FlagValues) -> int:
     """Checks the flags and writes the files. Returns the exit code."""
     check_flags(values)
     out, markdown = output_paths(values.out, values.card)
-    packed, card = pack_run(values, out)
+    packed, state, card = pack_run(values, out)
     weights_file.write(markdown, model_card(card).encode())
-    pretrained.save(out, packed, card)
-    size = f"{len(packed) / 1e6:.1f} MB"
-    print(f"wrote {out} ({size}), {out.with_suffix('.json').name}, {markdown}")
+    pretrained.save(out, packed, state, card)
+    print(
+        f"wrote {out} ({len(packed) / 1e6:.1f} MB), {out.with_suffix('.json').name}, "
+        f"{pretrained.state_path(out).name} ({len(state) / 1e6:.1f} MB), {markdown}"
+    )
     return 0
 
 
@@ -81,8 +86,8 @@ def check_flags(values: flags.FlagValues) -> None:
 
 def pack_run(
     values: flags.FlagValues, out: pathlib.Path
-) -> tuple[bytes, dict[str, Any]]:
-    """The npz and the card of a run; `pretrained.save` adds the card's checksums.
+) -> tuple[bytes, bytes, dict[str, Any]]:
+    """The npz, the training state and the card; `pretrained.save` adds checksums.
 
     Raises:
         FileNotFoundError: there is no such run, checkpoint or report.
@@ -95,6 +100,7 @@ def pack_run(
         raise ValueError(
             f"--model={values.model} is published already; copy its files instead"
         )
+    networks = initialization.load_networks(values.model, meta)
     packed = weights_file.pack(params.params, values.dtype)
     rounded = weights_file.unpack(
         packed, pretrained.param_shapes(params.config), str(out)
@@ -110,6 +116,7 @@ def pack_run(
         "people": values.people,
         "licence": values.licence,
         **{key: meta[key] for key in RUN_KEYS},
+        "ancestors": meta.get("ancestors", []),
         "dtype": values.dtype,
         **hashes,
         "report": report,
@@ -119,7 +126,7 @@ def pack_run(
             "numpy": np.__version__,
         },
     }
-    return packed, without_folders(card)
+    return packed, weights_file.pack(networks, values.dtype), without_folders(card)
 
 
 def output_paths(out: str, card: str) -> tuple[pathlib.Path, pathlib.Path]:
@@ -140,7 +147,9 @@ def output_paths(out: str, card: str) -> tuple[pathlib.Path, pathlib.Path]:
         raise ValueError(
             f"--card={card} is not a Markdown file; give a name that ends in .md"
         )
-    pretrained.require_new_paths(npz, npz.with_suffix(".json"), markdown)
+    pretrained.require_new_paths(
+        npz, npz.with_suffix(".json"), pretrained.state_path(npz), markdown
+    )
     return npz, markdown
 
 

@@ -113,6 +113,9 @@ class Reader:
             tiny = TINY
             if any(re.search("dataset=.*prepared", word) for word in arguments):
                 tiny = TINY[1:]  # of the resolution that the page prepares
+            grown = "--config.base_resolution=64"  # from the images of TINY
+            if grown in arguments:
+                arguments += ["--config.base_resolution=32", "--config.resolution=64"]
             arguments = [*tiny, *arguments, *SHORT]
         elif words[0] == "-m":
             return self.call(module, arguments)

@@ -177,7 +177,8 @@ def test_weights_that_do_not_fit_into_float16_are_refused(
     weights = jax.tree.map(np.copy, trained().params)
     weights["stem"]["bias"][0] = value
     meta = published.META
-    monkeypatch.setattr(checkpoint, "load_item", lambda *_: (weights, meta))
+    items = {"ema": weights, "state": {n: {"params": {}} for n in published.NETWORKS}}
+    monkeypatch.setattr(checkpoint, "load_item", lambda _, x, which: (items[x], meta))
     assert published.command(folder) == 1
     assert "stem/bias: not finite, or too large for float16" in error_line(capsys)
 

@@ -24,7 +24,8 @@ SCHEMA = 2  # of cards
 
 def bundled() -> list[str]:
     """Names of the models shipped with the package, sorted."""
-    return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
+    names = (path.name.removesuffix(SUFFIX) for path in FOLDER.glob(f"*{SUFFIX}"))
+    return sorted(name for name in names if not name.endswith(".state"))
 
 
 def resolve(model: str) -> pathlib.Path | tuple[str, int | str]:
@@ -96,6 +97,40 @@ def load(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:
     return weights_file.unpack(data, param_shapes(config), str(path)), card
 
 
+def state_path(path: pathlib.Path) -> pathlib.Path:
+    """NAME.state.npz, the training state beside NAME.npz."""
+    return path.with_suffix(f".state{SUFFIX}")
+
+
+def load_state(path: pathlib.Path, card: dict[str, Any]) -> dict[str, Any]:
+    """{"generator": parameters, "discriminator": parameters}, as trained; float32.
+
+    Unlike the averaged generator that `load` returns, training continues with them.
+
+    Args:
+        path: NAME.npz.
+        card: from `load`.
+
+    Raises:
+        FileNotFoundError: the model was published without a training state.
+        ValueError: it is damaged, or belongs to another model.
+    """
+    state = state_path(path)
+    if not state.is_file():
+        raise FileNotFoundError(
+            f"{state}: there is no such file; a training can start from a model only "
+            "if its training state is beside it"
+        )
+    data = state.read_bytes()
+    if hashlib.sha256(data).hexdigest() != card.get("state_sha256"):
+        raise ValueError(
+            f"{state}: damaged, or of another model than {path.name}; restore all of "
+            "its files"
+        )
+    networks: dict[str, Any] = weights_file.unpack(data, None, str(state))
+    return networks
+
+
 def load_card(path: pathlib.Path) -> dict[str, Any]:
     """The card written by `save`, verified against its crc32, which is left out.
 
@@ -122,12 +157,13 @@ def load_card(path: pathlib.Path) -> dict[str, Any]:
     return card
 
 
-def save(path: pathlib.Path, packed: bytes, card: dict[str, Any]) -> None:
-    """Writes the card, then the npz: if the npz exists, both files are complete.
+def save(path: pathlib.Path, packed: bytes, state: bytes, card: dict[str, Any]) -> None:
+    """Writes the card and the state, then the npz: if it exists, all are complete.
 
     Args:
-        path: NAME.npz; the card is written to NAME.json beside it.
-        packed: return value of `weights_file.pack`.
+        path: NAME.npz; NAME.json and NAME.state.npz are written beside it.
+        packed: the averaged generator, as `weights_file.pack` returns it.
+        state: {"generator": parameters, "discriminator": parameters}, packed.
         card: JSON-serialisable, with "generator"; the schema number and the checksums
             of both files are added.
 
@@ -135,13 +171,19 @@ def save(path: pathlib.Path, packed: bytes, card: dict[str, Any]) -> None:
         FileExistsError: one of the files exists already.
         OSError: the files cannot be written.
     """
-    require_new_paths(path, path.with_suffix(".json"))
-    card = {"schema": SCHEMA, **card, "sha256": hashlib.sha256(packed).hexdigest()}
+    require_new_paths(path, path.with_suffix(".json"), state_path(path))
+    card = {
+        "schema": SCHEMA,
+        **card,
+        "sha256": hashlib.sha256(packed).hexdigest(),
+        "state_sha256": hashlib.sha256(state).hexdigest(),
+    }
     # The checksum is of the card as it is read back: tuples as lists, keys as text.
     card = json.loads(json.dumps(card, allow_nan=False))
     card["crc32"] = json_crc32(card)
     text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
     weights_file.write(path.with_suffix(".json"), text.encode())
+    weights_file.write(state_path(path), state)
     weights_file.write(path, packed)
 
 

@@ -44,7 +44,8 @@ def unpack(data: bytes, like: Any, file_name: str) -> Any:
 
     Args:
         data: result of `pack`.
-        like: nested dict of arrays or `jax.ShapeDtypeStruct` with the expected shapes.
+        like: nested dict of arrays or `jax.ShapeDtypeStruct` with the expected shapes;
+            None for any.
         file_name: for error messages.
 
     Raises:
@@ -60,7 +61,7 @@ def unpack(data: bytes, like: Any, file_name: str) -> Any:
         ) from error
     if stored_checksum != _checksum(flat):
         raise ValueError(f"{file_name}: damaged: its weights do not match its checksum")
-    expected = traverse_util.flatten_dict(like, sep="/")
+    expected = flat if like is None else traverse_util.flatten_dict(like, sep="/")
     for name in sorted(expected.keys() | flat.keys()):
         shape = list(flat[name].shape) if name in flat else "absent"
         expected_shape = list(expected[name].shape) if name in expected else "absent"

@@ -17,7 +17,9 @@ from cxr_gan.data import Dataset
 from cxr_gan.models.registry import GeneratorConfig
 from cxr_gan.runtime import cpu, jax_config, multihost, process
 from cxr_gan.storage import files, lock
+from cxr_gan.training import initialization
 from cxr_gan.training.gan import GanDefinition, build_gan, generator_config
+from cxr_gan.training.initialization import Ancestor
 
 RECORD = "run.json"
 SCHEMA = 2  # of RECORD and of checkpoint metadata; 0.1 wrote none
@@ -41,6 +43,9 @@ class Run:
     folder: pathlib.Path
     dataset: Dataset
     gan: GanDefinition
+    # What the run starts from; None if it continues, or starts from random networks.
+    ancestor: Ancestor | None = None
+    ancestors: tuple[str, ...] = ()  # fingerprints, see `Ancestor`
 
     @property
     def generator_config(self) -> GeneratorConfig:
@@ -77,11 +82,17 @@ class Run:
             images=files.last_name(manifest.images),
             split=re.sub(r"=[^,]*/", "=", manifest.split),  # train=path/a.txt,test=...
         )
-        config = dataclasses.replace(config, dataset=name, manifest=manifest)
+        config = dataclasses.replace(
+            config,
+            dataset=name,
+            manifest=manifest,
+            init=files.last_name(config.init),
+        )
         return {
             "schema": SCHEMA,
             "config": configs.to_json(config),
             "jax": jax_config.NUMERICS,
+            "ancestors": list(self.ancestors),
             "dataset": {
                 "name": name,
                 "identity": self.dataset.identity,
@@ -137,7 +148,15 @@ def _checked(config: ConfigDict, folder: pathlib.Path) -> Run:
     process.set_cpu_device_count(num_groups=frozen.batch_size // group)
     check_fit(frozen, dataset.class_names, jax.device_count())
     check_samples(frozen.samples_per_class, dataset)
-    return Run(frozen, folder, dataset, build_gan(frozen, dataset.class_names))
+    run = Run(frozen, folder, dataset, build_gan(frozen, dataset.class_names))
+    # The primary process broadcasts the initial state.
+    if not frozen.init or not multihost.is_primary():
+        return run
+    if has_checkpoint(folder):
+        return dataclasses.replace(run, ancestors=read_ancestors(folder))
+    ancestor = initialization.load(frozen.init)
+    initialization.check(ancestor, frozen, dataset.class_names)
+    return dataclasses.replace(run, ancestor=ancestor, ancestors=ancestor.ancestors)
 
 
 def check_fit(config: configs.Config, class_names: Sequence[str], devices: int) -> None:
@@ -207,10 +226,23 @@ def claim_workdir(folder: pathlib.Path, record: dict[str, Any]) -> None:
             folder.mkdir(parents=True, exist_ok=True)
     with lock.acquire(folder):
         difference = read_difference(folder, record)
-        if difference and any(p.name.isdecimal() for p in folder.glob("checkpoints/*")):
+        if difference and has_checkpoint(folder):
             raise ValueError(f"{folder} {difference}")
         if difference or not path.exists():
             write_record(path, record)
+
+
+def has_checkpoint(folder: pathlib.Path) -> bool:
+    """Whether the run in a folder has trained something, intact or not."""
+    return any(path.name.isdecimal() for path in folder.glob("checkpoints/*"))
+
+
+def read_ancestors(folder: pathlib.Path) -> tuple[str, ...]:
+    """The fingerprints in the folder's RECORD; () if it has none, or is damaged."""
+    try:
+        return tuple(json.loads((folder / RECORD).read_text("utf-8"))["ancestors"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()  # `claim_workdir` refuses the folder
 
 
 def read_difference(folder: pathlib.Path, record: dict[str, Any]) -> str:

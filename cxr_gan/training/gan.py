@@ -19,6 +19,7 @@ from cxr_gan.models.registry import (
     DISCRIMINATORS,
     GeneratorConfig,
     channels_per_stage,
+    num_sizes,
 )
 
 
@@ -63,6 +64,7 @@ def generator_config(config: Config, class_names: tuple[str, ...]) -> GeneratorC
         resolution=config.resolution,
         latent_size=config.latent_size,
         class_names=tuple(class_names),
+        base_resolution=config.base_resolution,
         **dataclasses.asdict(config.generator),
     )
 
@@ -81,6 +83,7 @@ def build_gan(config: Config, class_names: tuple[str, ...]) -> GanDefinition:
             channels=channels[::-1],
             group_size=group_size,
             dtype=jnp.dtype(config.compute_dtype),
+            num_stems=num_sizes(config.resolution, config.base_resolution),
         ),
         optimizer_d=make_optimizer(config.optimizer_d),
         optimizer_g=make_optimizer(config.optimizer_g),

@@ -17,6 +17,7 @@ from cxr_gan.storage.checkpoint import Checkpoints
 from cxr_gan.training import (
     data_parallel,
     diagnostics,
+    initialization,
     metric_writer,
     restore,
     snapshots,
@@ -52,6 +53,12 @@ def train(run: Run) -> str:
     ):
         init_key, _ = restore.make_keys(run.config.seed, 0)
         initial = init_train_state(run, init_key)
+        if run.ancestor:
+            names = run.dataset.class_names
+            metric_writer.ProgressLine().write(
+                initialization.describe(run.ancestor, run.config, names)
+            )
+            initial = initialization.transfer(run.ancestor, run.config, names, initial)
         restored = restore.restore_latest(run, checkpoints, initial)
         if restored.step >= run.total_steps:
             return f"{run.folder} is finished; to continue, raise --config.total_kimg"

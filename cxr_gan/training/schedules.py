@@ -19,9 +19,11 @@ def schedule_values(config: Config, step: jax.Array) -> ScheduleValues:
     """The values for the step after `step` steps; step int32 []."""
     total = config.total_kimg
     seen = config.batch_size / 1000 * step
+    # The networks that a run starts from were trained with the full gain.
+    ramp = 0.0 if config.init else config.checkerboard_ramp
     return ScheduleValues(
         lr_scale=_fraction(total - seen, config.lr_decay_fraction * total),
-        checkerboard_ramp=_fraction(seen, config.checkerboard_ramp * total),
+        checkerboard_ramp=_fraction(seen, ramp * total),
     )
 
 

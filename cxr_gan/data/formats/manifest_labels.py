@@ -80,7 +80,7 @@ def classify(
     """
     counts = collections.Counter(label for row in labels for label in row or ())
     frequent = sorted(counts, key=lambda label: (-counts[label], label))
-    class_of = parse_map(class_map, "classes")
+    class_of = parse_map(class_map, "manifest.classes")
     unknown = class_of.keys() - counts.keys()
     several = sum(row is not None and len(row) > 1 for row in labels)
     if unknown or (not class_of and (several or len(counts) > MAX_CLASSES)):
@@ -107,7 +107,7 @@ def classify(
 
 
 def parse_map(text: str, field: str) -> dict[str, str]:
-    """{"a": "x", "b": "x"} of "a=x, b=x", the value of a field of ManifestOptions.
+    """{"a": "x", "b": "x"} of "a=x, b=x", the value of a key of the configuration.
 
     Raises:
         ValueError: an item has no "=", or one side is blank or is given twice.
@@ -117,7 +117,7 @@ def parse_map(text: str, field: str) -> dict[str, str]:
         key, equals, value = (part.strip() for part in item.rpartition("="))
         if not equals or not key or not value or found.get(key, value) != value:
             raise ValueError(
-                f"manifest.{field}={text!r}: {item!r} must be one NAME=VALUE, with "
+                f"{field}={text!r}: {item!r} must be one NAME=VALUE, with "
                 "commas between them, and one value for each name"
             )
         found[key] = value

@@ -141,7 +141,7 @@ def _splits(columns: Columns, option: str, manifest: Path, of_all: str) -> list[
     if "=" not in option:
         return [of_all or split_of_name(name) for name in columns.file]
     split_of: dict[str, str] = {}
-    for word, value in manifest_labels.parse_map(option, "split").items():
+    for word, value in manifest_labels.parse_map(option, "manifest.split").items():
         split = split_words.split_of(word)
         path = manifest.parent / files.expand_user(value, "manifest.split")
         if split is None or not path.is_file():
