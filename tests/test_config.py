@@ -211,7 +211,7 @@ def test_differences_name_key_old_and_new():
     assert experiment.differences(old, new) == ["seed: 0 -> 'absent'"]
 
 
-def test_schedule_and_rollback_keys_of_a_run_may_change():
+def test_keys_of_schedule_rollbacks_and_paths_of_a_run_may_change():
     old = configs.flatten(configs.published())
     assert old.keys() >= experiment.FREE_TO_CHANGE
     new = old | dict.fromkeys(experiment.FREE_TO_CHANGE, 7.0)
