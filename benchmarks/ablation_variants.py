@@ -51,10 +51,14 @@ def no_group_deviation(x: jax.Array, group_size: int, num_classes: int) -> jax.A
 class SmoothHead(nn.Module):
     """Replaces `generator.Head`: no detail branch."""
 
+    starts_at_zero: bool = False
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [n, h, w, c] -> float32 [n, 2h, 2w, 1]."""
-        smooth = Conv3x3(4, name="smooth")(x.astype(jnp.float32))
+        zeros, he = nn.initializers.zeros, nn.initializers.he_normal()
+        init = zeros if self.starts_at_zero else he
+        smooth = Conv3x3(4, kernel_init=init, name="smooth")(x.astype(jnp.float32))
         return layers.blur(layers.pixel_shuffle(smooth))
 
 
