@@ -17,10 +17,10 @@ def get_config() -> ConfigDict:
     config.seed = 0  # seed of initialisation, batches, latents and augmentation
 
     # Start
-    config.init = ""  # model whose networks the run starts from: "pediatric64", a
-    #                   NAME.npz, or a run, as "runs/acgan@best"; "" = random networks
-    config.init_classes = ""  # class that a new class starts from: "VIRAL=PNEUMONIA";
-    #                           others start from the mean of all classes
+    config.init = ""  # model whose networks the run starts from: a run, as
+    #                   "runs/acgan@best", or a NAME.npz; "" = random networks
+    config.init_classes = ""  # class of the model that a new class starts from:
+    #                           "VIRAL=PNEUMONIA"; "" = the mean of all classes
 
     # Data
     config.dataset = "phantom"  # what to train on: "phantom:N", a folder of class
@@ -50,9 +50,8 @@ def get_config() -> ConfigDict:
     config.manifest.images = ""  # folder of the files; "" = that of the manifest
 
     # Networks. Channels at r x r pixels: features_at_32 * 32 / r, at most max_features.
-    config.base_resolution = 0  # pixels a side of the smallest image that both networks
-    #                             handle by itself, if they start from those of smaller
-    #                             images; 0 = resolution
+    config.base_resolution = 0  # pixels a side of the images of init, if they are
+    #                             smaller, or its own base_resolution; 0 = resolution
     config.latent_size = 128  # dimensions of the normal latent z
     config.generator = ConfigDict()
     config.generator.name = "residual"  # architecture
@@ -115,7 +114,8 @@ def get_config() -> ConfigDict:
     #                                 learning rates fall to 0
     config.checkerboard_ramp = 0.5  # first fraction of total_kimg, over which D's
     #                                 checkerboard gain rises from 1x to 8x (4x at
-    #                                 32 pixels); with init, it is 8x from the start
+    #                                 32 pixels); with init, it has its full value
+    #                                 from the start
     config.ema_halflife_kimg = 10.0  # half-life of the EMA of G, which is sampled
     config.ema_rampup = 0.05  # the half-life is at most this fraction of kimg so far
 

@@ -296,12 +296,13 @@ def check(config: ConfigDict) -> None:
     if not wrong and config.base_resolution > config.resolution:
         wrong.append(
             f"base_resolution={config.base_resolution} is above "
-            f"resolution={config.resolution}; give at most that, or 0"
+            f"resolution={config.resolution}; type --config.base_resolution=0, or the "
+            "resolution of the model that the run starts from"
         )
     if not wrong and config.init_classes and not config.init:
         wrong.append(
             f"init_classes={config.init_classes!r} has no effect without init; give "
-            "the model to start from, as --config.init=pediatric64"
+            "the model to start from, as --config.init=runs/acgan"
         )
     if not wrong and config.balance.low >= config.balance.high:
         wrong.append(

@@ -10,6 +10,7 @@ images, which takes minutes. Exit codes: 0 success, 1 invalid input, 3 images ar
 (see --most_copied).
 """
 
+import contextlib
 import functools
 from typing import Any
 
@@ -44,7 +45,8 @@ def main(values: flags.FlagValues) -> int:
         )
     except BaseException:
         if is_new:
-            out.rmdir()
+            with contextlib.suppress(OSError):  # not empty
+                out.rmdir()
         raise
     print(summary(report))
     print(f"wrote report.json and report.html to {out}")

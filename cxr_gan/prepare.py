@@ -23,7 +23,7 @@ from cxr_gan.evaluation.audit import auditor
 from cxr_gan.runtime import cli
 from cxr_gan.storage import files, lock
 
-EXIT_EXCEEDED = 3
+EXIT_EXCEEDED = 3  # exit code
 UNFINISHED = "; the same command continues where it stopped"
 
 
@@ -59,7 +59,7 @@ def main(values: flags.FlagValues) -> int:
     )
     exceeded = audit["exceeded"]
     print(
-        f"audit: {len(exceeded)} of {len(audit['checks'])} checks exceed their limit"
+        f"audit: checks above their limit: {len(exceeded)} of {len(audit['checks'])}"
         f"{': ' if exceeded else ''}{', '.join(exceeded)}; see {out / auditor.PAGE}"
     )
     return EXIT_EXCEEDED if exceeded and values.strict else 0

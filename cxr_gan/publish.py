@@ -6,9 +6,9 @@ r"""Publishes a trained generator as an npz file with a card that documents it.
 
 NAME.npz holds the weights of the averaged (EMA) generator. NAME.json beside it, the
 card, holds everything known about the model, and NAME.md is the same card for people.
-NAME.state.npz holds the trained generator and discriminator, without optimizers: other
-trainings start from it by --config.init=NAME.npz. `cxr_gan.load("NAME.npz")` loads the
-model, for which the state is not needed. The report must evaluate this model against
+NAME.state.npz holds the trained generator and discriminator, without optimizers. A run
+starts from it by --config.init=NAME.npz. `cxr_gan.load("NAME.npz")` loads the model and
+does not need the state. The report must evaluate this model against
 the data it was trained on. To publish the metrics of the rounded weights, evaluate
 NAME.npz and publish the run again with that report. Existing files are never
 overwritten, and of the paths of folders only the last component is published.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every item of a checkpoint that Orbax saves has a file commit_success.txt with the
-# absolute path that it was saved under. A checkpoint that is copied to somebody else
+# A checkpoint that Orbax saves has a file commit_success.txt with the absolute path that
+# it was saved under. A checkpoint that is copied to somebody else
 # keeps the path, which often has the name of a user, a machine or a project.
 #
 # orbax-checkpoint 0.12.8, jax 0.10.2, Python 3.11, Linux. Output:

@@ -56,8 +56,8 @@ fingerprint() { # of everything the installation depends on, including its path
 }
 
 install() {
-  # Twice quiet: errors only. Where an index of pip's configuration is missing, it
-  # would warn of it for every package.
+  # `--quiet` twice shows errors only. Otherwise pip warns for each package if an index
+  # of its configuration is missing.
   local pip=("$python" -m pip --disable-pip-version-check install --quiet --quiet)
   echo "launch: installing into $root/.venv (about 3 GB on disk, a few minutes, once)"
   # One dependency has no wheel. Its build tools are pinned too and installed first.

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -71,7 +72,10 @@ def test_phantoms_without_faults_exceed_no_limit(clean):
     assert report["copies"] == {"exact": [], "exact_or_near": []}
     assert sum(report["counts"]["split"]["train"].values()) == TRAIN
     assert report["counts"]["manufacturer"]["Acme"] == report["counts"]["file"]["PNG"]
-    assert checks_of(report)["label from size and origin"]["value"] is None
+    checks = checks_of(report)
+    assert checks["label from size and origin"]["value"] is None
+    text = checks["difference of burnt-in text between classes"]
+    assert (text["value"], text["text"]) == (None, "not searched for below 128 px")
 
 
 def leaked_patient(images: ImageSet) -> ImageSet:
@@ -126,7 +130,7 @@ def framed_class(images: ImageSet) -> ImageSet:
     [
         (leaked_patient, {"patients in both train and val"}),
         (leaked_image, {"images of val that are in train"}),
-        (inverted_in_one_class, {"negatives in PNEUMONIA"}),
+        (inverted_in_one_class, {"inverted images in PNEUMONIA"}),
         (flipped_labels, {"copies with another label", "repeated images"}),
         (repeated, {"repeated images"}),
         (
@@ -211,25 +215,37 @@ def test_auroc_of_features_is_by_patient():
     patients = np.repeat([f"p{number}" for number in range(60)], 5)
     labels = np.repeat(rng.permutation(60) % 2, 5)
     of_patient = np.repeat(rng.standard_normal((60, 40)), 5, 0)
-    by_chance = shortcuts.estimate(of_patient, labels, patients)
+    by_chance = shortcuts.estimate(of_patient, labels, patients, 2)
     assert by_chance.low < 0.5 < by_chance.high
     telling = labels[:, np.newaxis] + rng.standard_normal((300, 1))
-    found = shortcuts.estimate(telling, labels, patients)
+    found = shortcuts.estimate(telling, labels, patients, 2)
+    assert shortcuts.estimate(telling, labels, patients, 3) is None  # an absent class
     expected = 0.76  # P(x > y) of normals one standard deviation apart
     assert found.value == pytest.approx(expected, abs=0.06)
     assert found.low < expected < found.high
 
 
-def test_second_audit_changes_nothing_and_a_changed_set_is_audited_again(
+def test_audit_is_repeated_only_if_its_report_is_missing_or_of_another_set(
     clean, monkeypatch
 ):
     before = (clean / auditor.REPORT).read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(auditor, "gather", None)  # would fail
+        patch.setattr(auditor, "gather", None)  # an audit would raise TypeError
         auditor.load_or_audit(clean)
-    (clean / auditor.REPORT).unlink()
-    auditor.load_or_audit(clean)
-    assert (clean / auditor.REPORT).read_bytes() == before
+    for text in (None, json.dumps(json.loads(before) | {"identity": "another"})):
+        (clean / auditor.REPORT).unlink()
+        if text:
+            (clean / auditor.REPORT).write_text(text)
+        auditor.load_or_audit(clean)
+        assert (clean / auditor.REPORT).read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_damaged_report_is_named_with_what_to_do(clean, tmp_path, text):
+    folder = shutil.copytree(clean, tmp_path / "set")
+    (folder / auditor.REPORT).write_text(text)
+    with pytest.raises(ValueError, match=r"audit\.json is damaged \(.*; delete it"):
+        auditor.load_or_audit(folder)
 
 
 def run_prepare(*arguments: str) -> int:
@@ -252,7 +268,7 @@ def test_prepare_audits_what_it_writes_and_strict_is_an_exit_code(tmp_path, caps
     assert {auditor.PAGE, auditor.REPORT} < set(before)
     assert run_prepare(*given, "--strict") == prepare.EXIT_EXCEEDED
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
-    assert "1 of 16 checks exceed their limit: classes" in capsys.readouterr().out
+    assert "checks above their limit: 1 of 16: classes" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def old() -> Ancestor:
 def start(old: Ancestor, class_names=tiny.CLASS_NAMES, **keys):
     """The definition and the initial state of a run that starts from `old`."""
     definition, state = fresh(class_names, **{"init": "old", **keys})
-    initialization.check(old, definition.config, class_names)
+    initialization.check(old, definition, class_names)
     return definition, initialization.transfer(
         old, definition.config, class_names, state
     )
@@ -97,7 +97,7 @@ def test_larger_images_start_as_the_smaller_ones_enlarged(old):
     np.testing.assert_allclose(found, jnp.tanh(expected), atol=1e-4)
 
 
-def test_larger_images_are_judged_as_the_smaller_ones(old):
+def test_larger_images_have_the_scores_of_downsampled_ones(old):
     small, _ = fresh()
     large, state = start(old, resolution=64, base_resolution=32)
     images = jax.random.uniform(jax.random.key(1), (4, 64, 64, 1))
@@ -135,11 +135,11 @@ def test_networks_grow_twice(old):
         ({"init_classes": "NORMAL"}, "init_classes='NORMAL': 'NORMAL' must be one"),
     ],
 )
-def test_what_cannot_be_matched_is_refused_with_what_to_type(old, keys, message):
+def test_mismatch_is_refused_with_the_flags_to_type(old, keys, message):
     config = tiny.tiny_config()
     config.update({"init": "old", **keys})
     with pytest.raises(ValueError, match=message):
-        initialization.check(old, configs.freeze(config), tiny.CLASS_NAMES)
+        initialization.check(old, tiny.build(config), tiny.CLASS_NAMES)
 
 
 def test_smaller_images_and_other_widths_are_refused(old):
@@ -151,12 +151,17 @@ def test_smaller_images_and_other_widths_are_refused(old):
         match=r"type --config.generator.max_features=8 "
         r"--config.discriminator.features_at_32=8$",
     ):
-        initialization.check(old, configs.freeze(config), tiny.CLASS_NAMES)
+        initialization.check(old, tiny.build(config), tiny.CLASS_NAMES)
     large = dataclasses.replace(
         old, config=dataclasses.replace(old.config, resolution=64)
     )
     with pytest.raises(ValueError, match=r"more than resolution=32; type .*=64"):
-        initialization.check(large, configs.freeze(tiny.tiny_config()), ("A", "B"))
+        initialization.check(large, tiny.build(tiny.tiny_config()), ("A", "B"))
+    lacking = dataclasses.replace(
+        old, discriminator=old.discriminator | {"gone": {"bias": np.zeros(3)}}
+    )
+    with pytest.raises(ValueError, match=r"gone/bias has .* \(3,\), this run expects"):
+        initialization.check(lacking, tiny.build(tiny.tiny_config()), tiny.CLASS_NAMES)
 
 
 def test_networks_of_a_run_are_those_of_its_checkpoint(

@@ -177,8 +177,8 @@ def from_arrays(images: Any, labels: Any, source: str) -> LabelledImages:
         source: where they are from, for messages.
 
     Raises:
-        ValueError: the images are not square or smaller than MIN_SIZE, or the labels do
-            not fit them.
+        ValueError: the images are not square, or smaller than MIN_SIZE, or the labels
+            do not fit them.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     images = npz.as_images(images, f"{source}: images")
@@ -192,7 +192,7 @@ def from_arrays(images: Any, labels: Any, source: str) -> LabelledImages:
     if not known or labels.shape != images.shape[:1]:
         raise ValueError(
             f"{source}: labels are {labels.dtype} {list(labels.shape)} for "
-            f"{len(images)} images; must be integers [{len(images)}]"
+            f"{len(images)} images; give {len(images)} integers or class names"
         )
     decoded = npz.decode_images(images, size, f"{source}: images")
     images, notes = decode.stack(decoded)

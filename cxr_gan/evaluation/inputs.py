@@ -60,6 +60,9 @@ def open_input(
         ValueError, OSError: neither or both of `model` and `given` are given; the one
             that is given or the data set cannot be used; their classes differ.
     """
+    is_array = given is not None and not isinstance(given, str | os.PathLike)
+    if labels is not None and not is_array:
+        raise ValueError("labels are given without an array of images; leave them off")
     if model is not None and given is None:
         return _sample_model(os.fspath(model), dataset, num, seed, options)
     if given is None or model is not None:
@@ -83,7 +86,7 @@ def open_input(
 
 
 def _require_apart(folder: str, dataset: str) -> None:
-    """Raises ValueError if the images are in the data set, or it in their folder."""
+    """Raises ValueError if one of the folders contains the other."""
     images_path = files.require_local_path(folder, "--images").resolve()
     dataset_path = files.expand_user(dataset.removeprefix("folder:"), "--dataset")
     dataset_path = dataset_path.resolve()

@@ -89,8 +89,10 @@ def evaluate(
         OSError, ValueError, ImportError: the images, the data set or a feature space
             cannot be used, or do not fit each other; before the work where possible.
     """
-    if out is not None:
-        import_matplotlib()  # before the work: it may not be possible
+    if out is not None:  # before the work: it may not be possible
+        if not pathlib.Path(out).is_dir():
+            raise FileNotFoundError(f"out={out} is not a folder; create it first")
+        import_matplotlib()
     opened = open_spaces(spaces)
     source = open_input(model, images, os.fspath(dataset), num, seed, options, labels)
     if POOLED in source.dataset.class_names:
@@ -153,7 +155,7 @@ def open_spaces(spec: str) -> list[feature_spaces.FeatureSpace]:
     """
     spaces = [feature_spaces.open_space(name.strip()) for name in spec.split(",")]
     if len({space.name for space in spaces}) < len(spaces):
-        raise ValueError(f"--spaces={spec}: a name occurs twice; give each space once")
+        raise ValueError(f"spaces={spec}: a name occurs twice; give each space once")
     return spaces
 
 
@@ -166,7 +168,7 @@ def make_report(
     seed: int,
 ) -> dict[str, Any]:
     """Content of report.json; without times: equal inputs give equal reports."""
-    notes = [f"--images: {note}" for note in source.notes]
+    notes = [f"images: {note}" for note in source.notes]
     ranges = image_input.compare_ranges(source.images, source.dataset.train.images)
     notes += [*([ranges] if ranges else []), *result.notes]
     if source.trained_on not in (None, source.dataset.identity):

@@ -31,7 +31,7 @@ class DownBlock(nn.Module):
     features: int
     norm: bool
     dtype: Any = jnp.float32  # compute dtype; parameters and norms stay float32
-    starts_at_zero: bool = False  # whether the output is 0 at first
+    starts_at_zero: bool = False  # whether the output is 0 at initialisation
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -59,10 +59,10 @@ class Discriminator(nn.Module):
     to every stage but the first. The first block has no norm, which would remove the
     brightness of the image.
 
-    With several stems, the first stages have one each: that of a later stage reads the
-    image downsampled to its size, and adds to the output of the block before, which
-    starts at zero and has no norm. So a discriminator that begins with the parameters
-    of a smaller one judges downsampled images as that did.
+    With several stems, each of the first stages has one. A later stem reads the image
+    downsampled to its size. Its output is added to that of the preceding block, which
+    has no norm and is zero-initialised. A discriminator that starts from the parameters
+    of a smaller one therefore gives the same scores for downsampled images.
 
     The finest checkerboard of the input is amplified up to eightfold (fourfold at 32
     pixels): radiographs have so little of it that the discriminator otherwise overlooks

@@ -49,7 +49,7 @@ class Head(nn.Module):
     float32: bfloat16 has only 128 grey levels between 0.5 and 1.
     """
 
-    starts_at_zero: bool = False  # whether the whole sum is 0 at first
+    starts_at_zero: bool = False  # whether the sum is 0 at initialisation
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -71,9 +71,10 @@ class Generator(nn.Module):
     `channels` holds the channels at 4, 8, ... resolution / 2 pixels; an UpBlock leads
     to every stage but the first. The resolution is 4 * 2 ** len(channels).
 
-    With several heads, the last stages have one each, and each adds its image to that
-    of the stage before, enlarged. All but the first start at zero, so a generator that
-    begins with the parameters of a smaller one draws its images, enlarged.
+    With several heads, each of the last stages has one. Its image is added to the
+    upsampled image of the preceding stage. All heads but the first are
+    zero-initialised, so a generator that starts from the parameters of a smaller one
+    generates its images, upsampled.
 
     Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN",
     section 4.1 (skip generator).

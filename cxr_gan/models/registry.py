@@ -55,7 +55,7 @@ class GeneratorConfig:
 
 
 def num_sizes(resolution: int, base_resolution: int) -> int:
-    """How many sizes from the base to the resolution there are; 1 if the base is 0."""
+    """Number of image sizes from base_resolution to resolution; 1 if it is 0."""
     return (resolution // (base_resolution or resolution)).bit_length()
 
 

@@ -85,7 +85,7 @@ def threaded_map(
     if threads < 2:
         return [program(item) for item in items]
     config: Any = jax.config
-    device = config.jax_default_device  # settings within contexts are of one thread
+    device = config.jax_default_device  # JAX's contexts apply to one thread only
 
     def call(item: Item) -> jax.Array:
         with jax_config.pinned(), jax.default_device(device):

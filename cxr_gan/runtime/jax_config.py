@@ -21,7 +21,7 @@ NUMERICS = {
     "enable_x64": False,
     "threefry_partitionable": True,
 }
-# Settings that make JAX raise errors about code that is correct.
+# Checks that make JAX reject correct code; these values disable them.
 STRICTNESS = {
     "debug_infs": False,
     "debug_key_reuse": False,
@@ -31,12 +31,13 @@ STRICTNESS = {
     "numpy_rank_promotion": "allow",
     "transfer_guard": "allow",
 }
-_first_process: list[int] = []  # id of the process that used JAX first
+# Id of the process that used JAX first. Global, because a fork inherits only memory.
+_first_process: list[int] = []
 
 
 @contextlib.contextmanager
 def pinned() -> Iterator[None]:
-    """The block, or as a decorator the function, runs with the settings above.
+    """Runs a block, or a decorated function, with the settings above.
 
     Raises:
         ValueError: JAX_PLATFORMS names a platform that JAX does not find.
@@ -46,7 +47,7 @@ def pinned() -> Iterator[None]:
     if _first_process != [os.getpid()]:
         raise RuntimeError(
             f"this process is a fork of process {_first_process[0]}, which used JAX: "
-            'JAX does not run in it; start processes by "spawn", such as '
+            'JAX cannot be used in a fork; use the start method "spawn", such as '
             'multiprocessing.get_context("spawn") or '
             'DataLoader(multiprocessing_context="spawn")'
         )
@@ -62,8 +63,8 @@ def pinned() -> Iterator[None]:
 def require_platform() -> None:
     """Raises ValueError if JAX_PLATFORMS names a platform that JAX does not find.
 
-    Platforms other than CPUs are initialised; the number of CPU devices can be set
-    afterwards where only CPUs are named, or none.
+    If JAX_PLATFORMS is unset or "cpu", JAX is not initialised, so that the number of
+    CPU devices can still be set.
     """
     platforms = jax.config.values["jax_platforms"]
     if platforms in (None, "", "cpu"):

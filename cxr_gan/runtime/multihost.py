@@ -47,8 +47,8 @@ def initialize() -> None:
 
     Raises:
         ValueError: the environment variables are incomplete or wrong, a process did not
-            connect, or the processes have different numbers of devices or not the
-            platform of JAX_PLATFORMS.
+            connect, the numbers of devices differ, or a platform in JAX_PLATFORMS is
+            not available.
     """
     settings = _from_environment()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")

@@ -1,6 +1,6 @@
-"""Output to a closed pipe, a full disk or a lost terminal is dropped.
+"""Drops output that cannot be written: to a closed pipe, a full disk, a lost terminal.
 
-No command ends because nobody reads what it writes.
+A failed write never ends a command.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 
 class Tolerant:
-    """A text stream that drops what cannot be written; otherwise as the given one."""
+    """Text stream that drops what cannot be written, and else is as the given one."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

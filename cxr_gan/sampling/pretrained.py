@@ -118,14 +118,15 @@ def load_state(path: pathlib.Path, card: dict[str, Any]) -> dict[str, Any]:
     state = state_path(path)
     if not state.is_file():
         raise FileNotFoundError(
-            f"{state}: there is no such file; a training can start from a model only "
-            "if its training state is beside it"
+            f"{state}: there is no such file; a training starts from the training "
+            "state of a model: copy it there, or give a run, such as "
+            "--config.init=runs/acgan"
         )
     data = state.read_bytes()
     if hashlib.sha256(data).hexdigest() != card.get("state_sha256"):
         raise ValueError(
-            f"{state}: damaged, or of another model than {path.name}; restore all of "
-            "its files"
+            f"{state}: damaged, or of another model than {path.name}; copy all of its "
+            "files again"
         )
     networks: dict[str, Any] = weights_file.unpack(data, None, str(state))
     return networks

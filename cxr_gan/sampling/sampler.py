@@ -166,7 +166,7 @@ def fingerprint(params: GeneratorParams) -> str:
     config = {
         NAMES_IN_FINGERPRINT.get(key, key): value
         for key, value in dataclasses.asdict(params.config).items()
-        if key != "base_resolution" or value  # later than the first fingerprints
+        if key != "base_resolution" or value  # if 0, left out as in old fingerprints
     }
     digest = hashlib.sha256(json.dumps(config).encode())
     for path, leaf in jax.tree_util.tree_flatten_with_path(params.params)[0]:

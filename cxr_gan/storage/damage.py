@@ -18,12 +18,14 @@ class IntactError(CheckpointError):
 def require_damaged(
     folder: pathlib.Path, error: Exception, read: Callable[[], object]
 ) -> None:
-    """Raises IntactError unless a checkpoint is readable and its content is wrong.
+    """Returns if a checkpoint is damaged, and raises IntactError otherwise.
+
+    It is damaged if files are missing, or can be read but have wrong content.
 
     Args:
         folder: of a checkpoint that could not be read.
         error: why.
-        read: reads and verifies it, whatever its arrays are.
+        read: reads and verifies it, with arrays of any shape.
     """
     try:
         _raise_unless_damage(error)

@@ -18,7 +18,7 @@ def user_cache_dir() -> pathlib.Path:
 def last_name(path: str) -> str:
     """The last part of a path; the folders above may name machines and people.
 
-    All of tfds:NAME, which is no path.
+    tfds:NAME is returned unchanged, because it is not a path.
     """
     return path if path.startswith("tfds:") else pathlib.PurePath(path).name or path
 

@@ -155,7 +155,7 @@ def _checked(config: ConfigDict, folder: pathlib.Path) -> Run:
     if has_checkpoint(folder):
         return dataclasses.replace(run, ancestors=read_ancestors(folder))
     ancestor = initialization.load(frozen.init)
-    initialization.check(ancestor, frozen, dataset.class_names)
+    initialization.check(ancestor, run.gan, dataset.class_names)
     return dataclasses.replace(run, ancestor=ancestor, ancestors=ancestor.ancestors)
 
 
@@ -204,8 +204,8 @@ def check_samples(samples: Sequence[int], dataset: data.Dataset) -> None:
 def claim_workdir(folder: pathlib.Path, record: dict[str, Any]) -> None:
     """Creates the folder of a run, or checks that it holds the same run.
 
-    A run that ended before its first checkpoint has trained nothing: another one may
-    take its folder.
+    Another run may take the folder of a run without a checkpoint, which has nothing to
+    keep.
 
     Raises:
         ValueError: the folder holds another run or other files, or is in use; says what
@@ -233,12 +233,12 @@ def claim_workdir(folder: pathlib.Path, record: dict[str, Any]) -> None:
 
 
 def has_checkpoint(folder: pathlib.Path) -> bool:
-    """Whether the run in a folder has trained something, intact or not."""
+    """Whether the run in a folder has saved a checkpoint, damaged or not."""
     return any(path.name.isdecimal() for path in folder.glob("checkpoints/*"))
 
 
 def read_ancestors(folder: pathlib.Path) -> tuple[str, ...]:
-    """The fingerprints in the folder's RECORD; () if it has none, or is damaged."""
+    """The fingerprints in the folder's RECORD; () if it is missing or damaged."""
     try:
         return tuple(json.loads((folder / RECORD).read_text("utf-8"))["ancestors"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -246,10 +246,10 @@ def read_ancestors(folder: pathlib.Path) -> tuple[str, ...]:
 
 
 def read_difference(folder: pathlib.Path, record: dict[str, Any]) -> str:
-    """`describe_difference` from the folder's RECORD to a record; "" without one.
+    """Why the run in a folder cannot continue as a record; "" if it can.
 
     Raises:
-        ValueError: the folder's is damaged.
+        ValueError: RECORD is damaged.
     """
     path = folder / RECORD
     if not path.exists():

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from flax import traverse_util
 
@@ -18,7 +19,8 @@ from cxr_gan.data.formats.manifest_labels import parse_map
 from cxr_gan.models.registry import GeneratorConfig
 from cxr_gan.sampling import pretrained, sampler
 from cxr_gan.storage import files
-from cxr_gan.training.train_state import TrainState
+from cxr_gan.training.gan import GanDefinition
+from cxr_gan.training.train_state import TrainState, create_train_state
 
 Flat = dict[str, np.ndarray]  # path such as "head/gain" -> parameter
 # Parameters with an entry for each class: path -> axis of the classes.
@@ -44,7 +46,7 @@ def load(name: str) -> Ancestor:
     """Reads a published model with its training state, or a checkpoint of a run.
 
     Args:
-        name: as in `cxr_gan.load`, such as "pediatric64" or "runs/acgan@best".
+        name: as in `cxr_gan.load`, such as "mine64.npz" or "runs/acgan@best".
 
     Raises:
         FileNotFoundError: there is no such model or run, or it has no training state.
@@ -84,15 +86,14 @@ def load_networks(name: str, meta: dict[str, Any]) -> dict[str, Any]:
     return {key: state[key]["params"] for key in ("generator", "discriminator")}
 
 
-def check(
-    ancestor: Ancestor, config: configs.Config, class_names: Sequence[str]
-) -> None:
+def check(ancestor: Ancestor, gan: GanDefinition, class_names: Sequence[str]) -> None:
     """Checks that a run can start from trained networks, before anything is compiled.
 
     Raises:
         ValueError: the networks have other sizes, their images are larger, or
             config.init_classes names a class that there is not; says what to type.
     """
+    config = gan.config
     init = f"init={ancestor.name!r}"
     theirs, size = ancestor.config, ancestor.config.resolution
     if size > config.resolution:
@@ -124,6 +125,8 @@ def check(
                     f"{', '.join(names)}; give NEW=OLD, a class of the data set and "
                     f"one of {ancestor.name!r}"
                 )
+    shapes = jax.eval_shape(lambda: create_train_state(gan, jax.random.key(0)))
+    transfer(ancestor, config, class_names, shapes)
 
 
 def describe(
@@ -150,14 +153,17 @@ def transfer(
 
     Classes are matched by name. A new class starts from the class that
     config.init_classes names for it, or else from the mean of all classes. If the
-    images are larger, the added stages start as an enlargement of the generated image
-    and as a reduction of the judged one (see `Generator` and `Discriminator`).
+    images are larger, the generator first upsamples the images of the trained one, and
+    the discriminator first downsamples its input (see `Generator`, `Discriminator`).
 
     Args:
-        ancestor: the trained networks; `check` has passed.
+        ancestor: the trained networks.
         config: of the run.
         class_names: of the run.
         fresh: the state of a run that starts from random networks.
+
+    Raises:
+        ValueError: a parameter has another shape than in `fresh`, or is not in it.
     """
     added = (config.resolution // ancestor.config.resolution).bit_length() - 1
     of_class = parse_map(config.init_classes, "init_classes")
@@ -225,6 +231,7 @@ def _replaced(params: Any, moved: Flat) -> Any:
         if shapes.get(path) != leaf.shape:
             raise ValueError(
                 f"init: {path} has the shape {leaf.shape}, this run expects "
-                f"{shapes.get(path)}; another version of cxr_gan trained it"
+                f"{shapes.get(path)}; use the version of cxr_gan that trained it, or "
+                "give another --config.init"
             )
     return traverse_util.unflatten_dict(flat | moved, "/")

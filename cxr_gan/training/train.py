@@ -19,9 +19,9 @@ class SetupError(ValueError):
 def train(
     config: ConfigDict | str | os.PathLike[str], workdir: str | os.PathLike[str]
 ) -> pathlib.Path:
-    """Trains to the end, a time limit or a signal; the same call resumes the run.
+    """Trains until total_kimg, a time limit or a signal; the same call resumes the run.
 
-    It may be called several times in a process, in any thread. The first call sets
+    It can be called several times in a process, from any thread. The first call sets
     XLA's options, the number of CPU devices, the compilation cache and malloc for the
     whole process, as far as JAX was not used before. In the main thread, Ctrl-C,
     SIGTERM and SIGHUP save a checkpoint and end the call.
@@ -36,7 +36,9 @@ def train(
 
     Raises:
         SetupError: before anything is compiled: what was given, what is wrong, what to
-            type. The errors of `loop.train` follow later.
+            type.
+        InUseError, NonFiniteError, CheckpointError, DiskError, PeerError: later, as
+            `loop.train`.
         RuntimeError: the process is a fork of one that used JAX; start it by "spawn".
         BucketError: the bucket cannot be written.
     """

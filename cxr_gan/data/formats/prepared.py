@@ -54,7 +54,7 @@ class Row(NamedTuple):
     half: str  # "A" or "B", see `splits.in_half_a`
     file: str  # path of the original relative to the data set; "" if there is none
     sha256: str  # of the pixels, hex
-    # This and the rest are from the original's header; "" if there is none.
+    # This and the rest are properties of the original file; "" if unknown.
     kind: str
     height: str  # px
     width: str
@@ -62,6 +62,11 @@ class Row(NamedTuple):
     view: str
     modality: str
     manufacturer: str
+
+    @property
+    def shorter_side(self) -> int:
+        """Of the original file, px; 0 if it is unknown."""
+        return min(int(self.height or 0), int(self.width or 0))
 
 
 @dataclasses.dataclass(frozen=True)

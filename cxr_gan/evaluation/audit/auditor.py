@@ -16,6 +16,7 @@ from cxr_gan.evaluation.audit.checks import Evidence
 from cxr_gan.evaluation.report import audit_page
 from cxr_gan.storage import files
 
+VERSION = 1  # increase it when checks change, so that sets are audited again
 REPORT, PAGE = "audit.json", "audit.html"
 SIDES = 0, 64, 128, 256, 512, 1024, 2048  # px, lower ends of ranges that are counted
 QUANTILES = 0.05, 0.5, 0.95
@@ -28,14 +29,14 @@ def load_or_audit(folder: Path) -> dict[str, Any]:
     Both files name images, as index.csv does, and must not leave the folder.
 
     Raises:
-        ValueError: the set is damaged.
+        ValueError: the set, or audit.json, is damaged.
         files.DiskError: the folder cannot be written.
     """
     path = folder / REPORT
     description = prepared.read_description(folder)
     if path.exists():
-        known: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if known["identity"] == description.identity:
+        known = _read(path)
+        if (known["version"], known["identity"]) == (VERSION, description.identity):
             return known
     prepared.open_prepared(str(folder)).read(description.resolution)  # compares hashes
     images = np.load(folder / prepared.IMAGES, mmap_mode="r")
@@ -50,6 +51,19 @@ def load_or_audit(folder: Path) -> dict[str, Any]:
         with files.atomic_write(folder / name) as partial:
             partial.write_text(text, "utf-8")
     return report
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        known: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        if {"version", "identity", "exceeded", "checks"} <= known.keys():
+            return known
+        reason = "keys are missing"
+    except (ValueError, AttributeError) as error:
+        reason = str(error)
+    raise ValueError(
+        f"{path} is damaged ({reason}); delete it, then repeat the command"
+    )
 
 
 def gather(description: Description, images: np.ndarray, rows: list[Row]) -> Evidence:
@@ -77,7 +91,9 @@ def gather(description: Description, images: np.ndarray, rows: list[Row]) -> Evi
         measured=measured,
         copies=copies.find(measured.details, [row.sha256 for row in rows]),
         aurocs={
-            what: shortcuts.estimate(x[chosen], labels[chosen], patients[chosen])
+            what: shortcuts.estimate(
+                x[chosen], labels[chosen], patients[chosen], len(description.classes)
+            )
             for what, x in seen.items()
         },
     )
@@ -91,9 +107,12 @@ def make_report(description: Description, evidence: Evidence) -> dict[str, Any]:
     ranges = {
         "brightness": np.array([one.mean for one in quality]),
         "contrast": np.array([one.contrast for one in quality]),
-        "shorter side of the file, px": np.array(_sides(evidence.rows)),
+        "shorter side of the file, px": np.array(
+            [row.shorter_side for row in evidence.rows]
+        ),
     }
     return {
+        "version": VERSION,
         "identity": description.identity,
         "resolution": description.resolution,
         "class_names": list(description.classes),
@@ -133,7 +152,7 @@ def make_report(description: Description, evidence: Evidence) -> dict[str, Any]:
 def _counts(evidence: Evidence) -> dict[str, Summary]:
     """Field -> value -> class -> number of images; and of patients, where known."""
     rows = evidence.rows
-    sides = _sides(rows)
+    sides = [row.shorter_side for row in rows]
     fields = {
         "split": [row.split for row in rows],
         "file": [row.kind for row in rows],
@@ -167,11 +186,6 @@ def _table(
         value: {name: counted[value, name] for name in class_names}
         for value, _ in collections.Counter(values).most_common()
     }
-
-
-def _sides(rows: Sequence[Row]) -> list[int]:
-    """The shorter side of each original, px; 0 if it is unknown."""
-    return [min(int(row.height or 0), int(row.width or 0)) for row in rows]
 
 
 def _range_of(side: int) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from cxr_gan.data import quality
 from cxr_gan.data.formats.prepared import Row
 from cxr_gan.evaluation.audit.copies import Copies
-from cxr_gan.evaluation.audit.measurements import Measurements
+from cxr_gan.evaluation.audit.measurements import MIN_TEXT_SIDE, Measurements
 from cxr_gan.evaluation.utility.auroc import AurocEstimate
 
 MAX_AUROC = 0.75  # that the lower end of the interval may have
@@ -33,7 +33,7 @@ class Evidence:
     resolution: int  # px
     measured: Measurements
     copies: Copies
-    aurocs: dict[str, AurocEstimate | None]  # by what the classifier sees
+    aurocs: dict[str, AurocEstimate | None]  # by feature set; None if not estimated
 
     def of_classes(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """Values [n], class by class."""
@@ -51,7 +51,7 @@ class Check:
     value: float | None  # None if it cannot be known, with the reason in `text`
     limit: float
     text: str  # what was found, one sentence
-    rows: tuple[int, ...] = ()  # images that show it, the worst first
+    rows: tuple[int, ...] = ()  # of the images that show it
 
     @property
     def is_exceeded(self) -> bool:
@@ -111,8 +111,8 @@ def _copies(evidence: Evidence) -> Iterable[Check]:
         "repeated images",
         repeated / n,
         MAX_REPEATED,
-        f"{repeated} of {n} images repeat another; groups of images that are equal "
-        f"pixel by pixel: {exact}, images that are nearly equal to one: {near}",
+        f"{repeated} of {n} images repeat another; groups that are equal pixel by "
+        f"pixel: {exact}; further images that are nearly equal to another: {near}",
         tuple(shown),
     )
 
@@ -121,7 +121,7 @@ def _polarity(evidence: Evidence) -> Iterable[Check]:
     inverted = np.array([one.inverted for one in evidence.measured.quality])
     for name, of_class in evidence.of_classes(inverted).items():
         yield Check(
-            f"negatives in {name}",
+            f"inverted images in {name}",
             float(of_class.mean()),
             quality.MIN_NEGATIVE_FRACTION,
             f"{of_class.sum()} of {len(of_class)} images are bright where there is air",
@@ -166,7 +166,7 @@ def _balance(evidence: Evidence) -> Iterable[Check]:
 
 
 def _size(evidence: Evidence) -> Iterable[Check]:
-    sides = [min(int(r.height or 0), int(r.width or 0)) for r in evidence.rows]
+    sides = [row.shorter_side for row in evidence.rows]
     is_small = np.array([0 < side < evidence.resolution for side in sides])
     yield Check(
         "enlarged images",
@@ -180,17 +180,18 @@ def _size(evidence: Evidence) -> Iterable[Check]:
 
 
 def _marks(evidence: Evidence) -> Iterable[Check]:
-    for what, has in (
-        ("burnt-in text", evidence.measured.characters > 0),
-        ("flat borders", evidence.measured.border > MIN_BORDER),
+    is_searched = evidence.resolution >= MIN_TEXT_SIDE
+    for what, has, is_known in (
+        ("burnt-in text", evidence.measured.characters > 0, is_searched),
+        ("flat borders", evidence.measured.border > MIN_BORDER, True),
     ):
         shares = {k: float(x.mean()) for k, x in evidence.of_classes(has).items()}
         listed = ", ".join(f"{100 * x:.1f} % of {name}" for name, x in shares.items())
         yield Check(
             f"difference of {what} between classes",
-            max(shares.values()) - min(shares.values()),
+            max(shares.values()) - min(shares.values()) if is_known else None,
             MAX_SHARE_DIFFERENCE,
-            listed,
+            listed if is_known else f"not searched for below {MIN_TEXT_SIDE} px",
             _where(has),
         )
 
@@ -213,5 +214,12 @@ def _where(mask: Iterable[bool] | np.ndarray) -> tuple[int, ...]:
 
 
 CHECKS: tuple[Callable[[Evidence], Iterable[Check]], ...] = (
-    *(_patients, _copies, _polarity, _ranges, _balance, _size, _marks, _shortcuts),
+    _patients,
+    _copies,
+    _polarity,
+    _ranges,
+    _balance,
+    _size,
+    _marks,
+    _shortcuts,
 )

@@ -1,4 +1,4 @@
-"""Images of a data set that show the same radiograph, equal or saved in another way."""
+"""Images of a data set that show the same radiograph, equal or nearly so."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,8 +24,8 @@ def find(details: np.ndarray, digests: Sequence[str]) -> Copies:
     """Groups of at least two images.
 
     Near copies differ in compression, scaling, brightness or contrast, or by a small
-    crop. They are found by the correlation of `Measurements.details`, and grouped by
-    single linkage.
+    crop or rotation. They are found by the correlation of `Measurements.details`, and
+    grouped by single linkage.
 
     Args:
         details: float32 [n, d], of norm 1.
@@ -39,16 +39,15 @@ def find(details: np.ndarray, digests: Sequence[str]) -> Copies:
                 similar = details[one] @ details[other].T > NEAR
                 found = np.argwhere(similar) + np.array([one.start, other.start])
                 pairs.append(found[found[:, 0] < found[:, 1]])
-    one, other = np.concatenate(pairs).T
-    graph = sparse.coo_array(
-        (np.ones(len(one)), (number[one], number[other])), shape=[len(details)] * 2
-    )
+    first, second = np.concatenate(pairs).T
+    edges = (np.ones(len(first)), (number[first], number[second]))
+    graph = sparse.coo_array(edges, shape=[len(details)] * 2)
     joined = csgraph.connected_components(graph, directed=False)[1]
     return Copies(_groups(number), _groups(joined[number]))
 
 
 def _groups(number: np.ndarray) -> list[list[int]]:
-    """Rows with equal numbers, of those that several rows have."""
+    """Groups of rows with equal numbers; single rows are left out."""
     order = np.argsort(number, kind="stable")
     starts = np.flatnonzero(np.diff(number[order])) + 1
     groups = [group.tolist() for group in np.split(order, starts) if len(group) > 1]

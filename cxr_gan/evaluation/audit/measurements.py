@@ -1,4 +1,4 @@
-"""What the audit measures of each image by itself, so that images are streamed."""
+"""Measurements of each image by itself; images are read block by block."""
 
 import dataclasses
 
@@ -16,10 +16,10 @@ THUMBNAIL = 32  # px, side of the images that are searched for copies
 BLUR = 1.0  # thumbnail px, sigma of what is subtracted from them
 MIN_NORM = 0.5 * THUMBNAIL  # of details: half a grey level, about that of rounding
 FLAT = 2  # grey levels, largest standard deviation within a line of a border
-TEXT_ZONE = 0.25  # of the side, from the edges: where text is looked for
-TEXT_HEIGHT = 0.015, 0.1  # of a character, of the side
+TEXT_ZONE = 0.25  # width of the zone that is searched for text, of the side
+TEXT_HEIGHT = 0.015, 0.1  # height of a character, of the side
 TEXT_CONTRAST = 90  # grey levels between a character and what surrounds it
-MIN_TEXT_SIDE = 128  # px; in smaller images, characters cannot be told from ribs
+MIN_TEXT_SIDE = 128  # px; below it, characters cannot be distinguished from ribs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ def _measure(image: np.ndarray) -> tuple[object, ...]:
 
 
 def _details(picture: Image.Image) -> np.ndarray:
-    """What tells radiographs apart: a thumbnail without what is smooth, of norm 1.
+    """A high-pass filtered thumbnail, of norm 1.
 
     All chest radiographs have smooth shapes in common. The norm of an image without
     details is less than 1.
@@ -82,7 +82,7 @@ def _details(picture: Image.Image) -> np.ndarray:
 
 
 def _border(image: np.ndarray) -> float:
-    """Number of flat lines at the edges, of the widest edge; of the side."""
+    """Largest number of flat lines at an edge, as a fraction of the side."""
     widest = 0
     for turned in (image, image[::-1], image.T, image.T[::-1]):
         lines = turned[: len(turned) // 2]
@@ -97,7 +97,7 @@ def _count_characters(image: np.ndarray) -> int:
     if side < MIN_TEXT_SIDE:
         return 0
     low, high = (height * side for height in TEXT_HEIGHT)
-    stroke = 2 * round(0.015 * side) + 1
+    stroke = 2 * round(low) + 1
     stands_out = image - ndimage.grey_opening(image, (stroke, stroke))
     parts, _ = ndimage.label(stands_out > TEXT_CONTRAST)
     count = 0

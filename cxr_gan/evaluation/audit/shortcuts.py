@@ -17,12 +17,12 @@ from cxr_gan.evaluation.utility.auroc import AurocEstimate
 FOLDS = 5
 MIN_PATIENTS = 10  # of each class; with fewer, nothing is estimated
 MAX_IMAGES = 10_000  # that classifiers are trained and tested on
-PENALTY = 0.1  # of squared weights, for features of unit variance, relative to images
+PENALTY = 0.1  # L2 penalty on the weights, multiplied by the number of images
 MAX_CATEGORIES = 20  # of a text feature; the others are one
 
 
 def estimate(
-    features: np.ndarray, labels: np.ndarray, patients: np.ndarray
+    features: np.ndarray, labels: np.ndarray, patients: np.ndarray, num_classes: int
 ) -> AurocEstimate | None:
     """AUROC of a linear classifier on images of patients it was not trained on.
 
@@ -34,17 +34,21 @@ def estimate(
         features: [n, d].
         labels: int [n], 0..K-1.
         patients: str [n].
+        num_classes: K.
 
     Returns:
         The value and its 95 % interval over patients; None if a class has fewer than
         MIN_PATIENTS patients, or if no feature varies.
     """
-    num_patients = [len(set(patients[labels == label])) for label in np.unique(labels)]
+    classes = range(num_classes)
+    num_patients = [len(set(patients[labels == label])) for label in classes]
+    if min(num_patients) < MIN_PATIENTS:
+        return None
     varying = np.ptp(features, 0) > 0
-    if min(num_patients) < MIN_PATIENTS or not varying.any():
+    if not varying.any():
         return None
     x = features[:, varying].astype(np.float64)
-    targets = np.eye(len(num_patients))[labels]
+    targets = np.eye(num_classes)[labels]
     folds = np.array([_hash(patient) % FOLDS for patient in patients.tolist()])
     scores = np.empty(targets.shape)
     for fold in range(FOLDS):
@@ -70,7 +74,7 @@ def select(patients: np.ndarray) -> np.ndarray:
 def origin_features(rows: Sequence[Row]) -> np.ndarray:
     """Size, manufacturer, modality, view, depth and kind of files, float64 [n, d].
 
-    d is 0 if nothing is known of any file.
+    If nothing is known of any file, no column varies.
     """
     size = np.array([[float(r.height or 0), float(r.width or 0)] for r in rows])
     known = size.min(1) > 0

@@ -33,7 +33,7 @@ def pictures(
         of_class = np.flatnonzero(evidence.labels == label)
         count = min(COLUMNS * MAX_ROWS, len(of_class))
         rows = np.sort(rng.choice(of_class, count, replace=False)).tolist()
-        chosen[f"{name}: {count} images, drawn at random"] = rows
+        chosen[f"{name}: {count} images, chosen at random"] = rows
     row_of = {row.id: number for number, row in enumerate(evidence.rows)}
     for check in report["checks"]:
         rows = [row_of[id_] for id_ in check["images"][: COLUMNS * MAX_ROWS]]
