@@ -39,7 +39,6 @@ def main(values: flags.FlagValues) -> int:
             split_seed=values.split_seed,
             options=data_flags.options(values),
         )
-        audit = auditor.load_or_audit(out)
     except KeyboardInterrupt:
         raise OSError(f"stopped{UNFINISHED}") from None
     except lock.InUseError as error:
@@ -49,6 +48,12 @@ def main(values: flags.FlagValues) -> int:
         ) from error
     except files.DiskError as error:
         raise files.DiskError(f"{error}{UNFINISHED}") from error
+    try:
+        audit = auditor.load_or_audit(out)
+    except files.DiskError as error:
+        raise files.DiskError(f"{error}; the set itself is complete") from error
+    except KeyboardInterrupt:
+        raise OSError(f"stopped; {out} is complete, but not audited") from None
     description = prepared.read_description(out)
     for note in description.notes:
         print(f"warning: {note}")

@@ -240,12 +240,48 @@ def test_audit_is_repeated_only_if_its_report_is_missing_or_of_another_set(
         assert (clean / auditor.REPORT).read_bytes() == before
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
-def test_damaged_report_is_named_with_what_to_do(clean, tmp_path, text):
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"exceeded": 1, "checks": 2}'])
+def test_damaged_report_and_missing_page_are_written_again(clean, tmp_path, text):
     folder = shutil.copytree(clean, tmp_path / "set")
+    before = (folder / auditor.REPORT).read_bytes()
     (folder / auditor.REPORT).write_text(text)
-    with pytest.raises(ValueError, match=r"audit\.json is damaged \(.*; delete it"):
-        auditor.load_or_audit(folder)
+    (folder / auditor.PAGE).unlink()
+    auditor.load_or_audit(folder)
+    assert (folder / auditor.REPORT).read_bytes() == before
+    assert (folder / auditor.PAGE).exists()
+
+
+def test_report_does_not_depend_on_the_hashes_of_patients(clean, tmp_path):
+    again = audit(tmp_path / "set", phantoms())
+    assert again == json.loads((clean / auditor.REPORT).read_text())
+
+
+@pytest.mark.parametrize("mark", ["white frame", "black frame", "marker"])
+def test_shared_frames_and_markers_are_not_taken_for_copies(mark):
+    pixels = phantoms().images[:150].copy()
+    if mark == "marker":
+        pixels[:, :13, :13] = 255
+    else:
+        width, value = (3, 255) if mark == "white frame" else (6, 0)
+        inside = pixels[:, width:-width, width:-width].copy()
+        pixels[:] = value
+        pixels[:, width:-width, width:-width] = inside
+    details = measurements.measure(pixels).details
+    assert copies.find(details, list(map(str, range(150)))).all == []
+
+
+def test_copies_are_found_across_blocks_and_chained(monkeypatch):
+    monkeypatch.setattr(copies, "ROWS_PER_BLOCK", 3)
+    angles = np.radians([0, 90, 20, 180, 40, 270, 60, 110])  # neighbours are near
+    details = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+    found = copies.find(details, list("abcdefgh"))
+    assert found == copies.Copies([], [[0, 2, 4, 6], [1, 7]])
+
+
+def test_patient_with_too_many_images_is_skipped_alone(monkeypatch):
+    monkeypatch.setattr(shortcuts, "MAX_IMAGES", 20)
+    patients = np.array(["large"] * 30 + [f"p{i}" for i in range(15)])
+    assert shortcuts.select(patients).tolist() == list(range(30, 45))
 
 
 def run_prepare(*arguments: str) -> int:

@@ -161,7 +161,10 @@ def test_npz_is_read_without_changes(tmp_path):
             "[2, 32, 40, 1]",
         ),
         ({"images": noise(), "labels": [0, 1]}, "int64 [2] for 4 images"),
-        ({"images": noise(), "labels": [0.0, 1, 0, 1]}, "give 4 integers or class names"),
+        (
+            {"images": noise(), "labels": [0.0, 1, 0, 1]},
+            "give 4 integers or class names",
+        ),
         ({"images": noise(2, 16), "labels": [0, 1]}, "16 px; at least 32 px"),
         ({"images": noise(0), "labels": np.zeros(0, int)}, "the shape [0, 32, 32]"),
         ({"images": np.array([None]), "labels": [0]}, "allow_pickle"),

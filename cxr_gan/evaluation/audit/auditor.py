@@ -29,15 +29,15 @@ def load_or_audit(folder: Path) -> dict[str, Any]:
     Both files name images, as index.csv does, and must not leave the folder.
 
     Raises:
-        ValueError: the set, or audit.json, is damaged.
+        ValueError: the set is damaged.
         files.DiskError: the folder cannot be written.
     """
-    path = folder / REPORT
     description = prepared.read_description(folder)
-    if path.exists():
-        known = _read(path)
-        if (known["version"], known["identity"]) == (VERSION, description.identity):
-            return known
+    known = _read(folder / REPORT)
+    key = VERSION, description.identity
+    is_current = (known.get("version"), known.get("identity")) == key
+    if is_current and (folder / PAGE).is_file():
+        return known
     prepared.open_prepared(str(folder)).read(description.resolution)  # compares hashes
     images = np.load(folder / prepared.IMAGES, mmap_mode="r")
     evidence = gather(description, images, list(prepared.rows(folder)))
@@ -54,16 +54,13 @@ def load_or_audit(folder: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """The content of audit.json; {} if there is none, or if it is damaged."""
     try:
         known: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if {"version", "identity", "exceeded", "checks"} <= known.keys():
-            return known
-        reason = "keys are missing"
-    except (ValueError, AttributeError) as error:
-        reason = str(error)
-    raise ValueError(
-        f"{path} is damaged ({reason}); delete it, then repeat the command"
-    )
+        lists = known["exceeded"], known["checks"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return known if all(isinstance(x, list) for x in lists) else {}
 
 
 def gather(description: Description, images: np.ndarray, rows: list[Row]) -> Evidence:
@@ -75,7 +72,11 @@ def gather(description: Description, images: np.ndarray, rows: list[Row]) -> Evi
         rows: of index.csv, [n].
     """
     labels = np.array([int(row.label) for row in rows])
-    patients = np.array([row.patient or row.id for row in rows])
+    # Hashes of patients are other ones in each set, and folds must be the same.
+    first: dict[str, str] = {}
+    patients = np.array(
+        [first.setdefault(r.patient, r.id) if r.patient else r.id for r in rows]
+    )
     measured = measurements.measure(images)
     chosen = shortcuts.select(patients)
     seen = {
@@ -107,10 +108,9 @@ def make_report(description: Description, evidence: Evidence) -> dict[str, Any]:
     ranges = {
         "brightness": np.array([one.mean for one in quality]),
         "contrast": np.array([one.contrast for one in quality]),
-        "shorter side of the file, px": np.array(
-            [row.shorter_side for row in evidence.rows]
-        ),
     }
+    if all(sides := [row.shorter_side for row in evidence.rows]):
+        ranges["shorter side of the file, px"] = np.array(sides)
     return {
         "version": VERSION,
         "identity": description.identity,
@@ -141,7 +141,6 @@ def make_report(description: Description, evidence: Evidence) -> dict[str, Any]:
                 for name, x in evidence.of_classes(values).items()
             }
             for what, values in ranges.items()
-            if values.any()
         },
         "left_out": description.summary.get("left out", {}),
         "patients_by": description.summary.get("patients by", {}),

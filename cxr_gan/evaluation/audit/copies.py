@@ -1,5 +1,6 @@
 """Images of a data set that show the same radiograph, equal or nearly so."""
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -32,18 +33,37 @@ def find(details: np.ndarray, digests: Sequence[str]) -> Copies:
         digests: equal for equal images, [n].
     """
     number = np.unique(np.array(digests), return_inverse=True)[1]
-    pairs = [np.empty([0, 2], np.int64)]
-    for one in blocks(len(details), ROWS_PER_BLOCK):
-        for other in blocks(len(details), ROWS_PER_BLOCK):
-            if other.start >= one.start:
-                similar = details[one] @ details[other].T > NEAR
-                found = np.argwhere(similar) + np.array([one.start, other.start])
-                pairs.append(found[found[:, 0] < found[:, 1]])
-    first, second = np.concatenate(pairs).T
-    edges = (np.ones(len(first)), (number[first], number[second]))
-    graph = sparse.coo_array(edges, shape=[len(details)] * 2)
-    joined = csgraph.connected_components(graph, directed=False)[1]
+    edges = [np.empty([0, 2], np.int64)]
+    blocks_of_rows = list(blocks(len(details), ROWS_PER_BLOCK))
+    for one, other in itertools.combinations_with_replacement(blocks_of_rows, 2):
+        edges.append(_edges(details[one], details[other], one.start, other.start))
+    joined = _components(number[np.concatenate(edges)], len(details))
     return Copies(_groups(number), _groups(joined[number]))
+
+
+def _edges(one: np.ndarray, other: np.ndarray, first: int, second: int) -> np.ndarray:
+    """Pairs of rows that connect all similar rows of two blocks, int64 [e, 2].
+
+    There are fewer than rows, however many rows are similar.
+
+    Args:
+        one: details of the rows from `first` on.
+        other: details of the rows from `second` on.
+        first: number of the first row of `one`.
+        second: number of the first row of `other`.
+    """
+    similar = np.argwhere(one @ other.T > NEAR) + np.array([0, len(one)])
+    component = _components(similar, len(one) + len(other))
+    rows = np.r_[first : first + len(one), second : second + len(other)]
+    representative = np.unique(component, return_index=True)[1][component]
+    return np.stack([rows, rows[representative]], 1)[rows != rows[representative]]
+
+
+def _components(edges: np.ndarray, n: int) -> np.ndarray:
+    """The connected component of each of n nodes, int [n]; edges int [e, 2]."""
+    graph = sparse.coo_array((np.ones(len(edges)), tuple(edges.T)), shape=(n, n))
+    found: np.ndarray = csgraph.connected_components(graph, directed=False)[1]
+    return found
 
 
 def _groups(number: np.ndarray) -> list[list[int]]:

@@ -14,7 +14,10 @@ FRAME = 4  # px of it on each side
 PERCENTILES = 5, 25, 50, 75, 95
 THUMBNAIL = 32  # px, side of the images that are searched for copies
 BLUR = 1.0  # thumbnail px, sigma of what is subtracted from them
-MIN_NORM = 0.5 * THUMBNAIL  # of details: half a grey level, about that of rounding
+MARGIN = 4  # thumbnail px
+CLIP = 1.4826  # of the median of magnitudes: one standard deviation of normal values
+MIN_LIMIT = 0.25  # grey levels
+MIN_DEVIATION = 0.5  # grey levels, standard deviation: about that of rounding
 FLAT = 2  # grey levels, largest standard deviation within a line of a border
 TEXT_ZONE = 0.25  # width of the zone that is searched for text, of the side
 TEXT_HEIGHT = 0.015, 0.1  # height of a character, of the side
@@ -29,7 +32,7 @@ class Measurements:
     quality: list[quality.Measurement]
     intensity: np.ndarray  # float32 [n, 7]: mean, standard deviation, PERCENTILES
     frame: np.ndarray  # uint8 [n, 960]: the outer pixels of the reduced image
-    details: np.ndarray  # float32 [n, 1024]: see `_details`
+    details: np.ndarray  # float32 [n, 576]: see `_details`
     border: np.ndarray  # float32 [n]: flat lines at the edges, of the side
     characters: np.ndarray  # int64 [n]: burnt-in characters
 
@@ -68,17 +71,23 @@ def _measure(image: np.ndarray) -> tuple[object, ...]:
 
 
 def _details(picture: Image.Image) -> np.ndarray:
-    """A high-pass filtered thumbnail, of norm 1.
+    """A high-pass filtered thumbnail without its margin, of norm 1.
 
-    All chest radiographs have smooth shapes in common. The norm of an image without
+    All chest radiographs have smooth shapes in common; many have the same frame or
+    marker at the edge, whose sharp edges would outweigh everything else. The margin is
+    therefore left out, and large values are clipped. The norm of an image without
     details is less than 1.
     """
     size = (THUMBNAIL, THUMBNAIL)
     small = picture.convert("F").resize(size, Image.Resampling.BOX)
     thumbnail = np.asarray(small)
     details = thumbnail - ndimage.gaussian_filter(thumbnail, BLUR)
+    details = details[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    limit = MIN_LIMIT + CLIP * np.median(np.abs(details))
+    details = details.clip(-limit, limit)
     details -= details.mean()
-    return (details / max(MIN_NORM, np.linalg.norm(details))).ravel()
+    min_norm = MIN_DEVIATION * len(details)
+    return (details / max(min_norm, np.linalg.norm(details))).ravel()
 
 
 def _border(image: np.ndarray) -> float:

@@ -60,14 +60,18 @@ def estimate(
 
 
 def select(patients: np.ndarray) -> np.ndarray:
-    """Rows of at most MAX_IMAGES images, ascending, of entire patients."""
+    """Rows of at most MAX_IMAGES images, ascending, of entire patients.
+
+    A patient whose images are too many for what is left is skipped.
+    """
     if len(patients) <= MAX_IMAGES:
         return np.arange(len(patients))
     names, number, counts = np.unique(patients, return_inverse=True, return_counts=True)
-    hashes = [_hash(name) for name in names.tolist()]
-    order = np.argsort(hashes)
-    kept = np.zeros(len(names), bool)
-    kept[order] = np.cumsum(counts[order]) <= MAX_IMAGES
+    kept, left = np.zeros(len(names), bool), MAX_IMAGES
+    for i in np.argsort([_hash(name) for name in names.tolist()]):
+        if counts[i] <= left:
+            kept[i] = True
+            left -= counts[i]
     return np.flatnonzero(kept[number])
 
 
