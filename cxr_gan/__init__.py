@@ -2,6 +2,7 @@
 
     params = cxr_gan.load("runs/acgan")
     images = cxr_gan.sample(params, labels, rng)  # float32 [n, s, s, 1] in [0, 1]
+    z = cxr_gan.latents(params, n, rng)  # float32 [n, d]
     folder = cxr_gan.train("configs/quick.py", "runs/quick")
 
 JAX and Flax are imported when one of the public names is first used.
@@ -13,10 +14,24 @@ from typing import TYPE_CHECKING, Any
 from cxr_gan.version import __version__
 
 if TYPE_CHECKING:
-    from cxr_gan.sampling.sampler import GeneratorParams, load, sample
+    from cxr_gan.sampling.sampler import (
+        GeneratorParams,
+        interpolate,
+        latents,
+        load,
+        sample,
+    )
     from cxr_gan.training.train import train
 
-__all__ = ["GeneratorParams", "__version__", "load", "sample", "train"]
+__all__ = [
+    "GeneratorParams",
+    "__version__",
+    "interpolate",
+    "latents",
+    "load",
+    "sample",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

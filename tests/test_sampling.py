@@ -9,7 +9,7 @@ import pytest
 import tiny_generator
 
 import cxr_gan
-from cxr_gan.sampling import sampler
+from cxr_gan.sampling import latents, sampler
 from cxr_gan.storage import checkpoint
 from cxr_gan.training.gan import generator_config
 
@@ -116,6 +116,60 @@ def test_truncation_reduces_variation_between_images_of_a_class(params, images):
     assert spread[0] < 0.7 * spread[-1]
 
 
+@pytest.mark.parametrize("start", [0, 5])
+def test_images_of_the_latents_of_a_seed_are_those_of_the_seed(params, images, start):
+    z = cxr_gan.latents(params, N - start, 0, start=start)
+    assert (z.dtype, z.shape) == (np.float32, (N - start, 8))
+    found = cxr_gan.sample(params, LABELS[start:], latents=z, start=start)
+    np.testing.assert_array_equal(found, images[start:])
+    traced = jax.jit(lambda z: cxr_gan.sample(params, LABELS[start:], latents=z))(z)
+    np.testing.assert_allclose(traced, images[start:], atol=ROUNDING)
+
+
+def test_latents_are_normal_and_depend_on_their_index_alone(params):
+    z = np.asarray(cxr_gan.latents(params, 4000, 3))
+    assert abs(z.mean()) < 0.02
+    assert abs(z.std() - 1) < 0.02
+    np.testing.assert_array_equal(cxr_gan.latents(params, 21, 3, start=40), z[40:61])
+    within_jit = jax.jit(lambda key: cxr_gan.latents(params, 13, key))(
+        jax.random.key(3)
+    )
+    np.testing.assert_allclose(within_jit, z[:13], atol=1e-5)
+    assert cxr_gan.latents(params, 0, 3).shape == (0, 8)
+
+
+def test_arc_has_equal_angles_and_keeps_the_length():
+    a, b = np.eye(3, dtype=np.float32)[:2] * 2
+    z = np.asarray(latents.on_arc(np.stack([a, a]), np.stack([b, a]), 4))
+    angles = np.radians([0, 30, 60, 90])
+    expected = 2 * np.stack([np.cos(angles), np.sin(angles), np.zeros(4)], 1)
+    np.testing.assert_allclose(z[0], expected, atol=1e-6)
+    np.testing.assert_allclose(z[1], np.stack([a] * 4), atol=1e-6)
+
+
+def test_interpolation_begins_and_ends_with_the_images_of_both_latents(params):
+    z = cxr_gan.latents(params, 4, 0)
+    walk = cxr_gan.interpolate(params, z[:2], z[2:], ["NORMAL", "PNEUMONIA"], 3)
+    assert walk.shape == (2, 3, 32, 32, 1)
+    ends = cxr_gan.sample(params, [0, 1, 0, 1], latents=z)
+    np.testing.assert_allclose(walk[:, 0], ends[:2], atol=ROUNDING)
+    np.testing.assert_allclose(walk[:, 2], ends[2:], atol=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"rng": 0, "latents": np.zeros((2, 8))}, TypeError, "not both"),
+        ({"latents": np.zeros((2, 9))}, ValueError, r"\[2, 9\]; must be \[2, 8\]"),
+        ({"latents": np.zeros((2, 8), int)}, TypeError, "int64; use floats"),
+        ({"latents": np.full((2, 8), np.nan)}, ValueError, "not all finite"),
+    ],
+)
+def test_unusable_latents_are_refused(params, arguments, error, message):
+    with pytest.raises(error, match=message):
+        cxr_gan.sample(params, [0, 1], **arguments)
+
+
 @pytest.mark.parametrize("n", [3, N])
 def test_images_within_jit_agree_up_to_rounding(params, images, n):
     @jax.jit
@@ -156,7 +210,7 @@ def test_vmap_over_keys_and_params_generates_images_of_each(params, images):
         ({"rng": "0"}, TypeError, "rng is str; use one int"),
         ({"rng": 0.0}, TypeError, "rng is float"),
         ({"rng": True}, TypeError, "rng is bool"),
-        ({"rng": None}, TypeError, "rng is NoneType"),
+        ({"rng": None}, TypeError, "give either rng, such as 0, or latents"),
         ({"rng": [0, 1]}, TypeError, "rng is list"),
         ({"rng": np.zeros(3, np.uint32)}, TypeError, r"rng is uint32 \[3\]"),
         ({"rng": jax.random.split(KEY)}, TypeError, r"key<fry> \[2\].*vmap"),

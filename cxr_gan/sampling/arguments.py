@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cxr_gan.models.registry import GeneratorConfig
+
 UINT32_RANGE = 2**32  # seeds and indices are below it: keys consist of 32-bit words
 Labels = Sequence[int] | Sequence[str] | np.ndarray | jax.Array
 Rng = int | np.ndarray | jax.Array
@@ -111,6 +113,27 @@ def as_key(rng: Rng) -> jax.Array:
         )
     first_two = words if words.shape == (2,) else words[:2]
     return jax.random.wrap_key_data(first_two, impl="threefry2x32")
+
+
+def as_latents(latents: Any, n: int, config: GeneratorConfig) -> Any:
+    """Converts latents to float32 [n, d].
+
+    Raises:
+        TypeError: they are no floats.
+        ValueError: the shape is another one, or a value is not finite; the values of
+            traced latents are not checked.
+    """
+    array = jnp.asarray(latents) if is_traced(latents) else np.asarray(latents)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"latents are {array.dtype}; use floats, as cxr_gan.latents")
+    if array.shape != (n, config.latent_size):
+        raise ValueError(
+            f"latents have shape {list(array.shape)}; must be [{n}, "
+            f"{config.latent_size}], one for each label"
+        )
+    if not is_traced(array) and not np.isfinite(array).all():
+        raise ValueError("latents are not all finite; replace NaN and infinity")
+    return array.astype(np.float32)
 
 
 def as_start(start: int | jax.Array, n: int) -> Any:

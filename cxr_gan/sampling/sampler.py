@@ -19,6 +19,7 @@ from cxr_gan.runtime import jax_config
 from cxr_gan.runtime.cpu import available_cpus, on_cpu, threaded_map
 from cxr_gan.sampling import arguments, pretrained
 from cxr_gan.sampling.arguments import Labels, Rng
+from cxr_gan.sampling.latents import draw, draw_block, on_arc
 from cxr_gan.storage import files
 
 # Fields of GeneratorConfig that version 0.1 named differently. `fingerprint` hashes the
@@ -46,19 +47,21 @@ class GeneratorParams(struct.PyTreeNode):
 def sample(
     params: GeneratorParams,
     labels: Labels,
-    rng: Rng,
+    rng: Rng | None = None,
     *,
+    latents: jax.Array | np.ndarray | None = None,
     start: int | jax.Array = 0,
     truncation: float | jax.Array = 1.0,
 ) -> jax.Array:
     """Generates one image per label.
 
-    Image i depends only on (rng, start + i, labels[i]): any division of a request into
-    calls gives the same images, and changing a label keeps the image's latent. Outside
-    jit, all divisions run one compiled program and agree bit for bit. A call with a
-    single label, and a call within jit, vmap or grad, compiles its own program; these
-    agree with the others up to rounding, 1e-5. The settings of `jax.config`, such as
-    jax_threefry_partitionable and jax_enable_x64, do not change the images.
+    Image i depends only on (rng, start + i, labels[i]), or on (latents[i], labels[i]):
+    any division of a request into calls gives the same images, and changing a label
+    keeps the image's latent. Outside jit, all divisions run one compiled program and
+    agree bit for bit. A call with a single label, and a call within jit, vmap or grad,
+    compiles its own program; these agree with the others up to rounding, 1e-5. The
+    settings of `jax.config`, such as jax_threefry_partitionable and jax_enable_x64, do
+    not change the images.
 
     Args:
         params: return value of `load`.
@@ -67,6 +70,8 @@ def sample(
             out of range gives an image of NaN.
         rng: an int from 0 to 2**32 - 1, a typed key (`jax.random.key`) or an old-style
             key (`jax.random.PRNGKey`). An int and the keys made from it are equivalent.
+        latents: float [n, d], instead of rng; `latents(params, n, rng)` returns those
+            of rng, with which the images are the same, bit for bit.
         start: index of the first image. The last n - m of n images are those of
             labels[m:] with start=m.
         truncation: factor of the latents. 1 is as in training. Towards 0, images become
@@ -87,14 +92,67 @@ def sample(
             f"params is a {type(params).__name__}; pass what cxr_gan.load(...) returns"
         )
     label = arguments.as_labels(labels, params.class_names)
-    key = arguments.as_key(rng)
     first = arguments.as_start(start, len(label))
     factor = arguments.as_truncation(truncation)
+    source = _source_of_latents(params.config, rng, latents, len(label))
     if not len(label):
         return jnp.zeros((0, params.config.resolution, params.config.resolution, 1))
-    traced = arguments.is_traced((params, label, key, first, factor))
+    traced = arguments.is_traced((params, label, source, first, factor))
     generate = _sample_traced if traced else _sample_in_chunks
-    return generate(params, label, key, first, factor)
+    return generate(params, label, source, first, factor)
+
+
+@jax_config.pinned()
+def latents(
+    params: GeneratorParams, n: int, rng: Rng, *, start: int | jax.Array = 0
+) -> jax.Array:
+    """The latents of the images that `sample` generates from rng.
+
+    Args:
+        params: return value of `load`.
+        n: number of latents.
+        rng: as in `sample`.
+        start: index of the first latent.
+
+    Returns:
+        float32 [n, d]; latent i depends only on (rng, start + i).
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+    """
+    return draw(params.config, n, rng, start)
+
+
+@jax_config.pinned()
+def interpolate(
+    params: GeneratorParams,
+    a: jax.Array | np.ndarray,
+    b: jax.Array | np.ndarray,
+    labels: Labels,
+    steps: int,
+) -> jax.Array:
+    """Images between pairs of latents, at equal angles; see `latents.on_arc`.
+
+    Args:
+        params: return value of `load`.
+        a: float [n, d], latents of the first images.
+        b: float [n, d], latents of the last images.
+        labels: of the n pairs, as in `sample`.
+        steps: number of images of each pair, at least 2.
+
+    Returns:
+        float32 [n, steps, s, s, 1] in [0, 1].
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type, shape or value.
+    """
+    label = arguments.as_labels(labels, params.class_names)
+    if steps < 2:
+        raise ValueError(f"steps={steps} is less than 2: the first and the last image")
+    first, last = (arguments.as_latents(z, len(label), params.config) for z in (a, b))
+    z = on_arc(first, last, steps)
+    images = sample(params, label.repeat(steps), latents=z.reshape(-1, z.shape[-1]))
+    return images.reshape(len(label), steps, *images.shape[1:])
 
 
 def load(model: str | os.PathLike[str]) -> GeneratorParams:
@@ -190,20 +248,30 @@ def images_in_flight() -> int:
     return chunk_size() * (available_cpus() if on_cpu() else 1)
 
 
+def _source_of_latents(
+    config: GeneratorConfig, rng: Rng | None, given: Any, n: int
+) -> Any:
+    """The key that latents are drawn with, or the given latents, float32 [n, d]."""
+    if rng is not None and given is None:
+        return arguments.as_key(rng)
+    if rng is None and given is not None:
+        return arguments.as_latents(given, n, config)
+    raise TypeError("give either rng, such as 0, or latents=..., not both")
+
+
+def _is_key(source: jax.Array) -> bool:
+    return bool(jnp.issubdtype(source.dtype, jax.dtypes.prng_key))
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _generate(
     config: GeneratorConfig,
     params: Any,
     label: jax.Array,
-    key: jax.Array,
-    first: jax.Array,
+    z: jax.Array,
     truncation: jax.Array,
 ) -> jax.Array:
-    """Images of indices first, first + 1, ..: int32 [n] -> float32 [n, s, s, 1]."""
-    index = first + jnp.arange(len(label), dtype=jnp.uint32)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
-    size = (config.latent_size,)
-    z = jax.vmap(lambda k: jax.random.normal(k, size, jnp.float32))(keys)
+    """Label int32 [n], z float32 [n, d] -> float32 [n, s, s, 1] in [0, 1]."""
     images: Any = config.build().apply({"params": params}, truncation * z, label)
     return pixel_range.to_unit(images)
 
@@ -211,7 +279,7 @@ def _generate(
 def _sample_in_chunks(
     params: GeneratorParams,
     label: np.ndarray,
-    key: jax.Array,
+    source: jax.Array,
     start: int,
     truncation: float,
 ) -> jax.Array:
@@ -227,15 +295,24 @@ def _sample_in_chunks(
     padded = np.pad(label, (before, after)) if before or after else label
     chunks = padded.reshape(-1, size)
     first_indices = range(start - before, start + len(label) + after, size)
+    given: Any = None
+    if not _is_key(source):
+        given = np.pad(np.asarray(source), [(before, after), (0, 0)])
+        given = given.reshape(len(chunks), size, -1)
     weights = params.params
     if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(weights)):
         weights = jax.device_put(weights)
 
-    def generate(chunk: tuple[int, np.ndarray]) -> jax.Array:
-        first, y = np.uint32(chunk[0]), chunk[1]
-        return _generate(params.config, weights, y, key, first, np.float32(truncation))
+    def generate(number: int) -> jax.Array:
+        if given is None:
+            first = np.uint32(first_indices[number])
+            z = draw_block(params.config.latent_size, size, source, first)
+        else:
+            z = given[number]
+        factor = np.float32(truncation)
+        return _generate(params.config, weights, chunks[number], z, factor)
 
-    parts = threaded_map(generate, list(zip(first_indices, chunks, strict=True)))
+    parts = threaded_map(generate, range(len(chunks)))
     images = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
     return images[before : before + len(label)] if before or after else images
 
@@ -243,7 +320,7 @@ def _sample_in_chunks(
 def _sample_traced(
     params: GeneratorParams,
     label: jax.Array | np.ndarray,
-    key: jax.Array,
+    source: jax.Array,
     start: int | jax.Array,
     truncation: float | jax.Array,
 ) -> jax.Array:
@@ -254,12 +331,13 @@ def _sample_traced(
     n, size = len(label), min(len(label), chunk_size())
     # A label of -1 would select the last class; K is out of range and gives NaN.
     label = jnp.where(label < 0, len(params.class_names), label)
+    z = source
+    if _is_key(source):
+        z = draw_block(params.config.latent_size, n, source, jnp.uint32(start))
+    z = jnp.pad(z, [(0, -n % size), (0, 0)]).reshape(-1, size, z.shape[-1])
     chunks = jnp.pad(label, (0, -n % size)).reshape(-1, size)
-    first_indices = jnp.uint32(start) + jnp.arange(0, n, size, dtype=jnp.uint32)
     images = jax.lax.map(
-        lambda chunk: _generate(
-            params.config, params.params, chunk[0], key, chunk[1], truncation
-        ),
-        (chunks, first_indices),
+        lambda chunk: _generate(params.config, params.params, *chunk, truncation),
+        (chunks, z),
     )
     return images.reshape(-1, *images.shape[2:])[:n]
