@@ -32,7 +32,7 @@ from cxr_gan.storage import checkpoint
 from cxr_gan.training import data_parallel, loop, snapshots, validation  # noqa: F401
 
 KEYS = ("phase", "nth", "delay", "by", "pipe")  # of a job
-PIPE_DELAY = 0.2  # seconds from the end of a pipe to the signal
+PIPE_DELAY = 0.02  # seconds from the end of a pipe to the signal
 VAL_IMAGES = 10  # of each class in a validation
 
 
