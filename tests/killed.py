@@ -111,6 +111,7 @@ def run(job: dict) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

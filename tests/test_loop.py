@@ -285,6 +285,8 @@ def start_training(tmp_path_factory):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     processes = []
+    # Child processes would ignore SIGHUP as this one does under nohup.
+    handler = signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     def start(workdir, **variables):
         processes.append(
@@ -299,6 +301,7 @@ def start_training(tmp_path_factory):
         return processes[-1]
 
     yield start
+    signal.signal(signal.SIGHUP, handler)
     for process in processes:
         process.kill()
         process.wait()
