@@ -17,6 +17,7 @@ from cxr_gan.training.gan import build_gan
 
 RECORD = {
     "schema": 2,
+    "ancestors": [],
     "config": {"seed": 0, "total_kimg": 8.0, "loss": {"r1_weight": 1.0}},
     "dataset": {"name": "phantom", "identity": "ab" * 32, "class_names": ["A", "B"]},
 }

@@ -190,11 +190,14 @@ def test_run_records_what_it_starts_from_and_needs_it_for_its_first_checkpoint_o
     assert run.ancestor is old
     record = json.loads((folder / "run.json").read_text())
     assert (record["ancestors"], record["config"]["init"]) == (["0123"], "old")
+    newer = dataclasses.replace(old, ancestors=("4567",))
+    monkeypatch.setattr(initialization, "load", lambda _: newer)
+    experiment.open_run(config, folder)
     (folder / "checkpoints/1").mkdir(parents=True)
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     run = experiment.open_run(config, folder)
-    assert (run.ancestor, run.ancestors) == (None, ("0123",))
+    assert (run.ancestor, run.ancestors) == (None, ("4567",))
     config.init = "other"
     with pytest.raises(ValueError, match="init: 'old' -> 'other'"):
         experiment.open_run(config, folder)

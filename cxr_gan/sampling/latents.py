@@ -8,10 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from cxr_gan.models.registry import GeneratorConfig
+from cxr_gan.runtime.cpu import on_cpu
 from cxr_gan.sampling import arguments
 from cxr_gan.sampling.arguments import Rng
 
-CHUNK = 8  # latents that one call of the compiled program draws
+
+def chunk_size() -> int:
+    """Latents, or images, that one call of the compiled program makes; a power of two.
+
+    `sampler.sample` divides a request where the index is a multiple of it.
+    """
+    return 8 if on_cpu() else 128
 
 
 def draw(
@@ -41,9 +48,10 @@ def draw(
     first = arguments.as_start(start, n)
     if arguments.is_traced((key, first)):
         return draw_block(config.latent_size, n, key, jnp.uint32(first))
+    size = chunk_size() if n > 1 else 1
     parts = [
-        draw_block(config.latent_size, CHUNK, key, np.uint32(first + i))
-        for i in range(0, n, CHUNK)
+        draw_block(config.latent_size, size, key, np.uint32(first + i))
+        for i in range(0, n, size)
     ]
     empty = jnp.zeros((0, config.latent_size))
     return jnp.concatenate([empty, *parts])[:n]

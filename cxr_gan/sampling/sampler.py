@@ -19,7 +19,7 @@ from cxr_gan.runtime import jax_config
 from cxr_gan.runtime.cpu import available_cpus, on_cpu, threaded_map
 from cxr_gan.sampling import arguments, pretrained
 from cxr_gan.sampling.arguments import Labels, Rng
-from cxr_gan.sampling.latents import draw, draw_block, on_arc
+from cxr_gan.sampling.latents import chunk_size, draw, draw_block, on_arc
 from cxr_gan.storage import files
 
 # Fields of GeneratorConfig that version 0.1 named differently. `fingerprint` hashes the
@@ -233,14 +233,6 @@ def fingerprint(params: GeneratorParams) -> str:
         digest.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
         digest.update(leaf.tobytes())
     return digest.hexdigest()[:16]
-
-
-def chunk_size() -> int:
-    """Images that one call of the compiled program generates; a power of two.
-
-    `sample` divides a request where the index is a multiple of it.
-    """
-    return 8 if on_cpu() else 128
 
 
 def images_in_flight() -> int:

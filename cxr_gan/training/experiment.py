@@ -228,7 +228,9 @@ def claim_workdir(folder: pathlib.Path, record: dict[str, Any]) -> None:
         difference = read_difference(folder, record)
         if difference and has_checkpoint(folder):
             raise ValueError(f"{folder} {difference}")
-        if difference or not path.exists():
+        # The model to start from may have changed since a start that saved nothing.
+        has_ancestors = [*read_ancestors(folder)] == record["ancestors"]
+        if difference or not path.exists() or not has_ancestors:
             write_record(path, record)
 
 

@@ -1,7 +1,7 @@
 """The checks of an audit: one table of values with their limits.
 
-Limits are round numbers, set by hand; they are stated beside each value. A set of
-rendered phantoms passes all of them.
+Limits are round numbers, set by hand; they are stated beside each value. 2,000 rendered
+phantoms of 128 px exceed none of them.
 """
 
 import collections
