@@ -16,6 +16,7 @@ HEALTHY = {
     "g/class": 0.01,
     "g/feature_matching": 0.0,
     "g/diversity": 0.03,
+    "eval/near_training": 0.03,
     "eval/ms_ssim_excess": 0.01,
     "eval/ms_ssim_excess/NORMAL": 0.02,
     "eval/ms_ssim_excess/{PNEUMONIA}": 0.0,
@@ -24,7 +25,9 @@ HEALTHY = {
 
 def make_monitor(target_distance=1.0, diversity_weight=1.0):
     return diagnostics.DiagnosticMonitor(
-        diagnostics.make_checks(NAMES, target_distance, diversity_weight)
+        diagnostics.make_checks(
+            NAMES, target_distance, diversity_weight, near_training_limit=0.03
+        )
     )
 
 
@@ -100,6 +103,12 @@ def test_class_less_varied_than_val_is_named_in_a_warning_at_once(name):
     assert make_monitor().update({metric: 0.19}) == []
     (warning,) = make_monitor().update({metric: 0.2})
     assert warning.startswith(f"{metric} is 0.2: G repeats itself")
+
+
+def test_run_that_begins_to_copy_is_warned_of_at_the_second_validation():
+    warnings = warnings_of(make_monitor(), *[{"eval/near_training": 0.04}] * 3)
+    assert [len(w) for w in warnings] == [0, 1, 0]
+    assert "the run begins to copy; use @best" in warnings[1][0]
 
 
 def test_validation_between_reports_does_not_reset_the_count_of_other_checks():

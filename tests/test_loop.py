@@ -77,29 +77,33 @@ def test_grid_shows_two_rows_of_each_class_from_the_averaged_generator(uninterru
     np.testing.assert_array_equal(pixels[2:66:4, column : column + 64 : 4], first)
 
 
-def test_validated_run_keeps_the_checkpoint_of_lowest_kid(
-    open_run, tmp_path, monkeypatch, assert_same_state
+def test_validated_run_keeps_the_checkpoint_of_lowest_kid_that_does_not_copy(
+    open_run, tmp_path, monkeypatch, assert_same_state, capsys
 ):
-    kid = {1: 5.0, 2: 2.0, 3: 4.0, 4: 3.0, 5: 3.5, 6: 2.5}
+    kid = {1: 5.0, 2: 2.0, 3: 4.0, 4: 3.0, 5: 1.5, 6: 1.0}
+    copied = {5: 0.7, 6: 0.8}  # above the limit for the 6 images of val
 
     def validation_metrics(_, images, labels):
         assert images.dtype == np.uint8 and images.shape[0] == len(labels)
         assert np.bincount(labels).tolist() == [validation.IMAGES_PER_CLASS] * 2
         validated.append(images)
-        return {validation.BEST_METRIC: kid[len(validated)], "eval/label_accuracy": 0.5}
+        step = len(validated)
+        near = copied.get(step, 0.01)
+        return {validation.KID: kid[step], validation.NEAR_TRAINING: near}
 
     validated = []
-    monkeypatch.setattr(validation, "make_reference", lambda dataset: dataset)
+    monkeypatch.setattr(validation, "make_reference", lambda *_: True)
     monkeypatch.setattr(validation, "validation_metrics", validation_metrics)
     run = open_run(tmp_path / "run", eval_kimg=STEP_KIMG)
     loop.train(run)
     assert checkpoint_steps(run) == [2, 5, 6]
     _, metadata = checkpoint.load_item(run.folder, "ema", "best")
-    assert metadata["metrics"][validation.BEST_METRIC] == 2.0
-    lines = [x for x in metric_lines(run.folder) if validation.BEST_METRIC in x]
+    assert metadata["metrics"][validation.KID] == 2.0
+    lines = [x for x in metric_lines(run.folder) if validation.KID in x]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    assert [line[validation.BEST_METRIC] for line in lines] == [*kid.values()]
+    assert [line[validation.KID] for line in lines] == [*kid.values()]
     assert (validated[0] != validated[-1]).any()
+    assert "the run begins to copy" in capsys.readouterr().err
     assert_same_state(run)
 
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import chex
 import numpy as np
 import pytest
@@ -64,6 +66,38 @@ def test_one_repeated_image_has_a_high_ms_ssim_excess(validate, phantoms):
     first = [val.images[val.labels == label][0] for label in (0, 1)]
     repeated = np.stack([first[label] for label in val.labels])
     assert validate(repeated, val.labels)["eval/ms_ssim_excess"] > 0.2
+
+
+def test_share_near_training_tells_copies_from_images_of_other_patients(
+    validate, phantoms
+):
+    train, val = phantoms.train, phantoms.val
+    one_image = 1 / len(val)  # as 1 % of 48 images
+    assert validate(val.images, val.labels)["eval/near_training"] <= one_image
+    copies = np.clip(train.images[:40].astype(int) + 1, 0, 255).astype(np.uint8)
+    limit = validation.near_training_limit(phantoms)
+    assert limit < validate(copies, train.labels[:40])["eval/near_training"] == 1
+
+
+def test_only_images_that_the_run_uses_count_as_its_training_images(phantoms):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "load_or_fit", lambda *_: None)
+        reference = validation.make_reference(phantoms, (5, 7))
+    assert len(reference.train_features) == 12
+
+
+def test_any_checkpoint_that_copies_has_a_worse_score_than_one_that_does_not():
+    best = {"eval/kid": 0.1, "eval/near_training": 0.5}
+    worse = {"eval/kid": 9.0, "eval/near_training": 0.02}
+    assert validation.score(worse, limit=0.03) < validation.score(best, limit=0.03)
+    assert validation.score(best, limit=0.5) == 0.1
+    assert validation.score({}, limit=0.5) is None
+
+
+def test_limit_of_near_training_images_is_wider_for_few_images_of_val(phantoms):
+    few = dataclasses.replace(phantoms, val=phantoms.val.take(phantoms.val.labels == 0))
+    few_limit, limit = map(validation.near_training_limit, (few, phantoms))
+    assert 0.01 < limit < few_limit < 0.3
 
 
 def test_metrics_are_given_by_class_and_as_mean_over_classes(validate):

@@ -4,7 +4,6 @@ The search and its thresholds are those of `metrics.nearest_neighbours`.
 """
 
 import numpy as np
-from scipy import stats
 
 from cxr_gan.evaluation.image_sets import EvaluationContext, first_equal
 from cxr_gan.evaluation.metrics import confidence_intervals, nearest_neighbours
@@ -86,11 +85,7 @@ def audit_estimates(
     def by_definition(value: float) -> Estimate:
         return Estimate(value, value, value, num_val, seed)
 
-    # The share below the k-th smallest of h distances follows Beta(k, h + 1 - k).
-    k = 1 + 0.01 * (num_val - 1)
-    below_low, below_high = map(
-        float, stats.beta.ppf([0.025, 0.975], k, num_val + 1 - k)
-    )
+    below_low, below_high = nearest_neighbours.share_below_percentile(num_val)
     return {
         "distance_ratio": (
             Estimate(audit.ratio, low, high, n, seed),

@@ -21,6 +21,7 @@ GAP_TOO_LOW = 0.0  # D separates nothing
 HALF_DIVERSITY = 4 / 9
 MS_SSIM_EXCESS = 0.2  # MS-SSIM within a class minus that within val
 PERSISTENT = 5  # consecutive reports; a single report can be chance
+PERSISTENT_VALIDATIONS = 2
 
 LOSSES = (
     *("d/adversarial", "d/class", "d/r1"),
@@ -38,7 +39,10 @@ class Check(NamedTuple):
 
 
 def make_checks(
-    class_names: Iterable[str], target_distance: float, diversity_weight: float
+    class_names: Iterable[str],
+    target_distance: float,
+    diversity_weight: float,
+    near_training_limit: float,
 ) -> tuple[Check, ...]:
     """All checks of a training.
 
@@ -46,6 +50,7 @@ def make_checks(
         class_names: of the data.
         target_distance: of the adversarial loss; the unit of the score gap.
         diversity_weight: factor contained in g/diversity; 0 = no such term.
+        near_training_limit: see `validation`; no checkpoint above it is the best one.
     """
     restart = "in another --workdir"
     exploded = f"losses explode; if it persists, use smaller learning rates {restart}"
@@ -70,6 +75,11 @@ def make_checks(
         "images of a class vary about half or twice as much as real ones; look at the "
         f"grids, and use a larger --config.loss.diversity_weight {restart}"
     )
+    copies = (
+        "generated images are nearer to training images than those of other patients "
+        "are: the run begins to copy; use @best, which is of before, or train on more "
+        f"images {restart}"
+    )
     limit = HALF_DIVERSITY * diversity_weight if diversity_weight else math.inf
     high, low = GAP_TOO_HIGH * target_distance, GAP_TOO_LOW * target_distance
     return (
@@ -81,6 +91,12 @@ def make_checks(
             for name in class_names
         ),
         Check("g/diversity", lambda x: x >= limit, PERSISTENT, differs),
+        Check(
+            "eval/near_training",
+            lambda x: x > near_training_limit,
+            PERSISTENT_VALIDATIONS,
+            copies,
+        ),
         *(
             Check(
                 f"eval/ms_ssim_excess/{name}",

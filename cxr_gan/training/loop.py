@@ -136,7 +136,9 @@ def train_loop(
                         step,
                         host_state.to_items(),
                         run.metadata(step, restored.rollbacks, val_metrics),
-                        score=val_metrics.get(validation.BEST_METRIC),
+                        score=validation.score(
+                            val_metrics, validation.near_training_limit(run.dataset)
+                        ),
                     )
             if last:
                 break
@@ -213,6 +215,7 @@ class MetricAccumulator:
                 run.dataset.class_names,
                 run.gan.adversarial.target_distance,
                 run.config.loss.diversity_weight,
+                validation.near_training_limit(run.dataset),
             )
         )
         self._progress = metric_writer.ProgressLine()

@@ -24,7 +24,8 @@ class Validator:
 
     @functools.cached_property
     def _reference(self) -> validation.Reference | None:
-        return validation.make_reference(self._run.dataset)
+        config = self._run.config
+        return validation.make_reference(self._run.dataset, config.samples_per_class)
 
     def metrics(self, ema: Any) -> metric_writer.Metrics:
         """`validation.validation_metrics`, from the same latents each time.

@@ -11,13 +11,25 @@ from absl import logging
 
 from cxr_gan.data.dataset import Dataset
 from cxr_gan.evaluation.label_classifier_cache import load_or_fit
-from cxr_gan.evaluation.metrics import cxr_encoder, kid, label_classifier, ms_ssim
+from cxr_gan.evaluation.metrics import (
+    cxr_encoder,
+    kid,
+    label_classifier,
+    ms_ssim,
+    nearest_neighbours,
+)
 
 IMAGES_PER_CLASS = 250  # at most, generated as well as real
 MIN_REAL_PER_CLASS = 20  # images of each class in val
 PAIRS = 200  # of images of a class, for MS-SSIM
-SEED = 0  # of the choice of pairs
-BEST_METRIC = "eval/kid"  # the best checkpoint has the lowest value
+MAX_TRAIN = 10_000  # training images among which the nearest ones are searched
+SEED = 0  # of the choice of pairs and of training images
+# The best checkpoint has the lowest KID of those whose near-training share is within
+# `near_training_limit`, or of all if there is none.
+KID, NEAR_TRAINING = "eval/kid", "eval/near_training"
+COPYING = (
+    1000.0  # added to the score of a checkpoint above the limit; larger than a KID
+)
 
 
 class Reference(NamedTuple):
@@ -27,12 +39,20 @@ class Reference(NamedTuple):
     ms_ssim: tuple[float, ...]  # mean within each class
     classifier: Any  # params of the label classifier
     class_names: tuple[str, ...]
+    train_features: np.ndarray  # of training images, float32 [m, d]
+    near: float  # distance from a training image; 1 % of val is nearer to one
 
 
-def make_reference(dataset: Dataset) -> Reference | None:
-    """Encodes val, and fits the label classifier if it is not cached.
+def make_reference(
+    dataset: Dataset, samples_per_class: tuple[int, ...] = (0,)
+) -> Reference | None:
+    """Encodes val and train, and fits the label classifier if it is not cached.
 
     None, with a warning, where val has too few images of a class.
+
+    Args:
+        dataset: of the run.
+        samples_per_class: training images of each class that the run uses; 0 = all.
     """
     val, names = dataset.val, dataset.class_names
     fewest = val.counts(len(names)).min()
@@ -47,12 +67,54 @@ def make_reference(dataset: Dataset) -> Reference | None:
     by_class = [
         val.images[val.labels == c][:IMAGES_PER_CLASS] for c in range(len(names))
     ]
+    features = tuple(cxr_encoder.features(images) for images in by_class)
+    train_features = cxr_encoder.features(_training_images(dataset, samples_per_class))
+    distance = nearest_neighbours.nearest(np.concatenate(features), train_features)[1]
     return Reference(
-        features=tuple(cxr_encoder.features(images) for images in by_class),
+        features=features,
         ms_ssim=tuple(mean_ms_ssim(images) for images in by_class),
         classifier=load_or_fit(dataset.train, len(names)),
         class_names=names,
+        train_features=train_features,
+        near=float(np.percentile(distance, 1)),
     )
+
+
+def _training_images(
+    dataset: Dataset, samples_per_class: tuple[int, ...]
+) -> np.ndarray:
+    """The images that a run is trained on, at most MAX_TRAIN; uint8 [n, s, s, 1]."""
+    from cxr_gan.data import pipeline  # imports TensorFlow, which is slow
+
+    subset = pipeline.select_subset(
+        dataset.train, len(dataset.class_names), samples_per_class
+    )
+    rows = np.random.default_rng(SEED).permutation(np.concatenate(subset))
+    return dataset.train.images[np.sort(rows[:MAX_TRAIN])]
+
+
+def near_training_limit(dataset: Dataset) -> float:
+    """The share of generated images above which a run copies its training images.
+
+    Images of other patients than those of val are nearer to a training image than 99 %
+    of val in 1 % of cases. The limit is the upper end of the 95 % interval of that
+    share: 0.023 if val has 500 images, 0.10 if it has 40.
+    """
+    counts = dataset.val.counts(len(dataset.class_names))
+    num_val = int(np.minimum(counts, IMAGES_PER_CLASS).sum())
+    return nearest_neighbours.share_below_percentile(num_val)[1]
+
+
+def score(metrics: dict[str, float], limit: float) -> float | None:
+    """What the best checkpoint has the lowest value of; None without metrics.
+
+    Args:
+        metrics: of `validation_metrics`, or empty.
+        limit: from `near_training_limit`.
+    """
+    if not metrics:
+        return None
+    return metrics[KID] + COPYING * (metrics[NEAR_TRAINING] > limit)
 
 
 def validation_metrics(
@@ -61,7 +123,9 @@ def validation_metrics(
     """Metrics of generated images, uint8 [n, s, s, 1] of classes int [n].
 
     Returns:
-        Each of these by class (key/CLASS) and as the mean over classes (key):
+        eval/near_training: fraction of the images that are nearer to a training image
+            than 99 % of val, in `cxr` space; 0.01 where equally novel. And each of
+            these by class (key/CLASS) and as the mean over classes (key):
         eval/kid: squared maximum mean discrepancy to val of the same class, in `cxr`
             space; unbiased, so it can be slightly negative.
         eval/label_accuracy: fraction in [0, 1] that the label classifier assigns to the
@@ -70,15 +134,18 @@ def validation_metrics(
             means equally varied, above 0 less varied.
     """
     metrics: dict[str, float] = {}
+    generated = cxr_encoder.features(images)
+    distance = nearest_neighbours.nearest(generated, reference.train_features).distance
+    metrics[NEAR_TRAINING] = float((distance < reference.near).mean())
     for label, name in enumerate(reference.class_names):
         own = images[labels == label]
         predicted = label_classifier.predict(reference.classifier, own).argmax(1)
         real = reference.features[label]
-        metrics[f"eval/kid/{name}"] = kid.mmd2(cxr_encoder.features(own), real)
+        metrics[f"{KID}/{name}"] = kid.mmd2(generated[labels == label], real)
         metrics[f"eval/label_accuracy/{name}"] = float((predicted == label).mean())
         excess = mean_ms_ssim(own) - reference.ms_ssim[label]
         metrics[f"eval/ms_ssim_excess/{name}"] = excess
-    for key in ("eval/kid", "eval/label_accuracy", "eval/ms_ssim_excess"):
+    for key in (KID, "eval/label_accuracy", "eval/ms_ssim_excess"):
         by_class = [metrics[f"{key}/{name}"] for name in reference.class_names]
         metrics[key] = float(np.mean(by_class))
     return metrics

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from cxr_gan.evaluation.metrics.batching import blocks, check_images
 from cxr_gan.evaluation.metrics.frechet import check_features
@@ -185,6 +186,17 @@ def audit(
         near=(distance > 0) & (distance < first / 4),
         worst=np.stack([order, matches.point[order]], 1),
     )
+
+
+def share_below_percentile(num_held_out: int) -> tuple[float, float]:
+    """95 % interval of `Audit.below.mean()` where generated images are equally novel.
+
+    Its width is the uncertainty of the first percentile of so many held-out images. The
+    share below the k-th smallest of h distances follows Beta(k, h + 1 - k).
+    """
+    k = 1 + 0.01 * (num_held_out - 1)
+    low, high = stats.beta.ppf([0.025, 0.975], k, num_held_out + 1 - k)
+    return float(low), float(high)
 
 
 def pixel_vectors(images: np.ndarray) -> np.ndarray:
