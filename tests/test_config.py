@@ -11,7 +11,7 @@ from cxr_gan import config as configs
 from cxr_gan.losses import ADVERSARIAL
 from cxr_gan.models.registry import DISCRIMINATORS, GENERATORS
 from cxr_gan.runtime import config_files
-from cxr_gan.training import experiment
+from cxr_gan.training import experiment, run_record
 
 PUBLISHED = configs.flatten(configs.published())
 NAMES = ("NORMAL", "PNEUMONIA")
@@ -204,19 +204,19 @@ def test_samples_are_limited_for_all_classes_or_for_each(samples):
 def test_differences_name_key_old_and_new():
     limited = to_json(changed("samples_per_class", (100, 0)))
     assert limited["samples_per_class"] == [100, 0]  # as JSON stores a tuple
-    assert experiment.differences(limited, limited) == []
+    assert run_record.differences(limited, limited) == []
     old, new = to_json(configs.published()), to_json(changed("seed", 5))
-    assert experiment.differences(old, new) == ["seed: 0 -> 5"]
+    assert run_record.differences(old, new) == ["seed: 0 -> 5"]
     del new["seed"]
-    assert experiment.differences(old, new) == ["seed: 0 -> 'absent'"]
+    assert run_record.differences(old, new) == ["seed: 0 -> 'absent'"]
 
 
 def test_keys_of_schedule_rollbacks_and_paths_of_a_run_may_change():
     old = configs.flatten(configs.published())
-    assert old.keys() >= experiment.FREE_TO_CHANGE
-    new = old | dict.fromkeys(experiment.FREE_TO_CHANGE, 7.0)
+    assert old.keys() >= run_record.FREE_TO_CHANGE
+    new = old | dict.fromkeys(run_record.FREE_TO_CHANGE, 7.0)
     nested = (traverse_util.unflatten_dict(flat, ".") for flat in (old, new))
-    assert experiment.differences(*nested) == []
+    assert run_record.differences(*nested) == []
 
 
 FUNCTION = "def get_config():\n    "

@@ -12,7 +12,7 @@ from PIL import Image
 from cxr_gan import config as configs
 from cxr_gan import data
 from cxr_gan.storage import checkpoint, files, lock
-from cxr_gan.training import experiment, restore
+from cxr_gan.training import experiment, restore, run_record
 from cxr_gan.training.gan import build_gan
 
 RECORD = {
@@ -40,7 +40,7 @@ def run(images, gan, tmp_path):
 @pytest.fixture
 def trained(tmp_path):
     """The folder of a run of RECORD with a checkpoint of step 7."""
-    experiment.claim_workdir(tmp_path / "run", RECORD)
+    run_record.claim_workdir(tmp_path / "run", RECORD)
     (tmp_path / "run" / "checkpoints" / "7").mkdir(parents=True)
     return tmp_path / "run"
 
@@ -102,18 +102,18 @@ def test_folder_is_claimed_with_a_record_and_claimed_again_without_writing(
     tmp_path, folder, changes
 ):
     tmp_path /= folder
-    experiment.claim_workdir(tmp_path, RECORD)
+    run_record.claim_workdir(tmp_path, RECORD)
     assert json.loads((tmp_path / "run.json").read_text()) == RECORD
     assert {path.name for path in tmp_path.iterdir()} == {"run.json", "run.lock"}
     before = (tmp_path / "run.json").stat()
-    experiment.claim_workdir(tmp_path, changed_record(**changes))
+    run_record.claim_workdir(tmp_path, changed_record(**changes))
     assert (tmp_path / "run.json").stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_start_that_was_killed_while_claiming_can_be_repeated(tmp_path):
     (tmp_path / "run.unfinished").write_text('{"conf')
     (tmp_path / "run.lock").write_text("process 7 on a host since yesterday")
-    experiment.claim_workdir(tmp_path, RECORD)
+    run_record.claim_workdir(tmp_path, RECORD)
     assert json.loads((tmp_path / "run.json").read_text()) == RECORD
 
 
@@ -129,14 +129,14 @@ def test_other_files_are_refused_and_left_unchanged(tmp_path, path, words):
     (tmp_path / path).write_text("mine")
     before = [*tmp_path.rglob("*")]
     with pytest.raises(ValueError, match=words):
-        experiment.claim_workdir(tmp_path / "a", RECORD)
+        run_record.claim_workdir(tmp_path / "a", RECORD)
     assert [*tmp_path.rglob("*")] == before
 
 
 def test_another_configuration_is_refused_and_every_changed_key_is_named(trained):
     config = {"seed": 1, "total_kimg": 8.0, "loss": {"r1_weight": 2.0}}
     with pytest.raises(ValueError) as caught:
-        experiment.claim_workdir(trained, changed_record(config=config))
+        run_record.claim_workdir(trained, changed_record(config=config))
     message = str(caught.value)
     assert "loss.r1_weight: 1.0 -> 2.0\n  seed: 0 -> 1" in message
     assert "another --workdir" in message
@@ -149,7 +149,7 @@ OTHER_IMAGES = [{"identity": "cd" * 32}, {"class_names": ["A", "C"]}]
 @pytest.mark.parametrize("changes", OTHER_IMAGES)
 def test_other_images_are_refused(trained, changes):
     with pytest.raises(ValueError, match="trained on other images than phantom holds"):
-        experiment.claim_workdir(trained, changed_record(**changes))
+        run_record.claim_workdir(trained, changed_record(**changes))
 
 
 @pytest.mark.parametrize("changes", [{"config": {"seed": 1}}, *OTHER_IMAGES])
@@ -157,16 +157,16 @@ def test_other_images_are_refused(trained, changes):
 def test_run_that_ended_before_its_first_checkpoint_gives_its_folder_to_another(
     tmp_path, changes, left
 ):
-    experiment.claim_workdir(tmp_path, RECORD)
+    run_record.claim_workdir(tmp_path, RECORD)
     for folder in left:
         (tmp_path / folder).mkdir(parents=True)
     other = changed_record(**changes)
-    experiment.claim_workdir(tmp_path, other)
+    run_record.claim_workdir(tmp_path, other)
     assert json.loads((tmp_path / "run.json").read_text()) == other
 
 
 def test_run_whose_folder_another_took_at_the_same_time_does_not_train(run):
-    experiment.claim_workdir(run.folder, {**run.record(), "config": {"seed": 1}})
+    run_record.claim_workdir(run.folder, {**run.record(), "config": {"seed": 1}})
     (run.folder / "checkpoints").mkdir()
     with (
         checkpoint.Checkpoints(run.folder) as checkpoints,
@@ -198,7 +198,7 @@ def test_record_has_no_folders_above_the_data_set_and_allows_it_to_move(run):
         **content,
         "config": configs.to_json(run.config),
     }  # as 0.2 wrote first
-    assert experiment.describe_difference(with_paths, content) == ""
+    assert run_record.describe_difference(with_paths, content) == ""
 
 
 @pytest.mark.parametrize("schema", [{}, {"schema": 1}, {"schema": 3}])
@@ -209,7 +209,7 @@ def test_run_of_another_version_is_refused_in_one_sentence(trained, schema):
     path.write_text(json.dumps(content))
     before = path.read_bytes()
     with pytest.raises(ValueError) as caught:
-        experiment.claim_workdir(trained, RECORD)
+        run_record.claim_workdir(trained, RECORD)
     assert str(caught.value) == (
         f"{trained} was trained by another version of cxr_gan, whose runs this "
         "version cannot continue; give another --workdir, or use the version that "
@@ -232,20 +232,20 @@ def test_damaged_record_is_named_and_left_unchanged(tmp_path, text):
     path = tmp_path / "run.json"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=r"run.json is damaged .*; restore it, or"):
-        experiment.claim_workdir(tmp_path, RECORD)
+        run_record.claim_workdir(tmp_path, RECORD)
     assert path.read_text(encoding="latin-1") == text
 
 
 def test_record_is_written_atomically(tmp_path, monkeypatch):
     path = tmp_path / "run.json"
-    experiment.write_record(path, {"a": 1})
+    run_record.write_record(path, {"a": 1})
 
     def full(*_, **__):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(pathlib.Path, "write_text", full)
     with pytest.raises(OSError, match="No space"):
-        experiment.write_record(path, {"a": 2})
+        run_record.write_record(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
 
 
@@ -318,14 +318,14 @@ def test_read_only_folder_is_refused_before_training_and_left_unchanged(
     def read_only(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    experiment.claim_workdir(tmp_path / "old", RECORD)
+    run_record.claim_workdir(tmp_path / "old", RECORD)
     before = (tmp_path / "old" / "run.json").read_bytes()
     monkeypatch.setattr(pathlib.Path, "mkdir", read_only)
     with pytest.raises(files.DiskError, match=r"new cannot be written \(Read-only"):
-        experiment.claim_workdir(tmp_path / "new", RECORD)
+        run_record.claim_workdir(tmp_path / "new", RECORD)
     monkeypatch.undo()
     monkeypatch.setattr(pathlib.Path, "touch", read_only)
     with pytest.raises(files.DiskError, match=r"run.lock cannot be written \(Read-o"):
-        experiment.claim_workdir(tmp_path / "old", RECORD)
+        run_record.claim_workdir(tmp_path / "old", RECORD)
     monkeypatch.undo()
     assert (tmp_path / "old" / "run.json").read_bytes() == before

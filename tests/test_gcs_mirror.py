@@ -19,7 +19,7 @@ from tiny_runs import STEP_KIMG, checkpoint_steps
 from cxr_gan.runtime import workdir
 from cxr_gan.storage import gcs_lease, gcs_mirror, lock
 from cxr_gan.storage.gcs_mirror import BucketError, Mirror
-from cxr_gan.training import experiment, loop
+from cxr_gan.training import loop, run_record
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHORT = {"sync_interval": 0.05, "lease_timeout": 0.5}  # seconds
@@ -265,7 +265,7 @@ def test_run_moved_over_a_server_ends_bit_for_bit_as_uninterrupted(
             assert tmp_path / f"machine{number}" in folder.parents
             run = open_run(folder, total_kimg=kimg)
             if not number:
-                experiment.claim_workdir(folder, run.record())
+                run_record.claim_workdir(folder, run.record())
             loop.train(run)
     chex.assert_trees_all_equal(
         final_checkpoint(run)[0], final_checkpoint(uninterrupted)[0]

@@ -26,7 +26,7 @@ from cxr_gan import data, evaluate, generate, reader_study
 from cxr_gan.data import loading
 from cxr_gan.evaluation import label_classifier_cache
 from cxr_gan.evaluation.metrics import label_classifier
-from cxr_gan.training import experiment, loop
+from cxr_gan.training import experiment, loop, run_record
 
 # Of the folder above the splits, of the patients of the manifest and of the files.
 PLANTED_NAMES = (b"QXCLINIC", b"77190455628300", b"QXNAME")
@@ -69,7 +69,7 @@ def run(dataset, training, compiled_once, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
     folder.mkdir()
     run = experiment.Run(configs.freeze(config), folder, loaded, training.gan)
-    experiment.claim_workdir(folder, run.record())
+    run_record.claim_workdir(folder, run.record())
     loop.train(run)
     return run
 

@@ -15,10 +15,10 @@ from cxr_gan.runtime import multihost
 from cxr_gan.sampling import arguments
 from cxr_gan.storage.checkpoint import CheckpointError, Checkpoints
 from cxr_gan.training import metric_writer
-from cxr_gan.training.experiment import (
+from cxr_gan.training.experiment import Run
+from cxr_gan.training.run_record import (
     RECORD,
     SCHEMA,
-    Run,
     describe_difference,
     read_difference,
 )
