@@ -6,8 +6,9 @@ r"""Publishes a trained generator as an npz file with a card that documents it.
 
 NAME.npz holds the weights of the averaged (EMA) generator. NAME.json beside it, the
 card, holds everything known about the model, and NAME.md is the same card for people.
-NAME.state.npz holds the trained generator and discriminator, without optimizers. A run
-starts from it by --config.init=NAME.npz. `cxr_gan.load("NAME.npz")` loads the model and
+NAME.state.npz holds the trained generator and discriminator, without optimizers, and
+the SHA-256 of the pixels of each training image. A run starts from it by
+--config.init=NAME.npz. `cxr_gan.load("NAME.npz")` loads the model and
 does not need the state. The report must evaluate this model against
 the data it was trained on. To publish the metrics of the rounded weights, evaluate
 NAME.npz and publish the run again with that report. Existing files are never
@@ -24,7 +25,7 @@ from absl import flags
 
 from cxr_gan.evaluation.report import model_card
 from cxr_gan.runtime import cli
-from cxr_gan.sampling import pretrained, sampler
+from cxr_gan.sampling import pretrained, sampler, training_images
 from cxr_gan.storage import files, weights_file
 from cxr_gan.training import initialization
 from cxr_gan.version import __version__
@@ -101,6 +102,8 @@ def pack_run(
             f"--model={values.model} is published already; copy its files instead"
         )
     networks = initialization.load_networks(values.model, meta)
+    images = training_images.to_arrays(training_images.read(values.model))
+    state = {**networks, training_images.KEY: images}
     packed = weights_file.pack(params.params, values.dtype)
     rounded = weights_file.unpack(
         packed, pretrained.param_shapes(params.config), str(out)
@@ -126,7 +129,7 @@ def pack_run(
             "numpy": np.__version__,
         },
     }
-    return packed, weights_file.pack(networks, values.dtype), without_folders(card)
+    return packed, weights_file.pack(state, values.dtype), without_folders(card)
 
 
 def output_paths(out: str, card: str) -> tuple[pathlib.Path, pathlib.Path]:

@@ -11,6 +11,7 @@ import tiny
 
 from cxr_gan import config as configs
 from cxr_gan.models.layers import downsample, upsample
+from cxr_gan.sampling import training_images
 from cxr_gan.training import experiment, gan, initialization, loop, train_state
 
 Ancestor = initialization.Ancestor
@@ -33,6 +34,7 @@ def trained(state: train_state.TrainState, definition: gan.GanDefinition) -> Anc
         config=gan.generator_config(definition.config, tiny.CLASS_NAMES),
         discriminator_settings=configs.to_json(definition.config.discriminator),
         ancestors=("0123",),
+        training_images=training_images.digests(np.zeros((1, 32, 32, 1), np.uint8)),
     )
 
 
@@ -168,6 +170,7 @@ def test_networks_of_a_run_are_those_of_its_checkpoint(
     open_run, final_checkpoint, tmp_path
 ):
     run = open_run(tmp_path / "run")
+    experiment.write_training_images(run)
     loop.train(run)
     state, _ = final_checkpoint(run)
     found = initialization.load(str(run.folder))
@@ -176,6 +179,9 @@ def test_networks_of_a_run_are_those_of_its_checkpoint(
     assert_equal(found.ema, state.ema)
     assert found.config == run.generator_config
     assert len(found.ancestors) == 1
+    known, train = found.training_images, run.dataset.train
+    assert training_images.contains(known, train.images).all()
+    assert not training_images.contains(known, run.dataset.val.images).any()
 
 
 def test_run_records_what_it_starts_from_and_needs_it_for_its_first_checkpoint_only(
@@ -190,6 +196,8 @@ def test_run_records_what_it_starts_from_and_needs_it_for_its_first_checkpoint_o
     assert run.ancestor is old
     record = json.loads((folder / "run.json").read_text())
     assert (record["ancestors"], record["config"]["init"]) == (["0123"], "old")
+    known = training_images.read(str(folder))
+    assert training_images.count_others(known, run.dataset.train.images) == 1
     newer = dataclasses.replace(old, ancestors=("4567",))
     monkeypatch.setattr(initialization, "load", lambda _: newer)
     experiment.open_run(config, folder)

@@ -10,7 +10,7 @@ import cxr_gan
 from cxr_gan.config import flatten
 from cxr_gan.config import published as published_config
 from cxr_gan.data.listing import ManifestOptions
-from cxr_gan.sampling import pretrained, sampler
+from cxr_gan.sampling import pretrained, sampler, training_images
 from cxr_gan.storage import checkpoint
 
 MAX_MB = 6  # of the npz of a shipped model
@@ -78,7 +78,11 @@ def test_training_state_of_a_published_model_is_read_and_checked(folder):
     _, card = sampler.load_with_meta(str(path))
     found = pretrained.load_state(path, card)
     rounded = jax.tree.map(lambda x: x.astype(np.float16), published.NETWORKS)
-    jax.tree.map(np.testing.assert_array_equal, found, rounded)
+    images = training_images.to_arrays(published.TRAINING_IMAGES)
+    expected = rounded | {training_images.KEY: images}
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    (rows,) = training_images.read(str(path)).values()
+    np.testing.assert_array_equal(rows, published.TRAINING_IMAGES[32])
     state = pretrained.state_path(path)
     state.write_bytes(state.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"tiny\.state\.npz: damaged, or of another"):

@@ -121,7 +121,7 @@ def identity(train: ImageSet, val: ImageSet, class_names: tuple[str, ...]) -> st
     """sha256 hex of the class names, and of images, labels and ids of both splits.
 
     It does not depend on where the data are stored. The ids are included because
-    batches depend on them (see pipeline.select_subset).
+    batches depend on them (see splits.select_subset).
     """
     # Runs and reports store this digest: the hashed bytes must never change.
     digest = hashlib.sha256(repr(class_names).encode())

@@ -15,7 +15,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 import numpy as np
 
 from cxr_gan.data.dataset import ImageSet
-from cxr_gan.data.splits import hash_order
+from cxr_gan.data.splits import select_subset
 
 # With this environment variable set, TensorFlow looks for the package tf_keras, which
 # is not installed, and does not import Keras, which takes a quarter of its import time.
@@ -30,7 +30,6 @@ if not _was_set:
 tf.config.set_visible_devices([], "GPU")
 tf.config.set_visible_devices([], "TPU")
 
-SUBSET_SEED = 0  # for samples_per_class: every run uses the same images
 PREFETCH = 4  # batches read ahead
 
 
@@ -98,48 +97,6 @@ def batches(
     dataset = steps.map(make_batch).prefetch(PREFETCH).with_options(options)
     iterator: Iterator[dict[str, np.ndarray]] = dataset.as_numpy_iterator()
     return iterator
-
-
-def select_subset(
-    images: ImageSet, num_classes: int, samples_per_class: tuple[int, ...]
-) -> list[np.ndarray]:
-    """Row indices of the images to use, one int64 [n] per class, in a fixed order.
-
-    The subset of a smaller number is contained in that of a larger one. The choice
-    depends only on the ids of the images.
-
-    Raises:
-        ValueError: a class has no images, or fewer than samples_per_class (the message
-            names it); samples_per_class or num_classes does not fit the labels.
-    """
-    if len(samples_per_class) not in (1, num_classes):
-        raise ValueError(
-            f"samples_per_class={samples_per_class} has {len(samples_per_class)} "
-            f"numbers for {num_classes} classes; give 1 or {num_classes}"
-        )
-    if images.labels.max(initial=0) >= num_classes:
-        raise ValueError(
-            f"labels go up to {images.labels.max()}, so num_classes={num_classes} must "
-            "be greater"
-        )
-    limits = np.broadcast_to(samples_per_class, num_classes).tolist()
-    subset = []
-    for label, limit in enumerate(limits):
-        row_of = {images.ids[i]: i for i in np.flatnonzero(images.labels == label)}
-        if not row_of:
-            raise ValueError(
-                f"class {label} has no images; add some, or use a num_classes below "
-                f"{num_classes}"
-            )
-        if not 0 <= limit <= len(row_of):
-            raise ValueError(
-                f"samples_per_class={samples_per_class} asks for {limit} of class "
-                f"{label} (that of {next(iter(row_of))!r}), which has "
-                f"{len(row_of)} images; use at most {len(row_of)}, or 0 for all"
-            )
-        order = hash_order(list(row_of), SUBSET_SEED)[: limit or None]
-        subset.append(np.array([row_of[name] for name in order], np.int64))
-    return subset
 
 
 def _batch_function(

@@ -1,4 +1,4 @@
-"""Splits images into train and val, and into halves A and B, patient by patient."""
+"""Splits images into train and val, halves A and B, and subsets for training."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -10,6 +10,7 @@ from cxr_gan.data.dataset import ImageSet, RawSplits
 
 MIN_VAL_PER_CLASS = 50  # with fewer images, scores on val are too noisy
 HELD_OUT_FRACTION = 0.1  # of the images of each class
+SUBSET_SEED = 0  # for samples_per_class: every run uses the same images
 
 
 def hash_order(names: list[str], seed: int) -> list[str]:
@@ -171,3 +172,45 @@ def keys_in_half_a(keys: Sequence[str]) -> np.ndarray:
     # The bundled encoder was trained on half A: never change the hashed string.
     digests = (hashlib.sha256(f"half {key}".encode()).digest() for key in keys)
     return np.array([digest[0] < 128 for digest in digests], bool)
+
+
+def select_subset(
+    images: ImageSet, num_classes: int, samples_per_class: tuple[int, ...]
+) -> list[np.ndarray]:
+    """Row indices of the images to use, one int64 [n] per class, in a fixed order.
+
+    The subset of a smaller number is contained in that of a larger one. The choice
+    depends only on the ids of the images.
+
+    Raises:
+        ValueError: a class has no images, or fewer than samples_per_class (the message
+            names it); samples_per_class or num_classes does not fit the labels.
+    """
+    if len(samples_per_class) not in (1, num_classes):
+        raise ValueError(
+            f"samples_per_class={samples_per_class} has {len(samples_per_class)} "
+            f"numbers for {num_classes} classes; give 1 or {num_classes}"
+        )
+    if images.labels.max(initial=0) >= num_classes:
+        raise ValueError(
+            f"labels go up to {images.labels.max()}, so num_classes={num_classes} must "
+            "be greater"
+        )
+    limits = np.broadcast_to(samples_per_class, num_classes).tolist()
+    subset = []
+    for label, limit in enumerate(limits):
+        row_of = {images.ids[i]: i for i in np.flatnonzero(images.labels == label)}
+        if not row_of:
+            raise ValueError(
+                f"class {label} has no images; add some, or use a num_classes below "
+                f"{num_classes}"
+            )
+        if not 0 <= limit <= len(row_of):
+            raise ValueError(
+                f"samples_per_class={samples_per_class} asks for {limit} of class "
+                f"{label} (that of {next(iter(row_of))!r}), which has "
+                f"{len(row_of)} images; use at most {len(row_of)}, or 0 for all"
+            )
+        order = hash_order(list(row_of), SUBSET_SEED)[: limit or None]
+        subset.append(np.array([row_of[name] for name in order], np.int64))
+    return subset

@@ -1,18 +1,22 @@
 """Images to evaluate, from a model or from files, and the data set to compare with."""
 
 import dataclasses
+import functools
+import itertools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from cxr_gan import data
 from cxr_gan.data.listing import ReadOptions
-from cxr_gan.evaluation import image_input
+from cxr_gan.data.splits import select_subset
+from cxr_gan.evaluation import image_input, image_sets
 from cxr_gan.evaluation.image_sets import ImageGroup
 from cxr_gan.evaluation.utility.training_sets import Draw
 from cxr_gan.models import pixel_range
-from cxr_gan.sampling import arguments, sampler
+from cxr_gan.sampling import arguments, sampler, training_images
 from cxr_gan.storage import files
 
 DEFAULT_OPTIONS = ReadOptions()
@@ -31,7 +35,7 @@ class EvaluationInput:
     trained_on: str | None = None  # identity of the data set; None without a model
     samples_per_class: tuple[int, ...] = ()  # of its training; empty without a model
     draw: Draw | None = None  # samples more images; None without a model
-    notes: tuple[str, ...] = ()  # of how files were read
+    notes: tuple[str, ...] = ()  # of how the images and the data set were read
 
 
 def open_input(
@@ -116,12 +120,16 @@ def _sample_model(
 
     config = meta["config"]
     split_seed = config["split_seed"]
-    real = data.load(dataset, size, split_seed=split_seed, options=options)
+    load = functools.partial(data.load, dataset, split_seed=split_seed, options=options)
+    real = load(size)
     if params.class_names != real.class_names:
         raise ValueError(
             f"the model generates {', '.join(params.class_names)}; the data set has "
             f"{', '.join(real.class_names)}: give the data set the model was trained on"
         )
+    notes: tuple[str, ...] = ()
+    if meta.get("ancestors") or meta["dataset"]["identity"] != real.identity:
+        real, notes = without_training_images(workdir, real, load)
     labels = np.arange(num, dtype=np.int32) % len(params.class_names)
     metadata = {
         "from": "model",
@@ -143,7 +151,61 @@ def _sample_model(
         meta["dataset"]["identity"],
         tuple(config["samples_per_class"]),
         draw,
+        notes,
     )
+
+
+def without_training_images(
+    model: str, real: data.Dataset, load: Callable[[int], data.Dataset]
+) -> tuple[data.Dataset, tuple[str, ...]]:
+    """Leaves those images out of val that a model, or an ancestor, was trained on.
+
+    Args:
+        model: as in `cxr_gan.load`.
+        real: the data set at the resolution of the model.
+        load: loads the data set at the resolution of an ancestor, px.
+
+    Returns:
+        The data set, with its identity, and notes for the report.
+
+    Raises:
+        ValueError: a class of val has fewer than MIN_PER_CLASS images left.
+    """
+    try:
+        known = training_images.read(model)
+    except FileNotFoundError as error:
+        return real, (f"which images the model was trained on is unknown: {error}",)
+    seen: set[str] = set()  # ids
+    notes, foreign = [], 0
+    for size in known:
+        try:
+            same = real if size == real.val.images.shape[1] else load(size)
+        except ValueError as error:  # a prepared set has one resolution
+            notes.append(f"training images of {size} px are not compared: {error}")
+            continue
+        in_training = training_images.contains(known, same.val.images)
+        seen |= set(itertools.compress(same.val.ids, in_training))
+        foreign += training_images.count_others(known, same.train.join(same.val).images)
+    if foreign:
+        notes.append(
+            f"the model, or one that it started from, was trained on {foreign} images "
+            "that this data set does not contain; copies of them are not detected"
+        )
+    if seen:
+        notes.append(
+            f"the model, or one that it started from, was trained on {len(seen)} of "
+            f"{len(real.val)} images of val; they are left out of val"
+        )
+        val = real.val.take(np.array([id_ not in seen for id_ in real.val.ids]))
+        counts = val.counts(len(real.class_names)).tolist()
+        if min(counts) < image_sets.MIN_PER_CLASS:
+            raise ValueError(
+                f"{notes[-1]}, which leaves {counts} images of "
+                f"{', '.join(real.class_names)}; give a data set with a val of at "
+                f"least {image_sets.MIN_PER_CLASS} other images of each class"
+            )
+        real = dataclasses.replace(real, val=val)
+    return real, tuple(notes)
 
 
 def training_set(source: EvaluationInput) -> ImageGroup:
@@ -161,9 +223,7 @@ def training_set(source: EvaluationInput) -> ImageGroup:
             f"than this data set contains ({dataset.identity[:12]}); utility can be "
             "evaluated on its own training data only: give that data set"
         )
-    from cxr_gan.data import pipeline  # imports TensorFlow, which is slow
-
-    selected = pipeline.select_subset(
+    selected = select_subset(
         dataset.train, len(dataset.class_names), source.samples_per_class
     )
     in_training = np.zeros(len(dataset.train), bool)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from cxr_gan.models.registry import GeneratorConfig
-from cxr_gan.storage import weights_file
+from cxr_gan.storage import files, weights_file
 from cxr_gan.storage.checksums import json_crc32
 
 FOLDER = pathlib.Path(__file__).with_name("weights")  # NAME.npz and NAME.json of each
@@ -43,6 +43,8 @@ def resolve(model: str) -> pathlib.Path | tuple[str, int | str]:
             which has only one set of weights; or the suffix is none of these.
         FileNotFoundError: a bare name is neither a folder nor a shipped model.
     """
+    if model.startswith("~"):
+        model = str(files.expand_user(model, "model"))
     workdir, at, checkpoint = model.rpartition("@")
     if not at or pathlib.Path(model).is_dir() or model.endswith(SUFFIX):
         workdir, at, checkpoint = model, "", "latest"
@@ -103,9 +105,10 @@ def state_path(path: pathlib.Path) -> pathlib.Path:
 
 
 def load_state(path: pathlib.Path, card: dict[str, Any]) -> dict[str, Any]:
-    """{"generator": parameters, "discriminator": parameters}, as trained; float32.
+    """The training state that `save` wrote; floats are float32.
 
-    Unlike the averaged generator that `load` returns, training continues with them.
+    Unlike with the averaged generator that `load` returns, training continues with the
+    networks in it.
 
     Args:
         path: NAME.npz.
@@ -128,8 +131,8 @@ def load_state(path: pathlib.Path, card: dict[str, Any]) -> dict[str, Any]:
             f"{state}: damaged, or of another model than {path.name}; copy all of its "
             "files again"
         )
-    networks: dict[str, Any] = weights_file.unpack(data, None, str(state))
-    return networks
+    content: dict[str, Any] = weights_file.unpack(data, None, str(state))
+    return content
 
 
 def load_card(path: pathlib.Path) -> dict[str, Any]:
@@ -164,7 +167,8 @@ def save(path: pathlib.Path, packed: bytes, state: bytes, card: dict[str, Any]) 
     Args:
         path: NAME.npz; NAME.json and NAME.state.npz are written beside it.
         packed: the averaged generator, as `weights_file.pack` returns it.
-        state: {"generator": parameters, "discriminator": parameters}, packed.
+        state: {"generator": parameters, "discriminator": parameters,
+            "training_images": `training_images.to_arrays`}, packed.
         card: JSON-serialisable, with "generator"; the schema number and the checksums
             of both files are added.
 

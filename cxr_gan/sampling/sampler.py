@@ -195,9 +195,7 @@ def load_with_meta(
         FileNotFoundError, ValueError: as `load`.
     """
     name = os.fspath(model)
-    path = files.require_local_path(name, "model")
-    if name.startswith("~"):
-        name = str(path)
+    files.require_local_path(name, "model")
     source = pretrained.resolve(name)
     if isinstance(source, pathlib.Path):
         params, meta = pretrained.load(source)

@@ -20,14 +20,15 @@ CHECKSUM = "sha256"  # array of the npz that holds the checksum; not a weight's 
 def pack(params: Any, dtype: DTypeLike = np.float32) -> bytes:
     """The bytes of an npz of a nested dict of arrays; equal for equal weights.
 
-    Arrays are named by their paths, such as `stem/kernel`, and stored as `dtype`.
+    Arrays are named by their paths, such as `stem/kernel`. Floats are stored as
+    `dtype`, integers as they are.
 
     Raises:
         ValueError: a weight is not finite, or too large for `dtype`.
     """
     with np.errstate(over="ignore"):  # overflow raises the ValueError below
         flat: dict[str, Any] = {
-            name: np.asarray(leaf).astype(dtype)
+            name: _with_floats(np.asarray(leaf), dtype)
             for name, leaf in traverse_util.flatten_dict(params, sep="/").items()
         }
     for name, array in flat.items():
@@ -40,7 +41,7 @@ def pack(params: Any, dtype: DTypeLike = np.float32) -> bytes:
 
 
 def unpack(data: bytes, like: Any, file_name: str) -> Any:
-    """The weights in the bytes of an npz, as a nested dict of float32 arrays.
+    """The weights in the bytes of an npz, as a nested dict of arrays; floats: float32.
 
     Args:
         data: result of `pack`.
@@ -70,8 +71,8 @@ def unpack(data: bytes, like: Any, file_name: str) -> Any:
                 f"{file_name}: {name} is {shape}; this version of cxr_gan expects "
                 f"{expected_shape}: the file is of another network or version"
             )
-    floats = {name: array.astype(np.float32) for name, array in flat.items()}
-    return jax.tree.map(jax.numpy.asarray, traverse_util.unflatten_dict(floats, "/"))
+    arrays = {name: _with_floats(array, np.float32) for name, array in flat.items()}
+    return jax.tree.map(jax.numpy.asarray, traverse_util.unflatten_dict(arrays, "/"))
 
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:
@@ -90,6 +91,11 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _with_floats(array: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    """The array as dtype if it is of floats; else as it is."""
+    return array.astype(dtype) if array.dtype.kind == "f" else array
 
 
 def _checksum(flat: dict[str, Any]) -> str:

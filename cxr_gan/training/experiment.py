@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from cxr_gan import config as configs
 from cxr_gan import data
 from cxr_gan.data import Dataset
+from cxr_gan.data.splits import select_subset
 from cxr_gan.models.registry import GeneratorConfig
 from cxr_gan.runtime import cpu, jax_config, multihost, process
+from cxr_gan.sampling import training_images
 from cxr_gan.storage import files
 from cxr_gan.training import initialization, run_record
 from cxr_gan.training.gan import GanDefinition, build_gan, generator_config
@@ -118,7 +121,25 @@ def open_run(config: ConfigDict, folder: pathlib.Path) -> Run:
     with multihost.sync_errors():
         if multihost.is_primary():
             run_record.claim_workdir(folder, record)
+            write_training_images(run)
     return run
+
+
+def write_training_images(run: Run) -> None:
+    """Writes the digests of the images that the run and its ancestors are trained on.
+
+    Those of a run that continues are kept. If their file is missing, it is only written
+    where the run has no ancestors, because theirs are not known any more.
+    """
+    has_file = (run.folder / training_images.FILE).exists()
+    continues = run_record.has_checkpoint(run.folder)
+    if continues and (has_file or run.ancestors):
+        return
+    train, samples = run.dataset.train, run.config.samples_per_class
+    rows = select_subset(train, len(run.dataset.class_names), samples)
+    own = training_images.digests(train.images[np.concatenate(rows)])
+    inherited = run.ancestor.training_images if run.ancestor else {}
+    training_images.write(run.folder, training_images.merge(inherited, own))
 
 
 def _checked(config: ConfigDict, folder: pathlib.Path) -> Run:

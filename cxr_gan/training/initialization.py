@@ -17,8 +17,8 @@ from flax import traverse_util
 from cxr_gan import config as configs
 from cxr_gan.data.formats.manifest_labels import parse_map
 from cxr_gan.models.registry import GeneratorConfig
-from cxr_gan.sampling import pretrained, sampler
-from cxr_gan.storage import files
+from cxr_gan.sampling import pretrained, sampler, training_images
+from cxr_gan.sampling.training_images import Digests
 from cxr_gan.training.gan import GanDefinition
 from cxr_gan.training.train_state import TrainState, create_train_state
 
@@ -40,6 +40,7 @@ class Ancestor:
     config: GeneratorConfig
     discriminator_settings: dict[str, Any]
     ancestors: tuple[str, ...]  # fingerprints, the oldest first, its own last
+    training_images: Digests  # that it and its ancestors were trained on
 
 
 def load(name: str) -> Ancestor:
@@ -62,11 +63,12 @@ def load(name: str) -> Ancestor:
         config=params.config,
         discriminator_settings=meta["config"]["discriminator"],
         ancestors=(*meta.get("ancestors", ()), sampler.fingerprint(params)),
+        training_images=training_images.read(name),
     )
 
 
 def load_networks(name: str, meta: dict[str, Any]) -> dict[str, Any]:
-    """{"generator": parameters, "discriminator": parameters}, as they were trained.
+    """{"generator": parameters, "discriminator": parameters, ...}, as trained.
 
     Args:
         name: as in `load`.
@@ -75,8 +77,6 @@ def load_networks(name: str, meta: dict[str, Any]) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: as `load`.
     """
-    if name.startswith("~"):
-        name = str(files.expand_user(name, "init"))
     source = pretrained.resolve(name)
     if not isinstance(source, tuple):
         return pretrained.load_state(source, meta)

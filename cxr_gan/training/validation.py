@@ -10,6 +10,7 @@ import numpy as np
 from absl import logging
 
 from cxr_gan.data.dataset import Dataset
+from cxr_gan.data.splits import select_subset
 from cxr_gan.evaluation.label_classifier_cache import load_or_fit
 from cxr_gan.evaluation.metrics import (
     cxr_encoder,
@@ -84,11 +85,7 @@ def _training_images(
     dataset: Dataset, samples_per_class: tuple[int, ...]
 ) -> np.ndarray:
     """The images that a run is trained on, at most MAX_TRAIN; uint8 [n, s, s, 1]."""
-    from cxr_gan.data import pipeline  # imports TensorFlow, which is slow
-
-    subset = pipeline.select_subset(
-        dataset.train, len(dataset.class_names), samples_per_class
-    )
+    subset = select_subset(dataset.train, len(dataset.class_names), samples_per_class)
     rows = np.random.default_rng(SEED).permutation(np.concatenate(subset))
     return dataset.train.images[np.sort(rows[:MAX_TRAIN])]
 
