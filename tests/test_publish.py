@@ -14,7 +14,7 @@ import cxr_gan
 from cxr_gan import data, evaluate
 from cxr_gan.evaluation import label_classifier_cache, report
 from cxr_gan.evaluation.metrics import label_classifier
-from cxr_gan.sampling import pretrained, sampler
+from cxr_gan.sampling import pretrained, sampler, training_images
 from cxr_gan.storage import checkpoint
 
 
@@ -181,6 +181,17 @@ def test_weights_that_do_not_fit_into_float16_are_refused(
     monkeypatch.setattr(checkpoint, "load_item", lambda _, x, which: (items[x], meta))
     assert published.command(folder) == 1
     assert "stem/bias: not finite, or too large for float16" in error_line(capsys)
+
+
+def test_run_without_digests_of_its_images_is_refused(
+    folder, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(
+        training_images, "read", published.read_training_images.__defaults__[0]
+    )
+    assert published.command(folder) == 1
+    assert "training_images.npz: there is no such file" in error_line(capsys)
+    assert not [*folder.glob("*.npz")]
 
 
 def test_published_model_is_not_published_again(folder, capsys):

@@ -8,6 +8,7 @@ import pytest
 from cxr_gan import data
 from cxr_gan.evaluation import inputs
 from cxr_gan.sampling import training_images
+from cxr_gan.storage import weights_file
 from cxr_gan.training import experiment
 
 
@@ -23,7 +24,7 @@ def test_digests_find_equal_images_of_the_same_size_only():
     changed = images(5)
     changed[2, 7, 7, 0] ^= 1
     assert training_images.contains(known, changed).tolist() == [1, 1, False, 1, 1]
-    assert training_images.count_others(known, changed) == 1
+    assert training_images.count_others(known[32], changed) == 1
 
 
 def test_order_and_copies_of_images_change_nothing():
@@ -58,6 +59,16 @@ def test_file_in_the_folder_of_a_run_is_read_back_and_checked(tmp_path):
         training_images.read(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    "content", [{"stem": np.ones(3)}, {"64": np.ones((2, 32))}, {"64": images(2)}]
+)
+def test_file_with_other_content_is_refused(tmp_path, content):
+    path = tmp_path / training_images.FILE
+    path.write_bytes(weights_file.pack(content))
+    with pytest.raises(ValueError, match="are not as this version of cxr_gan writes"):
+        training_images.read(str(tmp_path))
+
+
 def test_run_writes_only_the_images_that_it_uses(open_run, tmp_path):
     run = open_run(tmp_path / "run", samples_per_class=(3, 4))
     experiment.write_training_images(run)
@@ -85,7 +96,7 @@ def test_run_that_continues_keeps_its_file_and_replaces_a_missing_one(
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    """48 phantoms of 32 px, 24 of them in val."""
+    """60 phantoms of 32 px, 30 of them in val."""
     cache = tmp_path_factory.mktemp("cache")
     full = data.load("phantom:60", 32, split_seed=0, cache_dir=cache)
     joined = full.train.join(full.val)
@@ -107,8 +118,19 @@ def test_images_of_val_that_an_ancestor_was_trained_on_are_left_out(real, tmp_pa
     found, notes = inputs.without_training_images(str(tmp_path), real, refuse)
     assert found.val.ids == real.val.ids[5:]
     assert (found.train, found.identity) == (real.train, real.identity)
-    assert f"trained on 5 of {len(real.val)} images of val; they are left" in notes[1]
-    assert "on 3 images that this data set does not contain" in notes[0]
+    assert f"their 5 of {len(real.val)} images are left out of val" in notes[1]
+    assert "on 3 images of 32 px that this data set does not contain" in notes[0]
+
+
+def test_other_images_of_a_patient_of_an_ancestor_are_left_out_too(real, tmp_path):
+    patients = tuple(str(i // 3) for i in range(len(real.val)))
+    val = dataclasses.replace(real.val, patients=patients)
+    train = dataclasses.replace(real.train, patients=("t",) * len(real.train))
+    real = dataclasses.replace(real, train=train, val=val)
+    training_images.write(tmp_path, training_images.digests(val.images[:1]))
+    found, (note,) = inputs.without_training_images(str(tmp_path), real, refuse)
+    assert found.val.ids == val.ids[3:]
+    assert f"their 3 of {len(val)} images" in note
 
 
 def test_images_of_an_ancestor_of_another_size_are_found_at_that_size(real, tmp_path):
@@ -124,7 +146,7 @@ def test_images_of_an_ancestor_of_another_size_are_found_at_that_size(real, tmp_
     assert found.val.ids == real.val.ids[4:] and len(notes) == 1
     found, notes = inputs.without_training_images(str(tmp_path), real, refuse)
     assert found is real
-    assert notes[0].startswith("training images of 16 px are not compared: the images")
+    assert notes[0].startswith("the images of 16 px that the model")
 
 
 def test_val_without_enough_other_images_is_refused(real, tmp_path):
@@ -137,4 +159,4 @@ def test_val_without_enough_other_images_is_refused(real, tmp_path):
 def test_model_without_the_file_is_noted(real, tmp_path):
     found, notes = inputs.without_training_images(str(tmp_path), real, refuse)
     assert found is real
-    assert "the model was trained on is unknown" in notes[0]
+    assert notes == (inputs.UNKNOWN_TRAINING_IMAGES,)

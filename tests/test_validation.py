@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from cxr_gan import data
+from cxr_gan.data.patients import keys_of
+from cxr_gan.data.phantom import renderer
 from cxr_gan.evaluation import label_classifier_cache
 from cxr_gan.evaluation.metrics import label_classifier
 from cxr_gan.training import validation
@@ -68,15 +70,37 @@ def test_one_repeated_image_has_a_high_ms_ssim_excess(validate, phantoms):
     assert validate(repeated, val.labels)["eval/ms_ssim_excess"] > 0.2
 
 
+def other_patients(count):
+    """Phantoms that are neither in train nor in val; their labels."""
+    found = [renderer.render(seed=9, index=i, resolution=32) for i in range(count)]
+    return np.stack([one.image for one in found]), np.arange(count) % 2
+
+
 def test_share_near_training_tells_copies_from_images_of_other_patients(
     validate, phantoms
 ):
-    train, val = phantoms.train, phantoms.val
-    one_image = 1 / len(val)  # as 1 % of 48 images
-    assert validate(val.images, val.labels)["eval/near_training"] <= one_image
-    copies = np.clip(train.images[:40].astype(int) + 1, 0, 255).astype(np.uint8)
     limit = validation.near_training_limit(phantoms)
+    assert validate(*other_patients(60))["eval/near_training"] <= limit
+    train = phantoms.train
+    copies = np.clip(train.images[:40].astype(int) + 1, 0, 255).astype(np.uint8)
     assert limit < validate(copies, train.labels[:40])["eval/near_training"] == 1
+
+
+def test_val_that_shares_patients_and_images_with_train_still_tells_copies(phantoms):
+    train, val = phantoms.train, phantoms.val
+    images, patients = val.images.copy(), list(keys_of(val))
+    images[:2] = train.images[:2]  # copies under other keys
+    images[2:5] = np.clip(train.images[2:5].astype(int) + 1, 0, 255)
+    patients[2:5] = keys_of(train)[2:5]
+    shared = dataclasses.replace(val, images=images, patients=tuple(patients))
+    known = dataclasses.replace(train, patients=tuple(keys_of(train)))
+    dataset = dataclasses.replace(phantoms, train=known, val=shared)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "load_or_fit", lambda *_: None)
+        one, other = map(validation.make_reference, (phantoms, dataset))
+    assert other.near == pytest.approx(one.near, rel=0.3)
+    limits = map(validation.near_training_limit, (phantoms, dataset))
+    assert next(limits) < next(limits)
 
 
 def test_only_images_that_the_run_uses_count_as_its_training_images(phantoms):

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from cxr_gan import data
 from cxr_gan.data.listing import ReadOptions
+from cxr_gan.data.patients import keys_of
 from cxr_gan.data.splits import select_subset
 from cxr_gan.evaluation import image_input, image_sets
 from cxr_gan.evaluation.image_sets import ImageGroup
@@ -20,6 +22,11 @@ from cxr_gan.sampling import arguments, sampler, training_images
 from cxr_gan.storage import files
 
 DEFAULT_OPTIONS = ReadOptions()
+UNKNOWN_TRAINING_IMAGES = (
+    "the model, or one that it started from, was trained on other images than this "
+    "data set contains, and it is unknown on which: if val has some of them, they are "
+    "not left out, and copies of the others are not detected"
+)
 SPLIT_SEED = 0  # of the held-out tenth, where no model states another one
 
 
@@ -86,6 +93,7 @@ def open_input(
     except ValueError as error:
         raise ValueError(f"{path} does not fit the data set: {error}") from error
     metadata = {"from": "images", "path": files.last_name(path)}
+    notes = tuple(f"images: {note}" for note in notes)
     return EvaluationInput(images, indices, real, SPLIT_SEED, metadata, notes=notes)
 
 
@@ -158,7 +166,7 @@ def _sample_model(
 def without_training_images(
     model: str, real: data.Dataset, load: Callable[[int], data.Dataset]
 ) -> tuple[data.Dataset, tuple[str, ...]]:
-    """Leaves those images out of val that a model, or an ancestor, was trained on.
+    """Leaves the patients out of val that a model, or an ancestor, was trained on.
 
     Args:
         model: as in `cxr_gan.load`.
@@ -173,34 +181,42 @@ def without_training_images(
     """
     try:
         known = training_images.read(model)
-    except FileNotFoundError as error:
-        return real, (f"which images the model was trained on is unknown: {error}",)
-    seen: set[str] = set()  # ids
-    notes, foreign = [], 0
-    for size in known:
+    except FileNotFoundError:
+        return real, (UNKNOWN_TRAINING_IMAGES,)
+    notes, seen = [], set[str]()  # patients
+    keys = keys_of(real.val)
+    for size, rows in known.items():
         try:
             same = real if size == real.val.images.shape[1] else load(size)
         except ValueError as error:  # a prepared set has one resolution
-            notes.append(f"training images of {size} px are not compared: {error}")
+            logging.warning("the data set cannot be read at %d px: %s", size, error)
+            notes.append(
+                f"the images of {size} px that the model, or one that it started from, "
+                "was trained on are not compared: the data set cannot be read at this "
+                "size"
+            )
             continue
         in_training = training_images.contains(known, same.val.images)
-        seen |= set(itertools.compress(same.val.ids, in_training))
-        foreign += training_images.count_others(known, same.train.join(same.val).images)
-    if foreign:
-        notes.append(
-            f"the model, or one that it started from, was trained on {foreign} images "
-            "that this data set does not contain; copies of them are not detected"
-        )
+        seen |= set(itertools.compress(keys_of(same.val), in_training))
+        both = same.train.images, same.val.images
+        if others := training_images.count_others(rows, *both):
+            notes.append(
+                f"the model, or one that it started from, was trained on {others} "
+                f"images of {size} px that this data set does not contain; copies of "
+                "them are not detected"
+            )
     if seen:
+        is_new = np.array([key not in seen for key in keys])
         notes.append(
-            f"the model, or one that it started from, was trained on {len(seen)} of "
-            f"{len(real.val)} images of val; they are left out of val"
+            "the model, or one that it started from, was trained on patients of val; "
+            f"their {(~is_new).sum()} of {len(keys)} images are left out of val, and "
+            "copies of them are not detected"
         )
-        val = real.val.take(np.array([id_ not in seen for id_ in real.val.ids]))
+        val = real.val.take(is_new)
         counts = val.counts(len(real.class_names)).tolist()
         if min(counts) < image_sets.MIN_PER_CLASS:
             raise ValueError(
-                f"{notes[-1]}, which leaves {counts} images of "
+                f"{notes[-1]}; val has {counts} other images of "
                 f"{', '.join(real.class_names)}; give a data set with a val of at "
                 f"least {image_sets.MIN_PER_CLASS} other images of each class"
             )

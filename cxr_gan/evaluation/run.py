@@ -168,14 +168,9 @@ def make_report(
     seed: int,
 ) -> dict[str, Any]:
     """Content of report.json; without times: equal inputs give equal reports."""
-    notes = [f"images: {note}" for note in source.notes]
+    notes = [*source.notes]
     ranges = image_input.compare_ranges(source.images, source.dataset.train.images)
     notes += [*([ranges] if ranges else []), *result.notes]
-    if source.trained_on not in (None, source.dataset.identity):
-        notes.append(
-            "the model was trained on other images than this data set contains; copies "
-            "of its own training images are not detected"
-        )
 
     def counts(label: np.ndarray) -> dict[str, int]:
         each = np.bincount(label, minlength=len(real.class_names)).tolist()

@@ -107,8 +107,8 @@ def state_path(path: pathlib.Path) -> pathlib.Path:
 def load_state(path: pathlib.Path, card: dict[str, Any]) -> dict[str, Any]:
     """The training state that `save` wrote; floats are float32.
 
-    Unlike with the averaged generator that `load` returns, training continues with the
-    networks in it.
+    Training continues with the networks in it, not with the averaged generator that
+    `load` returns.
 
     Args:
         path: NAME.npz.

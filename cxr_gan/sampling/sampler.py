@@ -161,11 +161,10 @@ def load(model: str | os.PathLike[str]) -> GeneratorParams:
     Args:
         model: the --workdir of a training run, or a published model. The newest
             checkpoint of a run is loaded. A suffix selects another one: "@best" the one
-            with the lowest `eval/kid` on the validation split of those that do not copy
-            training images, "@STEP", such as "@12500", the one of a step; "@latest" is
-            the newest. For a published model, give the path of its .npz, or the name of
-            one shipped with the package. An existing folder of that name is a run and
-            takes precedence.
+            with the lowest `eval/kid` among those that do not copy training images;
+            "@STEP", such as "@12500", the one of a step; "@latest" is the newest. For a
+            published model, give the path of its .npz, or the name of one shipped with
+            the package. An existing folder of that name is a run and takes precedence.
 
     Raises:
         FileNotFoundError: there is no such run or model, or no such checkpoint in it.

@@ -1,4 +1,4 @@
-"""Which images a model was trained on, and the models that its training started from.
+"""Which images a model, and the models that it started from, were trained on.
 
 Images are known by digests: the SHA-256 of the pixels, as decoded for the training.
 Whoever has an image can tell by its digest whether it was in the training, but no
@@ -8,6 +8,7 @@ so the digests of each size are kept apart.
 
 import hashlib
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,15 @@ KEY = "training_images"  # in the training state of a published model
 Digests = dict[int, np.ndarray]  # px a side -> sorted SHA-256 digests, uint8 [m, 32]
 
 
-def digests(images: np.ndarray) -> Digests:
-    """Of images uint8 [n, s, s, 1]; equal images have one digest."""
-    return {images.shape[1]: _sorted(map(_digest, images))}
+def digests(images: np.ndarray, rows: Iterable[int] | None = None) -> Digests:
+    """Digests of images uint8 [n, s, s, 1]; equal images have one digest.
+
+    Args:
+        images: may be memory-mapped; one image at a time is read.
+        rows: of the images that are used; None for all.
+    """
+    used = images if rows is None else (images[row] for row in rows)
+    return {images.shape[1]: _sorted(map(_digest, used))}
 
 
 def merge(*parts: Digests) -> Digests:
@@ -35,15 +42,15 @@ def merge(*parts: Digests) -> Digests:
 
 
 def contains(known: Digests, images: np.ndarray) -> np.ndarray:
-    """Whether each of images uint8 [n, s, s, 1] is one of these; bool [n]."""
+    """Whether each of images uint8 [n, s, s, 1] has a known digest; bool [n]."""
     rows = {row.tobytes() for row in known.get(images.shape[1], ())}
     return np.array([_digest(image) in rows for image in images], bool)
 
 
-def count_others(known: Digests, images: np.ndarray) -> int:
-    """How many digests of this size are of none of images uint8 [n, s, s, 1]."""
-    rows = {row.tobytes() for row in known.get(images.shape[1], ())}
-    return len(rows - {_digest(image) for image in images})
+def count_others(rows: np.ndarray, *sets: np.ndarray) -> int:
+    """Number of digests, uint8 [m, 32], of none of the images, uint8 [n, s, s, 1]."""
+    found = {_digest(image) for images in sets for image in images}
+    return len({row.tobytes() for row in rows} - found)
 
 
 def to_arrays(known: Digests) -> dict[str, np.ndarray]:
@@ -62,7 +69,7 @@ def write(folder: pathlib.Path, known: Digests) -> None:
 
 
 def read(model: str) -> Digests:
-    """The digests of all images that a model descends from.
+    """The digests of all images that a model and its ancestors were trained on.
 
     Args:
         model: as in `cxr_gan.load`.
@@ -80,11 +87,23 @@ def read(model: str) -> Digests:
                 "trained, or repeat its training command, which writes it if the run "
                 "did not start from another model"
             )
-        arrays: dict[str, Any] = weights_file.unpack(path.read_bytes(), None, str(path))
+        arrays: Any = weights_file.unpack(path.read_bytes(), None, str(path))
     else:
-        card = pretrained.load_card(source.with_suffix(".json"))
-        arrays = pretrained.load_state(source, card)[KEY]
+        card, path = pretrained.load_card(source.with_suffix(".json")), source
+        arrays = pretrained.load_state(source, card).get(KEY)
+    if not isinstance(arrays, dict) or not all(
+        _is_valid(size, rows) for size, rows in arrays.items()
+    ):
+        raise ValueError(
+            f"{path}: its digests of training images are missing or are not as this "
+            "version of cxr_gan writes them; publish or train the model again"
+        )
     return {int(size): np.asarray(rows) for size, rows in arrays.items()}
+
+
+def _is_valid(size: str, rows: Any) -> bool:
+    is_bytes = getattr(rows, "dtype", None) == np.uint8
+    return size.isdecimal() and is_bytes and rows.shape == (len(rows), 32)
 
 
 def _digest(image: np.ndarray) -> bytes:

@@ -50,7 +50,8 @@ def make_checks(
         class_names: of the data.
         target_distance: of the adversarial loss; the unit of the score gap.
         diversity_weight: factor contained in g/diversity; 0 = no such term.
-        near_training_limit: see `validation`; no checkpoint above it is the best one.
+        near_training_limit: see `validation`; a checkpoint above it is the best one
+            only if all are.
     """
     restart = "in another --workdir"
     exploded = f"losses explode; if it persists, use smaller learning rates {restart}"
@@ -76,9 +77,9 @@ def make_checks(
         f"grids, and use a larger --config.loss.diversity_weight {restart}"
     )
     copies = (
-        "generated images are nearer to training images than those of other patients "
-        "are: the run begins to copy; use @best, which is of before, or train on more "
-        f"images {restart}"
+        "more generated images are very near to training images than real images of "
+        "other patients would be: the run begins to copy; use @best if it is an "
+        f"earlier checkpoint, or train on more images {restart}"
     )
     limit = HALF_DIVERSITY * diversity_weight if diversity_weight else math.inf
     high, low = GAP_TOO_HIGH * target_distance, GAP_TOO_LOW * target_distance

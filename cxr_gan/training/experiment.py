@@ -128,8 +128,8 @@ def open_run(config: ConfigDict, folder: pathlib.Path) -> Run:
 def write_training_images(run: Run) -> None:
     """Writes the digests of the images that the run and its ancestors are trained on.
 
-    Those of a run that continues are kept. If their file is missing, it is only written
-    where the run has no ancestors, because theirs are not known any more.
+    The file of a run that continues is kept. If it is missing, it is written only if
+    the run has no ancestors: the digests of an ancestor's images cannot be recovered.
     """
     has_file = (run.folder / training_images.FILE).exists()
     continues = run_record.has_checkpoint(run.folder)
@@ -137,7 +137,8 @@ def write_training_images(run: Run) -> None:
         return
     train, samples = run.dataset.train, run.config.samples_per_class
     rows = select_subset(train, len(run.dataset.class_names), samples)
-    own = training_images.digests(train.images[np.concatenate(rows)])
+    used = np.sort(np.concatenate(rows))
+    own = training_images.digests(train.images, used.tolist())
     inherited = run.ancestor.training_images if run.ancestor else {}
     training_images.write(run.folder, training_images.merge(inherited, own))
 

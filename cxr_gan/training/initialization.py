@@ -50,7 +50,8 @@ def load(name: str) -> Ancestor:
         name: as in `cxr_gan.load`, such as "mine64.npz" or "runs/acgan@best".
 
     Raises:
-        FileNotFoundError: there is no such model or run, or it has no training state.
+        FileNotFoundError: there is no such model or run, or it has no training state
+            or no digests of its training images.
         ValueError: a file is damaged, or was written by another version.
     """
     params, meta = sampler.load_with_meta(name)
@@ -68,7 +69,9 @@ def load(name: str) -> Ancestor:
 
 
 def load_networks(name: str, meta: dict[str, Any]) -> dict[str, Any]:
-    """{"generator": parameters, "discriminator": parameters, ...}, as trained.
+    """{"generator": parameters, "discriminator": parameters}, as trained.
+
+    With "training_images" for a published model.
 
     Args:
         name: as in `load`.

@@ -10,6 +10,7 @@ import numpy as np
 from absl import logging
 
 from cxr_gan.data.dataset import Dataset
+from cxr_gan.data.patients import keys_of
 from cxr_gan.data.splits import select_subset
 from cxr_gan.evaluation.label_classifier_cache import load_or_fit
 from cxr_gan.evaluation.metrics import (
@@ -19,6 +20,7 @@ from cxr_gan.evaluation.metrics import (
     ms_ssim,
     nearest_neighbours,
 )
+from cxr_gan.evaluation.metrics.batching import blocks
 
 IMAGES_PER_CLASS = 250  # at most, generated as well as real
 MIN_REAL_PER_CLASS = 20  # images of each class in val
@@ -28,20 +30,20 @@ SEED = 0  # of the choice of pairs and of training images
 # The best checkpoint has the lowest KID of those whose near-training share is within
 # `near_training_limit`, or of all if there is none.
 KID, NEAR_TRAINING = "eval/kid", "eval/near_training"
-COPYING = (
+COPYING_PENALTY = (
     1000.0  # added to the score of a checkpoint above the limit; larger than a KID
 )
 
 
 class Reference(NamedTuple):
-    """What generated images are compared with: the real images of val."""
+    """What generated images are compared with: the real images of val and train."""
 
     features: tuple[np.ndarray, ...]  # of each class, float32 [n, d], `cxr` space
     ms_ssim: tuple[float, ...]  # mean within each class
     classifier: Any  # params of the label classifier
     class_names: tuple[str, ...]
     train_features: np.ndarray  # of training images, float32 [m, d]
-    near: float  # distance from a training image; 1 % of val is nearer to one
+    near: float  # distance from a training image; 1 % of held-out images are nearer
 
 
 def make_reference(
@@ -65,45 +67,63 @@ def make_reference(
             MIN_REAL_PER_CLASS,
         )
         return None
-    by_class = [
-        val.images[val.labels == c][:IMAGES_PER_CLASS] for c in range(len(names))
-    ]
+    by_class = [val.images[rows] for rows in _compared(dataset)]
     features = tuple(cxr_encoder.features(images) for images in by_class)
-    train_features = cxr_encoder.features(_training_images(dataset, samples_per_class))
-    distance = nearest_neighbours.nearest(np.concatenate(features), train_features)[1]
+    train_features = _train_features(dataset, samples_per_class)
+    held_out = _held_out(dataset)
+    distance = nearest_neighbours.nearest(
+        np.concatenate(features)[held_out], train_features
+    ).distance
     return Reference(
         features=features,
         ms_ssim=tuple(mean_ms_ssim(images) for images in by_class),
         classifier=load_or_fit(dataset.train, len(names)),
         class_names=names,
         train_features=train_features,
-        near=float(np.percentile(distance, 1)),
+        # A distance of 0 is that of a copy, whose patient has two keys.
+        near=float(np.percentile(distance[distance > 0], 1)),
     )
 
 
-def _training_images(
-    dataset: Dataset, samples_per_class: tuple[int, ...]
-) -> np.ndarray:
-    """The images that a run is trained on, at most MAX_TRAIN; uint8 [n, s, s, 1]."""
+def _compared(dataset: Dataset) -> list[np.ndarray]:
+    """Rows of the images of val that generated ones are compared with, by class."""
+    labels = dataset.val.labels
+    classes = range(len(dataset.class_names))
+    return [np.flatnonzero(labels == label)[:IMAGES_PER_CLASS] for label in classes]
+
+
+def _held_out(dataset: Dataset) -> np.ndarray:
+    """Which of these images show patients who are not in train; bool [n]."""
+    keys = np.array(keys_of(dataset.val))[np.concatenate(_compared(dataset))]
+    return ~np.isin(keys, keys_of(dataset.train))
+
+
+def _train_features(dataset: Dataset, samples_per_class: tuple[int, ...]) -> np.ndarray:
+    """Features of at most MAX_TRAIN images that a run is trained on, float32 [m, d]."""
     subset = select_subset(dataset.train, len(dataset.class_names), samples_per_class)
     rows = np.random.default_rng(SEED).permutation(np.concatenate(subset))
-    return dataset.train.images[np.sort(rows[:MAX_TRAIN])]
+    rows = np.sort(rows[:MAX_TRAIN])
+    images = dataset.train.images
+    return np.concatenate(
+        [cxr_encoder.features(images[rows[block]]) for block in blocks(len(rows), 256)]
+    )
 
 
 def near_training_limit(dataset: Dataset) -> float:
-    """The share of generated images above which a run copies its training images.
+    """Largest eval/near_training of a checkpoint that is not considered to copy.
 
-    Images of other patients than those of val are nearer to a training image than 99 %
-    of val in 1 % of cases. The limit is the upper end of the 95 % interval of that
-    share: 0.023 if val has 500 images, 0.10 if it has 40.
+    Real images of other patients in place of the generated ones would exceed it in 1 %
+    of validations. It is 0.032 if val has 250 images of each of two classes, 0.13 if it
+    has 20. Images of val whose patients are in train do not count.
     """
-    counts = dataset.val.counts(len(dataset.class_names))
-    num_val = int(np.minimum(counts, IMAGES_PER_CLASS).sum())
-    return nearest_neighbours.share_below_percentile(num_val)[1]
+    num_classes = len(dataset.class_names)
+    return nearest_neighbours.largest_share_below(
+        int(_held_out(dataset).sum()), num_classes * IMAGES_PER_CLASS
+    )
 
 
 def score(metrics: dict[str, float], limit: float) -> float | None:
-    """What the best checkpoint has the lowest value of; None without metrics.
+    """The value that the best checkpoint minimises; None without metrics.
 
     Args:
         metrics: of `validation_metrics`, or empty.
@@ -111,7 +131,7 @@ def score(metrics: dict[str, float], limit: float) -> float | None:
     """
     if not metrics:
         return None
-    return metrics[KID] + COPYING * (metrics[NEAR_TRAINING] > limit)
+    return metrics[KID] + COPYING_PENALTY * (metrics[NEAR_TRAINING] > limit)
 
 
 def validation_metrics(
@@ -121,8 +141,9 @@ def validation_metrics(
 
     Returns:
         eval/near_training: fraction of the images that are nearer to a training image
-            than 99 % of val, in `cxr` space; 0.01 where equally novel. And each of
-            these by class (key/CLASS) and as the mean over classes (key):
+            than 99 % of val, in `cxr` space; about 0.01 where they are equally novel
+            and val is large.
+        Each of the following by class (key/CLASS) and as the mean over classes (key):
         eval/kid: squared maximum mean discrepancy to val of the same class, in `cxr`
             space; unbiased, so it can be slightly negative.
         eval/label_accuracy: fraction in [0, 1] that the label classifier assigns to the

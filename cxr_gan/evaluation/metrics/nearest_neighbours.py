@@ -199,6 +199,17 @@ def share_below_percentile(num_held_out: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def largest_share_below(num_held_out: int, num_generated: int) -> float:
+    """What `Audit.below.mean()` exceeds in 1 % of cases where images are equally novel.
+
+    The expected share follows the Beta distribution of `share_below_percentile`, and
+    the number of generated images below is binomial with that share.
+    """
+    k = 1 + 0.01 * (num_held_out - 1)
+    count = stats.betabinom.ppf(0.99, num_generated, k, num_held_out + 1 - k)
+    return float(count) / num_generated
+
+
 def pixel_vectors(images: np.ndarray) -> np.ndarray:
     """Normalised thumbnails: uint8 [n, s, s, 1] -> float32 [n, 1024], of norm 1.
 
