@@ -10,7 +10,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 MODULES = sorted(p.relative_to(ROOT) for p in (ROOT / "cxr_gan").rglob("*.py"))
-VERBS = {"main", "generate", "evaluate", "prepare", "publish", "reader_study"}
+VERBS = {
+    *("main", "generate", "export"),
+    *("evaluate", "prepare", "publish", "reader_study"),
+}
 
 # Folder or file of cxr_gan -> those it may import, beside `version`. Verbs, and
 # cxr_gan/__init__.py, may import all of them.

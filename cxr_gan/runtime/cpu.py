@@ -1,9 +1,11 @@
 """CPU features, compiler flags of XLA:CPU, and a map over threads, one per core."""
 
+import contextlib
+import contextvars
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -14,12 +16,25 @@ from cxr_gan.runtime import jax_config
 CPUINFO = pathlib.Path("/proc/cpuinfo")  # CPU description on Linux
 XLA_OPTIONS = ("xla_cpu_disable_loop_unrolling", "xla_cpu_disable_new_fusion_emitters")
 
+_portable: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "portable", default=False
+)
 Item = TypeVar("Item")
 
 
 def on_cpu() -> bool:
-    """Whether programs are compiled for CPUs; known at trace time."""
-    return jax.default_backend() == "cpu"
+    """Whether programs are compiled for this CPU; known at trace time."""
+    return jax.default_backend() == "cpu" and not _portable.get()
+
+
+@contextlib.contextmanager
+def portable_programs() -> Iterator[None]:
+    """Programs traced within are for any platform: no kernels of `models.cpu`."""
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)
 
 
 def simd_level() -> str:
