@@ -18,7 +18,8 @@ def get_config() -> ConfigDict:
 
     # Start
     config.init = ""  # model whose networks the run starts from: a run, as
-    #                   "runs/acgan@best", or a NAME.npz; "" = random networks
+    #                   "runs/acgan@best", a published model, as "pediatric64" or
+    #                   "NAME.npz"; "" = random networks
     config.init_classes = ""  # class of the model that a new class starts from:
     #                           "VIRAL=PNEUMONIA"; "" = the mean of all classes
 

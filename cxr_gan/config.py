@@ -302,7 +302,7 @@ def check(config: ConfigDict) -> None:
     if not wrong and config.init_classes and not config.init:
         wrong.append(
             f"init_classes={config.init_classes!r} has no effect without init; give "
-            "the model to start from, as --config.init=runs/acgan"
+            "the model to start from, as --config.init=pediatric64"
         )
     if not wrong and config.balance.low >= config.balance.high:
         wrong.append(

@@ -2,7 +2,8 @@
 
 The same command resumes where it stopped. Every key of the configuration is a flag, as
 --config.dataset=path/to/chest_xray. configs/acgan_128.py and acgan_256.py train larger
-images; quick.py is a first test of a minute or two.
+images; finetune.py starts from a trained model; quick.py is a first test of a minute or
+two.
 """
 
 import sys
