@@ -168,7 +168,7 @@ def test_tpu_vm_commands_of_readme_and_manual_run(user, monkeypatch):
     """The training command is only logged here; test_manual runs it."""
     text = section("README.md", "Train on your data")
     install = re.findall("`(pip install [^`]+)`", text)[0]
-    _, train = typed(text)
+    *_, train = typed(text)
     export = typed(section("docs/cloud.md", "Several hosts"))
     for command in (install, train, *export):
         user.type(command)
