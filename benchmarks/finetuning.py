@@ -63,9 +63,10 @@ class Start(NamedTuple):
     frozen: tuple[str, ...] = ()  # layers of D that are not trained
 
 
+DEFAULT_EMA = {"ema_halflife_kimg": 10.0, "ema_rampup": 0.05}
 DEFAULT_RATES = {"optimizer_d.learning_rate": 6e-3, "optimizer_g.learning_rate": 1e-2}
 STARTS = {
-    "from scratch": Start("", DEFAULT_RATES, "finetune.py"),
+    "from scratch": Start("", {**DEFAULT_RATES, **DEFAULT_EMA}, "finetune.py"),
     "fine-tuned": Start("bacterial", {}, "finetune.py"),
     "from phantoms": Start(
         "phantom", {"init_classes": "VIRAL=PNEUMONIA"}, "finetune.py"
@@ -80,15 +81,13 @@ STARTS = {
         {"optimizer_d.learning_rate": 1.8e-3, "optimizer_g.learning_rate": 3e-3},
     ),
     "EMA of 2 kimg": Start("bacterial", {"ema_halflife_kimg": 2.0, "ema_rampup": 1.0}),
-    # One change of finetune.py.
-    "default EMA": Start(
-        "bacterial", {"ema_halflife_kimg": 10.0, "ema_rampup": 0.05}, "finetune.py"
-    ),
     "R1 x 5": Start("bacterial", {"loss.r1_weight": 0.5}),
     # Mo et al. 2020, "Freeze the Discriminator".
     "frozen lower layers of D": Start(
         "bacterial", {}, frozen=("stem", "DownBlock_0", "DownBlock_1")
     ),
+    # One change of finetune.py.
+    "default EMA": Start("bacterial", DEFAULT_EMA, "finetune.py"),
 }
 
 

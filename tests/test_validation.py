@@ -103,6 +103,22 @@ def test_val_that_shares_patients_and_images_with_train_still_tells_copies(phant
     assert next(limits) < next(limits)
 
 
+def test_val_of_training_patients_only_is_warned_of_and_does_not_end_the_run(
+    phantoms, caplog
+):
+    train, val = phantoms.train, phantoms.val
+    dataset = dataclasses.replace(
+        phantoms,
+        train=dataclasses.replace(train, patients=("one",) * len(train)),
+        val=dataclasses.replace(val, patients=("one",) * len(val)),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "load_or_fit", lambda *_: None)
+        assert validation.make_reference(dataset).near == 0
+    assert "all patients of val are in train too" in caplog.text
+    assert 0 < validation.near_training_limit(dataset) <= 1
+
+
 def test_only_images_that_the_run_uses_count_as_its_training_images(phantoms):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "load_or_fit", lambda *_: None)

@@ -30,9 +30,7 @@ SEED = 0  # of the choice of pairs and of training images
 # The best checkpoint has the lowest KID of those whose near-training share is within
 # `near_training_limit`, or of all if there is none.
 KID, NEAR_TRAINING = "eval/kid", "eval/near_training"
-COPYING_PENALTY = (
-    1000.0  # added to the score of a checkpoint above the limit; larger than a KID
-)
+COPYING_PENALTY = 1000.0  # added to the score above the limit; larger than any KID
 
 
 class Reference(NamedTuple):
@@ -43,7 +41,9 @@ class Reference(NamedTuple):
     classifier: Any  # params of the label classifier
     class_names: tuple[str, ...]
     train_features: np.ndarray  # of training images, float32 [m, d]
-    near: float  # distance from a training image; 1 % of held-out images are nearer
+    # Distance from a training image; 1 % of held-out images are nearer. 0 if there are
+    # none.
+    near: float
 
 
 def make_reference(
@@ -70,19 +70,30 @@ def make_reference(
     by_class = [val.images[rows] for rows in _compared(dataset)]
     features = tuple(cxr_encoder.features(images) for images in by_class)
     train_features = _train_features(dataset, samples_per_class)
-    held_out = _held_out(dataset)
-    distance = nearest_neighbours.nearest(
-        np.concatenate(features)[held_out], train_features
-    ).distance
+    held_out = np.concatenate(features)[_held_out(dataset)]
     return Reference(
         features=features,
         ms_ssim=tuple(mean_ms_ssim(images) for images in by_class),
         classifier=load_or_fit(dataset.train, len(names)),
         class_names=names,
         train_features=train_features,
-        # A distance of 0 is that of a copy, whose patient has two keys.
-        near=float(np.percentile(distance[distance > 0], 1)),
+        near=_near(held_out, train_features),
     )
+
+
+def _near(held_out: np.ndarray, train_features: np.ndarray) -> float:
+    """`Reference.near`; 0, with a warning, without held-out images."""
+    distance = np.zeros(0)
+    if len(held_out):
+        distance = nearest_neighbours.nearest(held_out, train_features).distance
+        distance = distance[distance > 0]  # 0: a copy, whose patient has two keys
+    if not len(distance):
+        logging.warning(
+            "all patients of val are in train too: copies of training images are not "
+            "detected, and KID is too good; give a val of other patients"
+        )
+        return 0.0
+    return float(np.percentile(distance, 1))
 
 
 def _compared(dataset: Dataset) -> list[np.ndarray]:
