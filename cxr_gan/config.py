@@ -96,6 +96,7 @@ class LossConfig:
     )
     feature_matching_weight: float = _not_negative()
     diversity_weight: float = _not_negative()
+    pair_weight: float = _not_negative()
     r1_weight: float = _not_negative()
     r2_weight: float = _not_negative()
     r1_interval: int = _positive()

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.nn import softplus
 
+CHANGE_SMOOTHNESS = 0.01  # of a range of 2: 1.3 grey levels of 256
+
 
 class AdversarialLoss(NamedTuple):
     """A matched pair; each maps scores (real, fake) float32 [n] to a loss [n]."""
@@ -75,6 +77,23 @@ def diversity(real: jax.Array, fake: jax.Array, num_classes: int) -> jax.Array:
 
     a, b = spread(real), spread(fake)
     return (2 * (a - b) / (a + b + 1e-6)) ** 2
+
+
+def class_change(images: jax.Array, num_classes: int) -> jax.Array:
+    """What changes with the class alone: [n, h, w, c] -> [n / num_classes, h, w, c].
+
+    Classes are interleaved (0, 1, .., 0, 1, ..), and each num_classes consecutive
+    images have the same latent. It is the mean over neighbouring classes of
+    (d^2 + e^2)^(1/2) - e, with d their difference and e = CHANGE_SMOOTHNESS: the
+    absolute difference, with a continuous derivative at 0.
+
+    Source: Charbonnier et al. 1994, "Two deterministic half-quadratic regularization
+    algorithms for computed imaging", for the function of d.
+    """
+    by_latent = images.reshape(-1, num_classes, *images.shape[1:])
+    difference = by_latent - jnp.roll(by_latent, 1, 1)
+    smooth = jnp.sqrt(difference**2 + CHANGE_SMOOTHNESS**2) - CHANGE_SMOOTHNESS
+    return smooth.mean(1)
 
 
 def gradient_penalty(

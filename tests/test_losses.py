@@ -52,6 +52,18 @@ def test_real_and_fake_gradients_are_equal_and_opposite_at_the_threshold(pair):
     np.testing.assert_allclose(real_grad, -fake_grad)
 
 
+def test_class_change_is_the_difference_of_images_of_one_latent():
+    pixels = jnp.array([0.0, 0.5, 1.0, 0.25])[:, None, None, None]
+    change = losses.class_change(jnp.tile(pixels, (1, 2, 2, 1)), 2)
+    assert change.shape == (2, 2, 2, 1)
+    np.testing.assert_allclose(change[:, 0, 0, 0], [0.5, 0.75], atol=0.01)
+    smooth = [(d**2 + 0.01**2) ** 0.5 - 0.01 for d in (0.5, 0.75)]
+    np.testing.assert_allclose(change[:, 0, 0, 0], smooth, rtol=1e-5)
+    change = losses.class_change(pixels[:3], 3)  # |0 - 0.5|, |0.5 - 1|, |1 - 0|
+    np.testing.assert_allclose(change[:, 0, 0, 0], [2 / 3], atol=0.01)
+    assert losses.class_change(jnp.full((2, 1, 1, 1), 0.3), 2) == 0
+
+
 def test_cross_entropy_is_minus_the_log_probability_of_the_label():
     logits = jnp.log(jnp.array([[1.0, 3.0], [1.0, 3.0], [0.2, 0.8]]))
     label = jnp.array([1, 0, 0])

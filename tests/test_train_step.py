@@ -17,6 +17,7 @@ from cxr_gan.losses import ADVERSARIAL, CLASS_LOSSES
 from cxr_gan.models import pixel_range
 from cxr_gan.models.discriminator import DiscriminatorOutput
 from cxr_gan.training import loss_terms, train_step
+from cxr_gan.training.loss_terms import INNER_CHANGE, pair_loss
 from cxr_gan.training.schedules import schedule_values
 
 BATCH = {
@@ -377,3 +378,30 @@ def test_diversity_loss_trains_the_generator(toy, start):
     assert off["g/diversity"] == 0
     assert 0 < on[1]["g/diversity"] <= 4 * 2.0 + 1e-3
     assert on[0].generator.params["gain"] != start.generator.params["gain"]
+
+
+def test_pair_loss_draws_one_latent_for_all_classes_and_compares_them(toy, start):
+    with_pairs = with_values(toy, "loss", pair_weight=0.5)
+    params = start.generator.params | {"bias": np.array([0.1, 0.4], np.float32)}
+    start = start.replace(generator=start.generator.replace(params=params))
+    state, metrics, inputs = g_update(with_pairs, start)
+    z = np.asarray(inputs.z)
+    np.testing.assert_array_equal(z[::2], z[1::2])
+    assert len(np.unique(z[::2, 0])) == 4
+    assert metrics["g/pair"] == pytest.approx(0.5 * 0.3, abs=0.006)
+    off, metrics, _ = g_update(toy, start)
+    assert metrics["g/pair"] == 0
+    moved = state.generator.params["bias"] - off.generator.params["bias"]
+    assert moved[0] > 0 > moved[1]  # towards each other
+
+
+@pytest.mark.parametrize(
+    ("inside", "factor"), [(slice(4, 28), INNER_CHANGE), (slice(0, 32), None)]
+)
+def test_pair_loss_weighs_the_frame_more_than_the_rest(gan, inside, factor):
+    gan = with_values(gan, "loss", pair_weight=2.0)
+    images = np.zeros((2, 32, 32, 1), np.float32)
+    images[1, inside, inside] = 1.0
+    inner = 24**2 / 32**2 * INNER_CHANGE
+    expected = inner if factor else inner + 1 - 24**2 / 32**2
+    assert pair_loss(gan, jnp.asarray(images)) == pytest.approx(2 * expected, rel=0.011)

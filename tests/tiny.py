@@ -62,6 +62,7 @@ def sgd_or_adam_gan() -> gan.GanDefinition:
     """
     config = tiny_config(16)
     config.loss.feature_matching_weight = 1.0
+    config.loss.pair_weight = 0.5
     config.augment.cutout = 0.5
     definition = build(config)
     sgd, adam = optax.sgd(0.05), optax.adam(0.02, b1=0.0, b2=0.99)

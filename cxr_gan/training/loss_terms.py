@@ -16,6 +16,7 @@ from cxr_gan.training.schedules import ScheduleValues
 
 Metrics = dict[str, jax.Array]  # float32 [], or [num_classes] where named *_by_class
 DIVERSITY_SIZE = 16  # pixels per side at which the diversity of images is compared
+INNER_CHANGE = 0.25  # factor of the pair loss inside of the frame
 
 
 def augment_for_d(
@@ -108,6 +109,22 @@ def diversity_loss(gan: GanDefinition, real: jax.Array, fake: jax.Array) -> jax.
 
     compare = jax.vmap(lambda r, f: losses.diversity(r, f, gan.num_classes))
     return weight * compare(shrink(real), shrink(fake)).mean()
+
+
+def pair_loss(gan: GanDefinition, fake: jax.Array) -> jax.Array:
+    """Weighted change of images [n, s, s, 1] with their class, for equal latents -> [].
+
+    In the frame, the outer eighth of each side, nothing shows the class. Elsewhere the
+    change counts INNER_CHANGE as much: an absolute difference is least where few pixels
+    change, such as those of an opacity, and not the whole image.
+    """
+    weight = gan.config.loss.pair_weight
+    if not weight:
+        return jnp.zeros(())
+    inner = slice(gan.resolution // 8, -(gan.resolution // 8))
+    factor = jnp.ones((gan.resolution, gan.resolution, 1))
+    factor = factor.at[inner, inner].set(INNER_CHANGE)
+    return weight * (factor * losses.class_change(fake, gan.num_classes)).mean()
 
 
 def discriminator_metrics(

@@ -23,6 +23,7 @@ from cxr_gan.training.loss_terms import (
     diversity_loss,
     feature_matching_loss,
     lazy_gradient_penalty,
+    pair_loss,
 )
 from cxr_gan.training.schedules import ScheduleValues, schedule_values
 from cxr_gan.training.train_state import NetworkState, TrainState
@@ -92,12 +93,18 @@ def train_step(
 def prepare_inputs(
     gan: GanDefinition, batch: dict[str, jax.Array], rng: jax.Array
 ) -> StepInputs:
-    """Draws latents and augmentation keys by the index in the global batch."""
+    """Draws latents and augmentation keys by the index in the global batch.
+
+    With a pair loss, the images of each class in turn have the same latent.
+    """
     n = batch["label"].shape[0]
     chex.assert_is_divisible(n, gan.group_size)
     index = lax.axis_index(AXIS) * n + jnp.arange(n)
     keys = jax.vmap(lambda i: jax.random.split(jax.random.fold_in(rng, i), 4))(index)
-    z = jax.vmap(lambda key: jax.random.normal(key, (gan.latent_size,)))(keys[:, 0])
+    of_z = keys[:, 0]
+    if gan.config.loss.pair_weight:
+        of_z = of_z[:: gan.num_classes].repeat(gan.num_classes, 0)
+    z = jax.vmap(lambda key: jax.random.normal(key, (gan.latent_size,)))(of_z)
     image = pixel_range.from_uint8(batch["image"])
     return StepInputs(image, batch["label"], z, keys[:, 1:])
 
@@ -177,12 +184,14 @@ def update_generator(
             gan, real_output.features, output.features, inputs.label
         )
         diversity = diversity_loss(gan, inputs.real, fake)
+        pair = pair_loss(gan, fake)
         total = adversarial + gan.config.loss.class_weight.g * class_loss + matching
-        return total + diversity, {
+        return total + diversity + pair, {
             "g/adversarial": adversarial,
             "g/class": class_loss,
             "g/feature_matching": matching,
             "g/diversity": diversity,
+            "g/pair": pair,
         }
 
     gradient, metrics = jax.grad(loss, has_aux=True)(fake)
