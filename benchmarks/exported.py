@@ -18,8 +18,8 @@ from absl import flags
 
 import cxr_gan
 from benchmarks import command_line
-from cxr_gan import export
 from cxr_gan.runtime import cpu
+from cxr_gan.sampling import exporting
 
 COUNTS = (1, 16)  # images a call
 SESSION = onnxruntime.InferenceSession
@@ -42,9 +42,9 @@ def programs(params: cxr_gan.GeneratorParams) -> dict[str, tuple[float, Program]
         )
     }
     for name, make, dtype in (
-        ("JAX, any platform", export.export_stablehlo, "float32"),
-        ("ONNX Runtime", export.export_onnx, "float32"),
-        ("ONNX Runtime, float16 weights", export.export_onnx, "float16"),
+        ("JAX, any platform", exporting.export_stablehlo, "float32"),
+        ("ONNX Runtime", exporting.export_onnx, "float32"),
+        ("ONNX Runtime, float16 weights", exporting.export_onnx, "float16"),
     ):
         with mock.patch.object(onnxruntime, "InferenceSession", one_thread):
             content, program = make(params, dtype, {})

@@ -16,7 +16,7 @@ import cxr_gan
 from cxr_gan import export
 from cxr_gan.models.registry import GeneratorConfig
 from cxr_gan.runtime import cpu
-from cxr_gan.sampling import onnx_graph, pretrained, sampler
+from cxr_gan.sampling import exporting, onnx_graph, pretrained, sampler
 from cxr_gan.sampling.sampler import GeneratorParams
 from cxr_gan.storage import checkpoint
 
@@ -99,7 +99,7 @@ def test_onnx_of_float16_weights_is_smaller_and_computes_in_float32(command, tmp
     graphs = [onnx.load(file).graph for file in (large, small)]
     bytes_of = [sum(t.ByteSize() for t in graph.initializer) for graph in graphs]
     assert bytes_of[1] < 0.7 * bytes_of[0]
-    rounded = params.replace(params=export.as_stored(params.params, "float16"))
+    rounded = params.replace(params=exporting.as_stored(params.params, "float16"))
     z, label = latents_and_labels(params, 3)
     (images,) = session(small).run(None, {"z": z, "label": label})
     expected = cxr_gan.sample(rounded, label, latents=z)
@@ -139,7 +139,7 @@ def test_stablehlo_has_no_kernels_for_cpus(monkeypatch):
         return build(config)
 
     monkeypatch.setattr(GeneratorConfig, "build", spy)
-    export.export_stablehlo(params, "float32", {})
+    exporting.export_stablehlo(params, "float32", {})
     assert traced_for_cpu == [False] and cpu.on_cpu()
 
 
@@ -188,7 +188,7 @@ def test_file_that_gives_other_images_is_not_written(
 def test_program_that_gives_nan_is_refused():
     params = tiny_generator.params()
     with pytest.raises(ValueError, match=r"by nan, more than 0\.0001"):
-        export.compare(params, lambda z, _: np.full((len(z), 32, 32, 1), np.nan))
+        exporting.compare(params, lambda z, _: np.full((len(z), 32, 32, 1), np.nan))
 
 
 def test_weights_that_do_not_fit_into_float16_are_refused(command, tmp_path, capsys):
