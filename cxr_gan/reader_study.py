@@ -12,7 +12,6 @@ ignores; the .gitignore of this repository ignores `panel*.png` and `panel*.csv`
 
 import csv
 import pathlib
-import subprocess
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from cxr_gan.evaluation.image_sets import ImageGroup
 from cxr_gan.evaluation.inputs import EvaluationInput, open_input
 from cxr_gan.runtime import cli
 from cxr_gan.sampling import pretrained
-from cxr_gan.storage import files
+from cxr_gan.storage import files, git_repository
 from cxr_gan.storage.image_grid import make_grid
 
 COLUMNS, ROWS = 8, 4
@@ -40,7 +39,7 @@ def main(values: flags.FlagValues) -> int:
     if out.suffix != ".png":
         raise ValueError(f"--out={out}: give a file name that ends in .png")
     pretrained.require_new_paths(out, key)
-    require_git_ignored(out, key)
+    git_repository.require_ignored(out, key)
     options = data_flags.options(values)
     source = open_input(
         values.model, None, values.dataset, NUM_GENERATED, values.seed, options
@@ -101,26 +100,6 @@ def write_panel(out: pathlib.Path, images: np.ndarray) -> None:
     metadata.add_text("Description", NOTE)
     out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(make_grid(rows, names)).save(out, pnginfo=metadata)
-
-
-def require_git_ignored(*paths: pathlib.Path) -> None:
-    """Checks that no path could be committed to a git repository.
-
-    Raises:
-        ValueError: a path is inside a git repository that does not ignore it.
-        OSError: a path is inside a repository, but git is not installed.
-    """
-    for path in map(pathlib.Path.absolute, paths):
-        repositories = [folder for folder in path.parents if (folder / ".git").exists()]
-        if not repositories:
-            continue
-        root = repositories[0]
-        command = ("git", "-C", root, "check-ignore", "--quiet", path)
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            raise ValueError(
-                f"{path} shows or names real patients and is not ignored by git in "
-                f"{root}; add {path.name} to its .gitignore, or write elsewhere"
-            )
 
 
 def define_flags(values: flags.FlagValues) -> None:

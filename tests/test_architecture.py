@@ -11,7 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 MODULES = sorted(p.relative_to(ROOT) for p in (ROOT / "cxr_gan").rglob("*.py"))
 VERBS = {
-    *("main", "generate", "export"),
+    *("main", "generate", "edit", "export", "demo"),
     *("evaluate", "prepare", "publish", "reader_study"),
 }
 

@@ -3,7 +3,7 @@
 import functools
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from absl import app, flags, logging
 
@@ -12,6 +12,7 @@ from cxr_gan.storage import files
 
 STOPPED = 130  # exit code of a command stopped by Ctrl-C, as in a shell
 Main = Callable[[Sequence[str], flags.FlagValues], int]
+DefineFlags = Callable[[flags.FlagValues], None]
 
 
 def command(example: str) -> Callable[[Callable[[flags.FlagValues], int]], Main]:
@@ -45,7 +46,7 @@ def command(example: str) -> Callable[[Callable[[flags.FlagValues], int]], Main]
     return decorate
 
 
-def run(main: Main, define_flags: Callable[[flags.FlagValues], None]) -> None:
+def run(main: Main, define_flags: DefineFlags) -> None:
     """Runs a command with the arguments of the process, and exits.
 
     INFO logs, where Orbax reports every step, are hidden; --verbosity=1 shows them.
@@ -64,6 +65,30 @@ def run(main: Main, define_flags: Callable[[flags.FlagValues], None]) -> None:
             app.run(on_primary)
         finally:
             signals.end_quietly()
+
+
+def run_action(name: str, actions: Mapping[str, tuple[Main, DefineFlags]]) -> None:
+    """Runs the command that the first argument names, with the others, and exits.
+
+    Args:
+        name: of the module, such as "edit".
+        actions: first argument -> main and flags.
+    """
+    given = sys.argv[1] if len(sys.argv) > 1 else ""
+    if given in actions:
+        del sys.argv[1]
+        run(*actions[given])
+        return
+    is_help = given.lstrip("-") in ("help", "helpfull", "helpshort", "h", "?")
+    usage = [f"python -m cxr_gan.{name} {action} --help" for action in actions]
+    if is_help:
+        sys.stdout.write("\n".join([sys.modules["__main__"].__doc__ or "", *usage, ""]))
+    else:
+        sys.stderr.write(
+            f"error: {given!r} is none of {', '.join(actions)}, of which one is the "
+            f"first argument; see {' and '.join(usage)}\n"
+        )
+    sys.exit(0 if is_help else 1)
 
 
 def _quiet_logging() -> None:

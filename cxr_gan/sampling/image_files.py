@@ -106,12 +106,12 @@ class NpzArchive:
                     "labels": self._job.labels[: self._written],
                     "class_names": np.array(self._job.params.class_names),
                 }
-                _save_npz(unfinished, arrays)
+                save_npz(unfinished, arrays)
             finally:
                 self._pixels.unlink(missing_ok=True)
 
 
-def _save_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+def save_npz(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
     """`np.savez_compressed` to any file name, with the same bytes at any time."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():

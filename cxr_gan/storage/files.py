@@ -1,10 +1,11 @@
 """Atomic writes, local paths, and one error type for files that cannot be written."""
 
 import contextlib
+import csv
 import os
 import pathlib
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 PARTIAL_SUFFIX = ".unfinished"  # replaces a file's suffix while it is written
 
@@ -122,6 +123,19 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def write_table(path: pathlib.Path, rows: Iterable[Iterable[object]]) -> None:
+    """Writes a CSV file, at once.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    with (
+        atomic_write(path) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8") as file,
+    ):
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def with_parents(path: pathlib.Path) -> pathlib.Path:

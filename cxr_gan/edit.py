@@ -1,0 +1,258 @@
+r"""Shows the same latent under each class, and real images as the generator draws them.
+
+    python -m cxr_gan.edit pairs --model=pediatric64 --num=64 --out=pairs
+    python -m cxr_gan.edit project --model=pediatric64 --images=FOLDER --out=projected
+
+`pairs` writes images/CLASS/*.png, as cxr_gan.generate does for each class with the same
+seed; differences/CLASS/*.png, each class minus the first one, in which mid-grey is no
+change; pairs.csv, grid.png and pairs.json.
+
+`project` searches for each image the latent from which the generator draws it under its
+class. FOLDER has a folder for each class; with --label, all images below it are of that
+class. Images are numbered in the order of their paths. It writes panels/NUMBER.png (the
+image, its projection, the difference, and the same latent under each class),
+projections.csv, latents.npz, grid.png and projection.json. THE PANELS AND THE GRID SHOW
+REAL PATIENTS: keep them only where you may keep the images.
+
+After Ctrl-C, what is finished is kept.
+"""
+
+import functools
+import json
+import math
+import pathlib
+from typing import Any
+
+import numpy as np
+import tqdm
+from absl import flags
+
+from cxr_gan.data import class_folders
+from cxr_gan.runtime import cli
+from cxr_gan.runtime.signals import StopSignals
+from cxr_gan.sampling import (
+    arguments,
+    generation,
+    image_files,
+    pair_files,
+    projection,
+    projection_files,
+    sampler,
+)
+from cxr_gan.sampling.generation import Generation
+from cxr_gan.sampling.sampler import GeneratorParams
+from cxr_gan.storage import files, git_repository
+from cxr_gan.storage.image_grid import make_grid
+from cxr_gan.version import __version__
+
+COLUMNS = 8  # of grid.png
+BATCH = 16  # images that are projected at the same time
+
+
+@cli.command(example="--model=pediatric64")
+def pairs(values: flags.FlagValues) -> int:
+    """Writes images of all classes for the same latents. Returns the exit code."""
+    out = cli.new_output_folder(values.out)
+    params, _ = sampler.load_with_meta(values.model)
+    names, model_hash = params.class_names, sampler.fingerprint(params)
+    if len(names) < 2:
+        raise ValueError(
+            f"--model={values.model} has one class, {names[0]}; pairs need two"
+        )
+    jobs = [
+        Generation(
+            *(params, model_hash, generation.make_labels(name, values.num, names)),
+            *(values.seed, values.truncation),
+        )
+        for name in names
+    ]
+    with files.translate_os_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    rows: list[pair_files.Row] = []
+    first: list[np.ndarray] = []
+    with (
+        tqdm.tqdm(total=values.num, unit="pair", disable=None) as bar,
+        StopSignals() as signals,
+    ):
+        for index, images in enumerate(pair_files.class_images(jobs)):
+            if signals.requested:
+                break
+            rows += pair_files.write(out, jobs, index, images)
+            first += [images] if index < COLUMNS else []
+            bar.update()
+    files.write_table(out / "pairs.csv", [pair_files.Row._fields, *rows])
+    changed = [row for row in rows if row.difference]
+    means = {
+        region: float(np.mean([getattr(row, region) for row in changed] or [0.0]))
+        for region in ("frame", "centre")
+    }
+    written = len(rows) // len(names)
+    if written:
+        grid = pair_files.grid(np.stack(first), names)
+        image_files.save_png(out / "grid.png", grid, jobs[0].origin(", ".join(names)))
+    record = {"synthetic": True, "note": generation.NOTE, "pairs": written}
+    record |= {"truncation": values.truncation, "mean_change": means}
+    write_record(out / "pairs.json", params, values, record)
+    if written < values.num:
+        print(f"stopped after {written} of {values.num} pairs; see {out}/pairs.csv")
+        return cli.STOPPED
+    print(
+        f"wrote {written} pairs to {out}; from {names[0]} to the other classes, pixels "
+        f"change by {means['frame']:.3f} in the frame and {means['centre']:.3f} in the "
+        "centre, of a range of 1"
+    )
+    return 0
+
+
+@cli.command(example="--model=pediatric64")
+def project(values: flags.FlagValues) -> int:
+    """Projects real images into the latents of a model. Returns the exit code."""
+    out = cli.new_output_folder(values.out)
+    git_repository.require_ignored(out)
+    params, _ = sampler.load_with_meta(values.model)
+    names, size = params.class_names, params.config.resolution
+    label = arguments.label_index(values.label, names) if values.label else None
+    read = class_folders.read(values.images, size, names, label)
+    for note in read.notes:
+        print(f"note: {note}")
+    with files.translate_os_errors(out):
+        (out / projection_files.PANELS).mkdir(parents=True, exist_ok=True)
+    found = project_all(out, params, read, values)
+    done = len(found.latents)
+    if done:
+        labels = read.labels[:done]
+        rows = (
+            (i, names[labels[i]], projection_files.file(i), f"{found.error[i]:.5f}")
+            for i in range(done)
+        )
+        head = ("number", "class_name", "panel", "mean_absolute_difference")
+        files.write_table(out / "projections.csv", [head, *rows])
+        with files.atomic_write(out / "latents.npz") as unfinished:
+            arrays = {"latents": found.latents, "labels": labels}
+            image_files.save_npz(unfinished, arrays | {"class_names": np.array(names)})
+        strips = [
+            projection_files.panel(params, *example)
+            for example in zip(
+                *(x[: min(done, COLUMNS)] for x in (read.images, labels)),
+                found.latents[:COLUMNS],
+                strict=True,
+            )
+        ]
+        grid = make_grid(np.stack(strips, 1), projection_files.titles(names))
+        projection_files.save(out / "grid.png", grid)
+    record = {"note": projection_files.NOTE, "steps": values.steps}
+    record |= {"images": len(read.labels), "projected": done}
+    write_record(out / "projection.json", params, values, record)
+    if done < len(read.labels):
+        print(f"stopped after {done} of {len(read.labels)} images; see {out}")
+        return cli.STOPPED
+    print(
+        f"projected {done} images to {out}; mean absolute difference "
+        f"{found.error.mean():.3f}, of a range of 1. {projection_files.NOTE}"
+    )
+    return 0
+
+
+def project_all(
+    out: pathlib.Path,
+    params: GeneratorParams,
+    read: class_folders.ClassImages,
+    values: flags.FlagValues,
+) -> projection.Projection:
+    """Projects the images in batches, and writes the panels of each batch.
+
+    After Ctrl-C or SIGTERM the batch is completed and no other is begun.
+    """
+    parts = []
+    with (
+        tqdm.tqdm(
+            total=values.steps * len(read.labels), unit="step", disable=None
+        ) as bar,
+        StopSignals() as signals,
+    ):
+        for start in range(0, len(read.labels), BATCH):
+            if signals.requested:
+                break
+            chosen = np.arange(start, min(start + BATCH, len(read.labels)))
+            # The last batch is padded by repetition, so that one shape is compiled.
+            rows = np.resize(chosen, min(BATCH, len(read.labels)))
+            part = projection.project(
+                params,
+                read.images[rows],
+                read.labels[rows],
+                steps=values.steps,
+                seed=values.seed,
+                on_step=functools.partial(bar.update, len(chosen)),
+            )
+            parts.append(projection.Projection(*(x[: len(chosen)] for x in part)))
+            for i, z in zip(chosen.tolist(), parts[-1].latents, strict=True):
+                example = (read.images[i], read.labels[i], z)
+                strip = projection_files.panel(params, *example)
+                grid = make_grid(
+                    strip[:, None], projection_files.titles(params.class_names)
+                )
+                projection_files.save(out / projection_files.file(i), grid)
+    empty = np.zeros((0, params.config.latent_size), np.float32)
+    return projection.Projection(
+        np.concatenate([empty, *(part.latents for part in parts)]),
+        np.concatenate([empty[:, 0], *(part.error for part in parts)]),
+    )
+
+
+def write_record(
+    path: pathlib.Path,
+    params: GeneratorParams,
+    values: flags.FlagValues,
+    record: dict[str, Any],
+) -> None:
+    """Writes JSON: the record, the model, the seed and the version of the program."""
+    record |= {
+        "model": files.last_name(values.model),
+        "model_hash": sampler.fingerprint(params),
+        "class_names": params.class_names,
+        "seed": values.seed,
+        "software": {"cxr_gan": __version__},
+    }
+    files.write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def define_pair_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of `pairs`."""
+    own: dict[str, Any] = {"flag_values": values}
+    define_common_flags(values)
+    last = arguments.UINT32_RANGE - 1
+    flags.DEFINE_integer("num", 64, "Number of latents.", 1, last, **own)
+    flags.DEFINE_float("truncation", 1.0, "As in cxr_gan.generate.", 0.0, **own)
+    flags.register_validator("truncation", math.isfinite, "must be finite", **own)
+
+
+def define_project_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of `project`."""
+    own: dict[str, Any] = {"flag_values": values}
+    define_common_flags(values)
+    flags.DEFINE_string("images", None, "Folder of real images.", **own)
+    flags.DEFINE_string(
+        "label", "", "Class of all images. Default: folders name the classes.", **own
+    )
+    flags.DEFINE_integer("steps", 200, "Steps of the search.", 1, **own)
+    flags.mark_flag_as_required("images", **own)
+
+
+def define_common_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of both."""
+    own: dict[str, Any] = {"flag_values": values}
+    flags.DEFINE_string("model", None, "Run or published model.", **own)
+    flags.DEFINE_string("out", None, "New or empty folder to write to.", **own)
+    last = arguments.UINT32_RANGE - 1
+    flags.DEFINE_integer("seed", 0, "Seed of the latents.", 0, last, **own)
+    flags.mark_flags_as_required(["model", "out"], **own)
+
+
+# First argument -> main and flags. To add an action, add one entry.
+ACTIONS = {
+    "pairs": (pairs, define_pair_flags),
+    "project": (project, define_project_flags),
+}
+
+if __name__ == "__main__":
+    cli.run_action("edit", ACTIONS)
