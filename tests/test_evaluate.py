@@ -12,11 +12,13 @@ from cxr_gan import data, evaluate, evaluation
 from cxr_gan.evaluation import (
     evaluator,
     label_classifier_cache,
+    pairs,
     utility,
 )
 from cxr_gan.evaluation.evaluator import EvaluationResult
 from cxr_gan.evaluation.metrics import label_classifier
 from cxr_gan.evaluation.results import POOLED, Estimate, MetricKey
+from cxr_gan.sampling import sampler
 from cxr_gan.storage import checkpoint
 
 META = {
@@ -160,6 +162,39 @@ def test_utility_of_a_model_with_a_rare_class_includes_added_images(
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     for words in ("dded to few real images, whole image", generated["words"]):
         assert words in printed and words in page
+
+
+@pytest.mark.slow
+def test_pairs_of_a_model_are_compared_in_every_region(
+    tmp_path, model, monkeypatch, capsys
+):
+    monkeypatch.setattr(pairs, "LATENTS", 40)
+    model()
+    arguments = ("--model=runs/tiny", "--num=40", "--pairs")
+    assert command(*arguments, f"--out={tmp_path}/out") == 0
+    rows = report_of(tmp_path / "out")["pairs"]["rows"]
+    regions = ("frame", "centre", "lungs", "outside of lungs")
+    by_metric = {row["metric"]: row for row in rows}
+    assert [*by_metric] == [
+        *("both labels right", "MS-SSIM", "distance, cxr"),
+        *(f"change, {region}" for region in regions),
+    ]
+    params = tiny_generator.params()
+    a, b = (
+        np.asarray(sampler.sample(params, np.full(40, label), 0)) for label in (0, 1)
+    )
+    change = np.abs(np.round(255 * a) - np.round(255 * b))[:, 8:-8, 8:-8].mean() / 255
+    assert by_metric["change, centre"]["value"] == pytest.approx(change, rel=1e-5)
+    for row in rows:
+        assert row["low"] <= row["value"] <= row["high"]
+    printed = capsys.readouterr().out
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert all(word in printed and word in page for word in by_metric)
+
+
+def test_pairs_without_a_model_are_refused(npz, tmp_path, capsys):
+    arguments = (f"--images={npz}", "--pairs", f"--out={tmp_path}/out")
+    assert "give --model=RUN, or leave out --pairs" in refused(capsys, *arguments)
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (2, 64, 64), np.uint8)

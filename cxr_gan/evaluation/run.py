@@ -17,6 +17,7 @@ from cxr_gan.evaluation import (
     image_input,
     image_sets,
     label_classifier_cache,
+    pairs,
 )
 from cxr_gan.evaluation import (
     utility as utility_test,
@@ -62,6 +63,7 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     spaces: str = "cxr,texture",
     utility: bool = False,
+    class_pairs: bool = False,
     num: int = 2000,
     seed: int = 0,
     options: ReadOptions = DEFAULT_OPTIONS,
@@ -78,6 +80,8 @@ def evaluate(
         out: existing folder to which report.json and report.html are written.
         spaces: feature spaces of the distances, comma-separated.
         utility: whether classifiers are also trained on the images; takes minutes.
+        class_pairs: whether images of a model are also compared with those of the same
+            latents under the other classes.
         num: number of images to sample from a model, equally many of each class.
         seed: of all random choices.
         options: how the data set is read.
@@ -93,6 +97,11 @@ def evaluate(
         if not pathlib.Path(out).is_dir():
             raise FileNotFoundError(f"out={out} is not a folder; create it first")
         import_matplotlib()
+    if class_pairs and model is None:
+        raise ValueError(
+            "pairs are images of one latent under each class; give --model=RUN, or "
+            "leave out --pairs"
+        )
     opened = open_spaces(spaces)
     source = open_input(model, images, os.fspath(dataset), num, seed, options, labels)
     if POOLED in source.dataset.class_names:
@@ -117,9 +126,16 @@ def evaluate(
             estimates=result.estimates | estimates,
             notes=result.notes + notes,
         )
+    draw = source.draw if class_pairs else None
+    if draw is not None:
+        regions = pairs.regions(source.images.shape[1], os.fspath(dataset))
+        added["pairs"] = pairs.measure(draw, real, regions, classifier, seed)
     report = make_report(source, real, result, os.fspath(dataset), opened, seed) | added
     if out is not None:
-        html = render(report, pictures(source.images, source.labels, real, result))
+        grids = pictures(source.images, source.labels, real, result)
+        if draw is not None:
+            grids |= pairs.pictures(draw, real.class_names, seed)
+        html = render(report, grids)
         text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (pathlib.Path(out) / "report.json").write_text(text, encoding="utf-8")
         (pathlib.Path(out) / "report.html").write_text(html, encoding="utf-8")

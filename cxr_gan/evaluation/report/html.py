@@ -15,6 +15,7 @@ from cxr_gan.evaluation.report.text import (
     DETAIL_SETS,
     MEANINGS,
     headline,
+    pair_table,
     variant_rows,
 )
 from cxr_gan.evaluation.verdict import RULES
@@ -92,6 +93,7 @@ def render(report: dict[str, Any], grids: dict[str, np.ndarray]) -> str:
         },
         grids={caption: data_url_of_png(grid) for caption, grid in grids.items()},
         variants=[variant_rows(one) for one in utility["comparisons"]],
+        pairs=pair_table(report["pairs"]) if "pairs" in report else [],
         meanings=[MEANINGS[metric] for metric in metrics if metric in MEANINGS],
         rules=RULES,
     )

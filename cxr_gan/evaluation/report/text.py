@@ -163,9 +163,14 @@ def metric_table(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def summary(report: dict[str, Any]) -> str:
-    """Notes, the short table and the utility test, as plain text for a terminal."""
+    """Notes, the short table, pairs and the utility test, as text for a terminal."""
     lines = [f"note: {note}" for note in report["notes"]]
     lines += align_columns(metric_table(headline(report)))
+    if "pairs" in report:
+        lines.append(
+            f"pairs of one latent under two classes, n {report['pairs']['latents']}:"
+        )
+        lines += [f"  {line}" for line in align_columns(pair_table(report["pairs"]))]
     if "utility" not in report:
         return "\n".join(lines)
     utility = report["utility"]
@@ -176,6 +181,21 @@ def summary(report: dict[str, Any]) -> str:
         )
         lines += [f"  {line}" for line in align_columns(variant_rows(comparison))]
     return "\n".join(lines)
+
+
+def pair_table(pairs: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A header and one line for each row of the pairs, as cells of a table."""
+    head = ("metric", "classes", "pairs", "random, one class", "least", "by chance")
+    return [head] + [
+        (
+            *(row["metric"], row["classes"], format_estimate(row)),
+            *(
+                "" if row[key] is None else format_number(row[key])
+                for key in ("random", "least", "chance")
+            ),
+        )
+        for row in pairs["rows"]
+    ]
 
 
 def variant_rows(comparison: dict[str, Any]) -> list[tuple[str, ...]]:
