@@ -1,0 +1,118 @@
+r"""Writes a web page that generates images in the browser, without a server program.
+
+    python -m cxr_gan.demo --model=pediatric64 --out=site --serve
+
+The folder has the page, the generator as ONNX, and ONNX Runtime Web, which is fetched
+once with npm and cached; --runtime=FOLDER takes it from a folder instead. Any file
+server can serve it. The page shows single images, the same latent under each class, a
+walk between two images, many images, and a reading game with a folder of real images,
+which stay in the browser. It makes no request to any other host. Its images equal those
+of `cxr_gan.sample` for the same seed, to rounding. --serve serves the folder on this
+machine until Ctrl-C.
+"""
+
+import functools
+import http.server
+import importlib.resources
+import json
+import pathlib
+from typing import Any
+
+from absl import flags
+
+from cxr_gan.runtime import cli
+from cxr_gan.sampling import exporting, sampler, web_runtime
+from cxr_gan.storage import files
+
+PAGE = "page"  # folder of the package with the files of the page
+LICENCES = "LICENSES.txt"
+
+
+@cli.command(example="--model=pediatric64")
+def main(values: flags.FlagValues) -> int:
+    """Checks the flags and writes the folder. Returns the exit code."""
+    out = cli.new_output_folder(values.out)
+    source = web_runtime.find(values.runtime)
+    params, meta = sampler.load_with_meta(values.model)
+    about: dict[str, Any] = exporting.describe(params, meta)
+    content, run = exporting.export_onnx(params, "float32", about)
+    exporting.compare(params, run)
+    with files.translate_os_errors(out):
+        (out / "runtime").mkdir(parents=True, exist_ok=True)
+    runtime = web_runtime.copy(source, out / "runtime")
+    write_page(out)
+    with files.atomic_write(out / "generator.onnx") as unfinished:
+        unfinished.write_bytes(content)
+    about |= {
+        "class_names": params.class_names,
+        "resolution": params.config.resolution,
+        "latent_size": params.config.latent_size,
+    }
+    files.write_text(out / "model.json", json.dumps(about, ensure_ascii=False) + "\n")
+    generator = f"Generator {about['model_hash']}: {about['licence'] or 'not stated'}"
+    licences = f"{generator}\n{web_runtime.LICENCE}\n"
+    files.write_text(out / LICENCES, licences)
+    print(
+        f"wrote {out}/index.html: generator {len(content) / 1e6:.1f} MB, ONNX Runtime "
+        f"Web {runtime / 1e6:.1f} MB; licences:\n{licences}",
+        end="",
+    )
+    if values.serve:
+        serve(out, values.port)
+    else:
+        print(f"serve it with: python -m http.server --directory {out}")
+    return 0
+
+
+def write_page(out: pathlib.Path) -> None:
+    """Copies the files of the page from the package."""
+    folder = importlib.resources.files("cxr_gan.sampling") / PAGE
+    for file in folder.iterdir():
+        files.write_text(out / file.name, file.read_text(encoding="utf-8"))
+
+
+def serve(folder: pathlib.Path, port: int) -> None:
+    """Serves a folder to this machine until Ctrl-C.
+
+    Raises:
+        OSError: the port is in use.
+    """
+    handler = functools.partial(Handler, directory=str(folder))
+    try:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except OSError as error:
+        raise OSError(
+            f"--port={port} cannot be used ({error.strerror}); give another one"
+        ) from error
+    with server:
+        print(f"http://127.0.0.1:{server.server_port} until Ctrl-C", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves files, without a line for each request."""
+
+    def log_message(self, *_: object) -> None:
+        """Prints nothing."""
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags."""
+    own: dict[str, Any] = {"flag_values": values}
+    flags.DEFINE_string("model", None, "Run or published model.", **own)
+    flags.DEFINE_string("out", None, "New or empty folder to write to.", **own)
+    name = f"{web_runtime.PACKAGE} {web_runtime.VERSION}"
+    runtime = f"Folder with the files of {name}. Default: npm fetches it once."
+    flags.DEFINE_string("runtime", "", runtime, **own)
+    flags.DEFINE_boolean(
+        "serve", False, "Also serve the folder on this machine.", **own
+    )
+    flags.DEFINE_integer("port", 8000, "Port of --serve.", 0, 65535, **own)
+    flags.mark_flags_as_required(["model", "out"], **own)
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)
