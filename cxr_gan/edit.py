@@ -12,15 +12,18 @@ class. FOLDER has a folder for each class; with --label, all images below it are
 class. Images are numbered in the order of their paths. It writes panels/NUMBER.png (the
 image, its projection, the difference, and the same latent under each class),
 projections.csv, latents.npz, grid.png and projection.json. THE PANELS AND THE GRID SHOW
-REAL PATIENTS: keep them only where you may keep the images.
+REAL PATIENTS, and from the latents the model draws images like theirs: keep all of them
+only where you may keep the images.
 
 After Ctrl-C, what is finished is kept.
 """
 
+import csv
 import functools
 import json
 import math
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -42,11 +45,10 @@ from cxr_gan.sampling import (
 from cxr_gan.sampling.generation import Generation
 from cxr_gan.sampling.sampler import GeneratorParams
 from cxr_gan.storage import files, git_repository
-from cxr_gan.storage.image_grid import make_grid
 from cxr_gan.version import __version__
 
 COLUMNS = 8  # of grid.png
-BATCH = 16  # images that are projected at the same time
+BATCH_PIXELS = 1024  # image rows that are projected at the same time: 16 x 64
 
 
 @cli.command(example="--model=pediatric64")
@@ -61,45 +63,53 @@ def pairs(values: flags.FlagValues) -> int:
         )
     jobs = [
         Generation(
-            *(params, model_hash, generation.make_labels(name, values.num, names)),
-            *(values.seed, values.truncation),
+            params,
+            model_hash,
+            np.full(values.num, label, np.int32),
+            values.seed,
+            values.truncation,
         )
-        for name in names
+        for label in range(len(names))
     ]
     with files.translate_os_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    rows: list[pair_files.Row] = []
+    changes: list[tuple[float, float]] = []
     first: list[np.ndarray] = []
+    written = 0
+    listing = out / "pairs.csv"
     with (
+        files.translate_os_errors(listing),
+        listing.open("w", newline="", encoding="utf-8") as file,
         tqdm.tqdm(total=values.num, unit="pair", disable=None) as bar,
         StopSignals() as signals,
     ):
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(pair_files.Row._fields)
         for index, images in enumerate(pair_files.class_images(jobs)):
             if signals.requested:
                 break
-            rows += pair_files.write(out, jobs, index, images)
+            rows = pair_files.write(out, jobs, index, images)
+            table.writerows(rows)
+            file.flush()
+            written += 1
+            changes += [(row.frame, row.centre) for row in rows if row.difference]
             first += [images] if index < COLUMNS else []
             bar.update()
-    files.write_table(out / "pairs.csv", [pair_files.Row._fields, *rows])
-    changed = [row for row in rows if row.difference]
-    means = {
-        region: float(np.mean([getattr(row, region) for row in changed] or [0.0]))
-        for region in ("frame", "centre")
-    }
-    written = len(rows) // len(names)
+    record: dict[str, Any] = {"synthetic": True, "note": generation.NOTE}
+    record |= {"truncation": values.truncation, "pairs": written}
     if written:
         grid = pair_files.grid(np.stack(first), names)
         image_files.save_png(out / "grid.png", grid, jobs[0].origin(", ".join(names)))
-    record = {"synthetic": True, "note": generation.NOTE, "pairs": written}
-    record |= {"truncation": values.truncation, "mean_change": means}
+        frame, centre = np.mean(changes, 0).tolist()
+        record["mean_change"] = {"frame": frame, "centre": centre}
     write_record(out / "pairs.json", params, values, record)
     if written < values.num:
-        print(f"stopped after {written} of {values.num} pairs; see {out}/pairs.csv")
+        print(f"stopped after {written} of {values.num} pairs; see {listing}")
         return cli.STOPPED
     print(
         f"wrote {written} pairs to {out}; from {names[0]} to the other classes, pixels "
-        f"change by {means['frame']:.3f} in the frame and {means['centre']:.3f} in the "
-        "centre, of a range of 1"
+        f"change by {frame:.3f} in the frame and by {centre:.3f} in the centre, of a "
+        "range of 1"
     )
     return 0
 
@@ -108,7 +118,7 @@ def pairs(values: flags.FlagValues) -> int:
 def project(values: flags.FlagValues) -> int:
     """Projects real images into the latents of a model. Returns the exit code."""
     out = cli.new_output_folder(values.out)
-    git_repository.require_ignored(out)
+    git_repository.require_ignored(out / projection_files.PANELS)
     params, _ = sampler.load_with_meta(values.model)
     names, size = params.class_names, params.config.resolution
     label = arguments.label_index(values.label, names) if values.label else None
@@ -117,29 +127,13 @@ def project(values: flags.FlagValues) -> int:
         print(f"note: {note}")
     with files.translate_os_errors(out):
         (out / projection_files.PANELS).mkdir(parents=True, exist_ok=True)
-    found = project_all(out, params, read, values)
-    done = len(found.latents)
-    if done:
-        labels = read.labels[:done]
-        rows = (
-            (i, names[labels[i]], projection_files.file(i), f"{found.error[i]:.5f}")
-            for i in range(done)
-        )
-        head = ("number", "class_name", "panel", "mean_absolute_difference")
-        files.write_table(out / "projections.csv", [head, *rows])
-        with files.atomic_write(out / "latents.npz") as unfinished:
-            arrays = {"latents": found.latents, "labels": labels}
-            image_files.save_npz(unfinished, arrays | {"class_names": np.array(names)})
-        strips = [
-            projection_files.panel(params, *example)
-            for example in zip(
-                *(x[: min(done, COLUMNS)] for x in (read.images, labels)),
-                found.latents[:COLUMNS],
-                strict=True,
-            )
-        ]
-        grid = make_grid(np.stack(strips, 1), projection_files.titles(names))
-        projection_files.save(out / "grid.png", grid)
+    parts = []
+    for part in project_batches(params, read, values):
+        parts.append(part)
+        found = projection.Projection(*map(np.concatenate, zip(*parts, strict=True)))
+        sets = (read.images, read.labels, found)
+        projection_files.write(out, params, *sets, new=len(part.latents))
+    done = sum(len(part.latents) for part in parts)
     record = {"note": projection_files.NOTE, "steps": values.steps}
     record |= {"images": len(read.labels), "projected": done}
     write_record(out / "projection.json", params, values, record)
@@ -153,50 +147,47 @@ def project(values: flags.FlagValues) -> int:
     return 0
 
 
-def project_all(
-    out: pathlib.Path,
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM: the batch is given up."""
+
+
+def project_batches(
     params: GeneratorParams,
     read: class_folders.ClassImages,
     values: flags.FlagValues,
-) -> projection.Projection:
-    """Projects the images in batches, and writes the panels of each batch.
-
-    After Ctrl-C or SIGTERM the batch is completed and no other is begun.
-    """
-    parts = []
+) -> Iterator[projection.Projection]:
+    """Yields the projections of each batch; after Ctrl-C or SIGTERM, no more."""
+    count = len(read.labels)
+    size = min(count, max(1, BATCH_PIXELS // params.config.resolution))
     with (
-        tqdm.tqdm(
-            total=values.steps * len(read.labels), unit="step", disable=None
-        ) as bar,
+        tqdm.tqdm(total=values.steps * count, unit="step", disable=None) as bar,
         StopSignals() as signals,
     ):
-        for start in range(0, len(read.labels), BATCH):
+        start = projection.nearest_candidates(
+            params, read.images, read.labels, values.seed
+        )
+
+        def on_step(images: int) -> None:
+            bar.update(images)
             if signals.requested:
-                break
-            chosen = np.arange(start, min(start + BATCH, len(read.labels)))
+                raise Stopped
+
+        for first in range(0, count, size):
+            chosen = np.arange(first, min(first + size, count))
             # The last batch is padded by repetition, so that one shape is compiled.
-            rows = np.resize(chosen, min(BATCH, len(read.labels)))
-            part = projection.project(
-                params,
-                read.images[rows],
-                read.labels[rows],
-                steps=values.steps,
-                seed=values.seed,
-                on_step=functools.partial(bar.update, len(chosen)),
-            )
-            parts.append(projection.Projection(*(x[: len(chosen)] for x in part)))
-            for i, z in zip(chosen.tolist(), parts[-1].latents, strict=True):
-                example = (read.images[i], read.labels[i], z)
-                strip = projection_files.panel(params, *example)
-                grid = make_grid(
-                    strip[:, None], projection_files.titles(params.class_names)
+            rows = np.resize(chosen, size)
+            try:
+                found = projection.project(
+                    params,
+                    read.images[rows],
+                    read.labels[rows],
+                    start[rows],
+                    steps=values.steps,
+                    on_step=functools.partial(on_step, len(chosen)),
                 )
-                projection_files.save(out / projection_files.file(i), grid)
-    empty = np.zeros((0, params.config.latent_size), np.float32)
-    return projection.Projection(
-        np.concatenate([empty, *(part.latents for part in parts)]),
-        np.concatenate([empty[:, 0], *(part.error for part in parts)]),
-    )
+            except Stopped:
+                return
+            yield projection.Projection(*(x[: len(chosen)] for x in found))
 
 
 def write_record(

@@ -18,7 +18,7 @@ import cxr_gan
 from cxr_gan import edit
 from cxr_gan.runtime import cli
 from cxr_gan.sampling import class_pairs, pair_files, projection
-from cxr_gan.storage import checkpoint
+from cxr_gan.storage import checkpoint, files
 
 META = {"step": 7, "generator": dataclasses.asdict(tiny_generator.CONFIG)}
 
@@ -98,7 +98,8 @@ def test_table_of_pairs_has_the_mean_change_in_each_region(command, params, tmp_
         assert float(rows[2 * index + 1]["centre"]) == pytest.approx(
             centre[index], abs=1e-5
         )
-        assert rows[2 * index]["difference"] == rows[2 * index]["frame"] == ""
+        assert rows[2 * index]["difference"] == ""
+        assert float(rows[2 * index]["frame"]) == 0
     record = json.loads((tmp_path / "out" / "pairs.json").read_text(encoding="utf-8"))
     assert record["mean_change"]["centre"] == pytest.approx(centre.mean(), abs=1e-5)
 
@@ -145,7 +146,7 @@ def test_generated_images_project_nearer_than_any_random_latent(
     )
     error = np.abs(images - given).mean((1, 2, 3))
     start = projection.nearest_candidates(
-        params, given.astype(np.float32), found["labels"], 0
+        params, np.round(255 * given).astype(np.uint8), found["labels"], 0
     )
     nearest = np.asarray(cxr_gan.sample(params, found["labels"], latents=start))
     assert np.all(error < 0.8 * np.abs(nearest - given).mean((1, 2, 3)))
@@ -158,42 +159,69 @@ def test_generated_images_project_nearer_than_any_random_latent(
 
 def test_projection_of_an_image_does_not_depend_on_the_others(params):
     images, labels = drawn(params, 1, 3, 4), np.ones(3, np.int32)
-    together = projection.project(params, images, labels, steps=20, seed=0)
+    start = np.asarray(cxr_gan.latents(params, 3, 0))
+    together = projection.project(params, images, labels, start, steps=20)
     for i in range(3):
         rows = np.resize([i], 3)
-        alone = projection.project(params, images[rows], labels, steps=20, seed=0)
+        alone = projection.project(params, images[rows], labels, start[rows], steps=20)
         np.testing.assert_allclose(
             alone.latents[0], together.latents[i], rtol=0, atol=1e-3
         )
 
 
 def test_no_file_of_a_projection_names_a_source(command, params, tmp_path):
-    write_images(tmp_path / "real", drawn(params, 0, 1, 9))
-    assert (
-        command("project", f"--images={tmp_path}/real", "--label=NORMAL", "--steps=2")
-        == 0
-    )
-    for path in (tmp_path / "out").rglob("*"):
-        assert "patient" not in path.name
-        assert not path.is_file() or b"patient0" not in path.read_bytes()
+    write_images(tmp_path / "real" / "ward7", drawn(params, 0, 1, 9))
+    arguments = (f"--images={tmp_path}/real", "--label=NORMAL", "--steps=2")
+    assert command("project", *arguments) == 0
+    paths = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(paths) == 5
+    for path in paths:
+        content = path.read_bytes()
+        if path.suffix == ".npz":
+            arrays = np.load(path)
+            content = repr([(key, arrays[key].tolist()) for key in arrays]).encode()
+        for word in (b"patient0", b"ward7"):
+            assert word not in content and word.decode() not in path.name
 
 
-def test_ctrl_c_keeps_the_projections_that_are_finished(
+def test_ctrl_c_keeps_the_projections_of_finished_batches(
     command, params, tmp_path, monkeypatch
 ):
     write_images(tmp_path / "real" / "NORMAL", drawn(params, 0, 5, 9))
-    monkeypatch.setattr(edit, "BATCH", 2)
-    project = projection.project
+    monkeypatch.setattr(edit, "BATCH_PIXELS", 64)  # two images
+    project, steps = projection.project, []
 
-    def project_and_stop(*arguments, **keys):
-        os.kill(os.getpid(), signal.SIGINT)
-        return project(*arguments, **keys)
+    def project_and_stop(*arguments, on_step, **keys):
+        def stop_in_the_second_batch():
+            steps.append(1)
+            if len(steps) == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+            on_step()
+
+        return project(*arguments, on_step=stop_in_the_second_batch, **keys)
 
     monkeypatch.setattr(projection, "project", project_and_stop)
-    arguments = ("project", f"--images={tmp_path}/real", "--steps=2")
+    arguments = ("project", f"--images={tmp_path}/real", "--steps=4")
     assert command(*arguments) == cli.STOPPED
+    assert len(steps) == 5
     assert len(table(tmp_path / "out" / "projections.csv")) == 2
     assert len(np.load(tmp_path / "out" / "latents.npz")["latents"]) == 2
+
+
+def test_full_disk_leaves_the_table_of_finished_pairs(
+    command, tmp_path, monkeypatch, capsys
+):
+    write = pair_files.write
+
+    def write_until_full(out, jobs, index, images):
+        if index == 2:
+            raise files.DiskError("images/a.png cannot be written (full)")
+        return write(out, jobs, index, images)
+
+    monkeypatch.setattr(pair_files, "write", write_until_full)
+    assert command("pairs", "--num=50") == 1
+    assert "cannot be written" in capsys.readouterr().err
+    assert len(table(tmp_path / "out" / "pairs.csv")) == 4
 
 
 @pytest.mark.parametrize(
@@ -239,10 +267,45 @@ def test_folder_that_is_not_empty_is_refused(command, tmp_path, capsys, action):
     assert "is not empty" in capsys.readouterr().err
 
 
-def test_projection_into_a_git_repository_is_refused(command, tmp_path, capsys):
-    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    assert command("project", f"--images={tmp_path}") == 1
+@pytest.fixture
+def repository(tmp_path):
+    """A git repository that ignores the folder `ignored`."""
+    folder = tmp_path / "repository"
+    subprocess.run(["git", "init", "--quiet", folder], check=True)
+    (folder / ".gitignore").write_text("/ignored/\n")
+    return folder
+
+
+@pytest.mark.parametrize("out", ["repository/new", "link/new"])
+def test_projection_that_git_could_commit_is_refused(
+    command, repository, tmp_path, capsys, out
+):
+    (tmp_path / "link").symlink_to(repository)
+    assert command("project", f"--images={tmp_path}", f"--out={tmp_path}/{out}") == 1
     assert "not ignored by git" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["ignored", "../beside"])
+def test_projection_that_git_cannot_commit_is_written(
+    command, params, repository, tmp_path, out
+):
+    write_images(tmp_path / "real" / "NORMAL", drawn(params, 0, 1, 0))
+    arguments = (f"--images={tmp_path}/real", "--steps=1", f"--out={repository}/{out}")
+    assert command("project", *arguments) == 0
+    assert (repository / out / "latents.npz").is_file()
+
+
+def test_what_is_left_out_is_stated(command, params, tmp_path, capsys):
+    write_images(tmp_path / "real" / "NORMAL", drawn(params, 0, 1, 0))
+    write_images(tmp_path / "real" / "test", drawn(params, 0, 2, 0))
+    assert command("project", f"--images={tmp_path}/real", "--steps=1") == 0
+    assert "left out 2: of a test split" in capsys.readouterr().out
+
+
+def test_black_images_are_refused(command, tmp_path, capsys):
+    write_images(tmp_path / "real" / "NORMAL", np.zeros((1, 40, 40, 1), np.uint8))
+    assert command("project", f"--images={tmp_path}/real") == 1
+    assert "patient0.png is nearly black" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

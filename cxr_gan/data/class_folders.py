@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cxr_gan.data import preparation
+from cxr_gan.data import preparation, quality
 from cxr_gan.data.formats import decode, file_tree, image_file
 from cxr_gan.storage import files
 
@@ -21,14 +21,15 @@ class ClassImages(NamedTuple):
 def read(
     location: str, resolution: int, class_names: tuple[str, ...], label: int | None
 ) -> ClassImages:
-    """Reads all images of a folder, as a data set's are read.
+    """Reads the images of a folder, with the checks of a data set.
 
     Args:
         location: the folder.
         resolution: px of a side of the result; no image is enlarged to it.
         class_names: index = label; names of the folders directly below, for
             label=None.
-        label: of all images, at any depth; None if the folders name the classes.
+        label: of all images, in folders of any name and depth; None if the folders
+            name the classes.
 
     Raises:
         FileNotFoundError: the folder does not exist.
@@ -37,17 +38,21 @@ def read(
         ImportError: no installed package decodes a file; names the package.
     """
     root = files.require_local_path(location, "--images")
+    if root.is_file():
+        raise FileNotFoundError(f"--images={location} is a file; give its folder")
     if not root.is_dir():
         raise FileNotFoundError(f"--images={location}: no such folder; check the path")
-    entries = [
+    tree = file_tree.scan(root)
+    entries = sorted(
         (root.joinpath(*folder.parts, name), folder.parts[:1])
-        for folder in file_tree.scan(root).folders
+        for folder in tree.folders
         for name in folder.images
-    ]
+    )
+    left_out = [f"left out {count}: {why}" for why, count in tree.left_out.items()]
     if not entries:
         raise ValueError(
-            f"--images={location}: no images; give a folder with {file_tree.KINDS} "
-            "files"
+            f"--images={location}: no images; {', '.join([*left_out, 'give a folder'])}"
+            f" with {file_tree.KINDS} files"
         )
     if label is not None:
         labels = [label] * len(entries)
@@ -58,6 +63,7 @@ def read(
         """The image, or why it cannot be used."""
         try:
             with decode.none_left_out(str(path)):
+                image_file.inspect(path)
                 image = image_file.read(path, resolution)
         except ValueError as error:
             return str(error)
@@ -74,7 +80,14 @@ def read(
     if faults:
         raise ValueError(preparation.describe_faults(root, faults))
     images, notes = decode.stack([x for x in results if not isinstance(x, str)])
-    return ClassImages(images, np.array(labels, np.int32), notes)
+    faults = [
+        f"{path} is {fault}"
+        for path, image in zip(paths, images, strict=True)
+        if (fault := quality.fault(quality.measure(image)))
+    ]
+    if faults:
+        raise ValueError(preparation.describe_faults(root, faults))
+    return ClassImages(images, np.array(labels, np.int32), (*left_out, *notes))
 
 
 def _label(root: Path, parts: tuple[str, ...], class_names: tuple[str, ...]) -> int:

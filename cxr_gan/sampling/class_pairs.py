@@ -1,7 +1,7 @@
 """What a generator changes in an image with the class alone, for the same latent.
 
 Images are compared in two regions. The frame is the outer eighth of each side, where
-nothing shows the class. The centre is the inner half of each side, which the lungs
+no disease shows. The centre is the inner half of each side, which the lungs
 fill. A generator that changes only the disease changes the centre and not the frame.
 """
 

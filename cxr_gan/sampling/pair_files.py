@@ -21,9 +21,9 @@ class Row(NamedTuple):
     latent: int  # its index
     class_name: str
     image: str  # file
-    difference: str = ""  # file; "" for the first class, as below
-    frame: float | str = ""  # mean absolute change from the first class
-    centre: float | str = ""
+    difference: str = ""  # file; "" for the first class
+    frame: float = 0.0  # mean absolute change from the first class, of a range of 1
+    centre: float = 0.0
 
 
 def class_images(jobs: Sequence[Generation]) -> Iterator[np.ndarray]:

@@ -53,9 +53,9 @@ def project(
     params: GeneratorParams,
     images: np.ndarray,
     labels: np.ndarray,
+    start: np.ndarray,
     *,
     steps: int,
-    seed: int,
     on_step: Callable[[], object] = lambda: None,
 ) -> Projection:
     """Projects images, each under its label.
@@ -64,22 +64,22 @@ def project(
         params: return value of `sampler.load`.
         images: uint8 [n, s, s, 1], s the generator's resolution.
         labels: int [n].
+        start: float32 [n, d], latents from which the search starts.
         steps: of Adam, at least 1.
-        seed: of the random latents.
         on_step: called after each step.
     """
     given = images.astype(np.float32) / 255
     target, label = jnp.asarray(given), jnp.asarray(labels, jnp.int32)
-    z = jnp.asarray(nearest_candidates(params, given, labels, seed))
-    optimizer = _optimizer(steps)
-    state = optimizer.init(z)
+    z, state = jnp.asarray(start), _optimizer(steps).init(start)
     for _ in range(steps):
         z, state = _step(steps, params, target, label, z, state)
+        z.block_until_ready()
         on_step()
     found = np.asarray(sampler.sample(params, np.asarray(labels), latents=z))
     return Projection(np.asarray(z), np.abs(found - given).mean((1, 2, 3)))
 
 
+@jax_config.pinned()
 def nearest_candidates(
     params: GeneratorParams, images: np.ndarray, labels: np.ndarray, seed: int
 ) -> np.ndarray:
@@ -87,7 +87,7 @@ def nearest_candidates(
 
     Args:
         params: return value of `sampler.load`.
-        images: float32 [n, s, s, 1] in [0, 1].
+        images: uint8 [n, s, s, 1].
         labels: int [n].
         seed: of the random latents.
     """
@@ -96,9 +96,16 @@ def nearest_candidates(
     for label in np.unique(labels):
         drawn = sampler.sample(params, np.full(CANDIDATES, label), latents=z)
         for row in np.flatnonzero(labels == label):
-            given = jnp.broadcast_to(images[row], drawn.shape)
-            nearest[row] = int(jnp.argmin(distance(drawn, given)))
-    return z[nearest]
+            given = jnp.asarray(images[row].astype(np.float32) / 255)
+            nearest[row] = int(_distances(drawn, given).argmin())
+    chosen: np.ndarray = z[nearest]
+    return chosen
+
+
+@jax.jit
+def _distances(images: jax.Array, given: jax.Array) -> jax.Array:
+    """`distance` of each image from the same one: [n, s, s, 1], [s, s, 1] -> [n]."""
+    return distance(images, jnp.broadcast_to(given, images.shape))
 
 
 def _optimizer(steps: int) -> optax.GradientTransformation:

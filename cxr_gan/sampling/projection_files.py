@@ -7,16 +7,62 @@ from PIL import Image, PngImagePlugin
 
 from cxr_gan.models import pixel_range
 from cxr_gan.sampling import class_pairs, sampler
+from cxr_gan.sampling.image_files import save_npz
+from cxr_gan.sampling.projection import Projection
 from cxr_gan.sampling.sampler import GeneratorParams
 from cxr_gan.storage import files
+from cxr_gan.storage.image_grid import make_grid
 
 NOTE = "Shows radiographs of real patients: not to be published."
 PANELS = "panels"  # folder
+COLUMNS = 8  # of grid.png
 
 
 def file(number: int) -> str:
     """panels/00000.png."""
     return f"{PANELS}/{number:05}.png"
+
+
+def write(
+    out: pathlib.Path,
+    params: GeneratorParams,
+    images: np.ndarray,
+    labels: np.ndarray,
+    found: Projection,
+    *,
+    new: int,
+) -> None:
+    """Writes the panels of the newest projections, and the tables and grid of all.
+
+    Args:
+        out: folder that contains PANELS.
+        params: return value of `sampler.load`.
+        images: uint8 [n, s, s, 1].
+        labels: int [n].
+        found: the projections of the first images.
+        new: number of the newest ones.
+
+    Raises:
+        files.DiskError: a file cannot be written.
+    """
+    names, done = params.class_names, len(found.latents)
+    in_grid, newest = range(min(done, COLUMNS)), range(done - new, done)
+    panels = {
+        i: panel(params, images[i], labels[i], found.latents[i])
+        for i in (*in_grid, *newest)
+    }
+    for i in newest:
+        save(out / file(i), make_grid(panels[i][:, None], titles(names)))
+    head = ("number", "class_name", "panel", "mean_absolute_difference")
+    rows = (
+        (i, names[labels[i]], file(i), f"{found.error[i]:.5f}") for i in range(done)
+    )
+    files.write_table(out / "projections.csv", [head, *rows])
+    arrays = {"latents": found.latents, "labels": labels[:done]}
+    with files.atomic_write(out / "latents.npz") as unfinished:
+        save_npz(unfinished, arrays | {"class_names": np.array(names)})
+    strips = np.stack([panels[i] for i in in_grid], 1)
+    save(out / "grid.png", make_grid(strips, titles(names)))
 
 
 def panel(

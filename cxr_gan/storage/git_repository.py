@@ -3,6 +3,8 @@
 import pathlib
 import subprocess
 
+NOT_IGNORED = 1  # exit code of git check-ignore
+
 
 def require_ignored(*paths: pathlib.Path) -> None:
     """Checks that no path could be committed to a git repository.
@@ -11,14 +13,21 @@ def require_ignored(*paths: pathlib.Path) -> None:
         ValueError: a path is inside a git repository that does not ignore it.
         OSError: a path is inside a repository, but git is not installed.
     """
-    for path in map(pathlib.Path.absolute, paths):
+    for path in map(pathlib.Path.resolve, paths):
         repositories = [folder for folder in path.parents if (folder / ".git").exists()]
         if not repositories:
             continue
         root = repositories[0]
         command = ("git", "-C", root, "check-ignore", "--quiet", path)
-        if subprocess.run(command, capture_output=True, check=False).returncode:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == NOT_IGNORED:
             raise ValueError(
                 f"{path} shows or names real patients and is not ignored by git in "
-                f"{root}; add {path.name} to its .gitignore, or write elsewhere"
+                f"{root}; add {path.relative_to(root)} to its .gitignore, or write "
+                "elsewhere"
+            )
+        if done.returncode:
+            raise ValueError(
+                f"{path} shows or names real patients, and git cannot tell whether it "
+                f"is ignored in {root} ({done.stderr.strip()}); write elsewhere"
             )
