@@ -1,16 +1,17 @@
 """What a generator changes with the class alone: images of one latent, compared.
 
-Two images of one latent under two classes are a pair. For comparison stand random pairs
-of generated images of one class. Real images have no pairs, but they set a limit: if
-the images of both classes are distributed as the real ones, then the mean change of a
-pixel in any pairing is at least the Wasserstein distance of its values in the two
-classes (Kantorovich duality; Villani 2009, "Optimal Transport", section 5).
+Two images of one latent under two classes are a pair. They are compared with random
+pairs of generated images of one class. Real images have no pairs, but they set a limit:
+if the images of both classes are distributed as the real ones, then the mean change of
+a pixel is at least the Wasserstein distance of its values in the two classes, which is
+the least mean change of all pairings (Villani 2009, "Optimal Transport", definition
+6.1). Its estimate from samples is larger by chance; how much, halves of one class show.
 """
 
 import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,19 @@ class PairRow:
     chance: float | None = None  # the same between halves of one class
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClassImages:
+    """Generated images of one class, for the latents of all classes."""
+
+    label: int
+    images: np.ndarray  # uint8 [n, s, s, 1]
+    features: np.ndarray  # float32 [n, d], of the encoder `cxr`
+    right: np.ndarray  # bool [n], whether the classifier predicts the label
+    random: tuple[np.ndarray, np.ndarray]  # indices of random pairs, int64 [m] each
+    # Quantiles of each pixel of the real images of halves A and B, float64 [q, s, s].
+    quantiles: tuple[np.ndarray, np.ndarray]
+
+
 def measure(
     draw: Draw,
     real: ReferenceSplits,
@@ -67,12 +81,28 @@ def measure(
         classifier: params of a label classifier trained on half B of `real`.
         seed: of latents, random pairs and intervals.
     """
-    names = real.class_names
-    images = [draw(np.full(LATENTS, k), seed) for k in range(len(names))]
+    classes = []
+    for label in range(len(real.class_names)):
+        images = draw(np.full(LATENTS, label), seed)
+        halves = (
+            real.train.images[(real.train.labels == label) & half]
+            for half in (real.in_a, ~real.in_a)
+        )
+        a, b = map(pixel_quantiles, halves)
+        classes.append(
+            ClassImages(
+                label=label,
+                images=images,
+                features=cxr_encoder.features(images),
+                right=label_classifier.predict(classifier, images).argmax(1) == label,
+                random=ms_ssim.draw_pairs(LATENTS, seed + label, LATENTS // 2),
+                quantiles=(a, b),
+            )
+        )
     rows = [
         row
-        for a, b in itertools.combinations(range(len(names)), 2)
-        for row in _compare(images, (a, b), real, regions, classifier, seed)
+        for a, b in itertools.combinations(classes, 2)
+        for row in _compare(a, b, real.class_names, regions, seed)
     ]
     return {
         "latents": LATENTS,
@@ -107,23 +137,15 @@ def pictures(draw: Draw, names: Sequence[str], seed: int) -> dict[str, np.ndarra
 
 
 def _compare(
-    images: Sequence[np.ndarray],
-    pair: tuple[int, int],
-    real: ReferenceSplits,
+    a: ClassImages,
+    b: ClassImages,
+    names: Sequence[str],
     regions: Mapping[str, np.ndarray],
-    classifier: Any,
     seed: int,
 ) -> list[PairRow]:
-    """The rows of one pair of classes; images are uint8 [n, s, s, 1] of each class."""
-    a, b = (images[label] for label in pair)
-    joined = np.concatenate([a, b])
-    count = len(a)
-    # Random pairs of one class: half of them of either class.
-    within = [ms_ssim.draw_pairs(count, seed, count // 2) for _ in pair]
-    first = np.concatenate([within[0][0], within[1][0] + count])
-    second = np.concatenate([within[0][1], within[1][1] + count])
-    latents = np.arange(count)
-    classes = ", ".join(real.class_names[label] for label in pair)
+    """The rows of one pair of classes."""
+    latents = np.arange(len(a.images))
+    classes = ", ".join(names[x.label] for x in (a, b))
 
     def row(metric: str, values: np.ndarray, **others: float) -> PairRow:
         interval = confidence_intervals.bootstrap(
@@ -131,76 +153,85 @@ def _compare(
         )
         return PairRow(metric, classes, *interval.tolist(), **others)
 
-    right = np.ones(count, bool)
-    for label, each in zip(pair, (a, b), strict=True):
-        right &= label_classifier.predict(classifier, each).argmax(1) == label
+    def within(compare: Callable[..., np.ndarray], key: str) -> float:
+        """Mean of a comparison over random pairs, half of them of either class."""
+        values = [
+            compare(*(getattr(x, key)[rows] for rows in x.random)).mean()
+            for x in (a, b)
+        ]
+        return float(np.mean(values))
+
+    right = a.right & b.right
     share = confidence_intervals.share_interval(right, latents, draws=DRAWS, seed=seed)
-    similar = functools.partial(ms_ssim.pair_similarities, joined)
-    features = cxr_encoder.features(joined)
-
-    def apart(i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(features[i] - features[j], axis=1)
-
     rows = [
         PairRow(LABELS_RIGHT, classes, float(right.mean()), *share),
         row(
             "MS-SSIM",
-            similar(latents, latents + count),
-            random=float(similar(first, second).mean()),
+            _similarity(a.images, b.images),
+            random=within(_similarity, "images"),
         ),
         row(
             "distance, cxr",
-            apart(latents, latents + count),
-            random=float(apart(first, second).mean()),
+            _distance(a.features, b.features),
+            random=within(_distance, "features"),
         ),
     ]
-    least, chance = least_changes(real, pair)
+    least = least_changes(a.quantiles, b.quantiles)
     for name, region in regions.items():
-        values = class_pairs.changes(a, b, region)
-        random = class_pairs.changes(joined[first], joined[second], region)
+        change = functools.partial(class_pairs.changes, region=region)
         rows.append(
             row(
                 f"{CHANGE}, {name}",
-                values,
-                random=float(random.mean()),
-                least=float(least[region].mean()),
-                chance=float(chance[region].mean()),
+                change(a.images, b.images),
+                random=within(change, "images"),
+                **{key: float(x[region].mean()) for key, x in least.items()},
             )
         )
     return rows
 
 
+def _similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """MS-SSIM of a[i] and b[i], uint8 [n, s, s, 1]; float32 [n]."""
+    rows = np.arange(len(a))
+    return ms_ssim.pair_similarities(np.concatenate([a, b]), rows, rows + len(a))
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Euclidean distance of a[i] and b[i], float [n, d]; float [n]."""
+    return np.linalg.norm(a - b, axis=1)
+
+
 def least_changes(
-    real: ReferenceSplits, pair: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Least mean change of each pixel from one real class to the other.
-
-    Returns:
-        float64 [s, s] twice, of a range of 1: the Wasserstein distance between the two
-        classes, and the mean of those between halves A and B of each class, which
-        differ by chance.
-    """
-    labels, images = real.train.labels, real.train.images
-    a, b = (images[labels == label] for label in pair)
-    halves = [
-        [images[(labels == label) & half] for half in (real.in_a, ~real.in_a)]
-        for label in pair
-    ]
-    return wasserstein(a, b), np.mean([wasserstein(*x) for x in halves], 0)
-
-
-def wasserstein(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Wasserstein-1 distance of the values of each pixel, of a range of 1.
-
-    The mean absolute difference of the quantile functions, at QUANTILES levels.
+    a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Least mean change of each pixel from one real class to another, estimated.
 
     Args:
-        a: uint8 [n, s, s, 1].
-        b: uint8 [m, s, s, 1].
+        a: quantiles of halves A and B of a class, from `pixel_quantiles`.
+        b: those of another class.
 
     Returns:
-        float64 [s, s].
+        {"least": ..., "chance": ...}, float64 [s, s] each, of a range of 1: the mean
+        Wasserstein distance between half A of one class and half B of the other, and
+        between halves A and B of each class, which differ by chance alone.
+    """
+    return {
+        "least": (_wasserstein(a[0], b[1]) + _wasserstein(b[0], a[1])) / 2,
+        "chance": (_wasserstein(*a) + _wasserstein(*b)) / 2,
+    }
+
+
+def pixel_quantiles(images: np.ndarray) -> np.ndarray:
+    """Values of each pixel at QUANTILES levels, of a range of 1.
+
+    uint8 [n, s, s, 1] -> float64 [QUANTILES, s, s].
     """
     levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    of_a, of_b = (np.quantile(x[..., 0], levels, axis=0) / 255 for x in (a, b))
-    return np.abs(of_a - of_b).mean(0)
+    values: np.ndarray = np.quantile(images[..., 0], levels, axis=0) / 255
+    return values
+
+
+def _wasserstein(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Wasserstein-1 distance of the values of each pixel, from their quantiles."""
+    distance: np.ndarray = np.abs(a - b).mean(0)
+    return distance
