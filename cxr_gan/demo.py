@@ -1,6 +1,6 @@
 r"""Writes a web page that generates images in the browser, without a server program.
 
-    python -m cxr_gan.demo --model=pediatric64 --out=site --serve
+    python -m cxr_gan.demo --model=pediatric64 --out=page --serve
 
 The folder has the page, the generator as ONNX, and ONNX Runtime Web, which is fetched
 once with npm and cached; --runtime=FOLDER takes it from a folder instead. Any file
@@ -11,11 +11,13 @@ of `cxr_gan.sample` for the same seed, to rounding. --serve serves the folder on
 machine until Ctrl-C.
 """
 
+import contextlib
 import functools
 import http.server
 import importlib.resources
 import json
 import pathlib
+import shlex
 from typing import Any
 
 from absl import flags
@@ -32,35 +34,37 @@ LICENCES = "LICENSES.txt"
 def main(values: flags.FlagValues) -> int:
     """Checks the flags and writes the folder. Returns the exit code."""
     out = cli.new_output_folder(values.out)
-    source = web_runtime.find(values.runtime)
     params, meta = sampler.load_with_meta(values.model)
     about: dict[str, Any] = exporting.describe(params, meta)
     content, run = exporting.export_onnx(params, "float32", about)
-    exporting.compare(params, run)
-    with files.translate_os_errors(out):
-        (out / "runtime").mkdir(parents=True, exist_ok=True)
-    runtime = web_runtime.copy(source, out / "runtime")
-    write_page(out)
-    with files.atomic_write(out / "generator.onnx") as unfinished:
-        unfinished.write_bytes(content)
-    about |= {
-        "class_names": params.class_names,
-        "resolution": params.config.resolution,
-        "latent_size": params.config.latent_size,
-    }
-    files.write_text(out / "model.json", json.dumps(about, ensure_ascii=False) + "\n")
-    generator = f"Generator {about['model_hash']}: {about['licence'] or 'not stated'}"
-    licences = f"{generator}\n{web_runtime.LICENCE}\n"
-    files.write_text(out / LICENCES, licences)
-    print(
-        f"wrote {out}/index.html: generator {len(content) / 1e6:.1f} MB, ONNX Runtime "
-        f"Web {runtime / 1e6:.1f} MB; licences:\n{licences}",
-        end="",
-    )
-    if values.serve:
-        serve(out, values.port)
-    else:
-        print(f"serve it with: python -m http.server --directory {out}")
+    source = web_runtime.find(values.runtime)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(bind(out, values.port)) if values.serve else None
+        exporting.compare(params, run)
+        with files.translate_os_errors(out):
+            (out / "runtime").mkdir(parents=True, exist_ok=True)
+        runtime = web_runtime.copy(source, out / "runtime")
+        write_page(out)
+        with files.atomic_write(out / "generator.onnx") as unfinished:
+            unfinished.write_bytes(content)
+        about |= {
+            "class_names": params.class_names,
+            "resolution": params.config.resolution,
+            "latent_size": params.config.latent_size,
+        }
+        text = json.dumps(about, ensure_ascii=False) + "\n"
+        files.write_text(out / "model.json", text)
+        licence = about["licence"] or "no licence is stated"
+        generator = f"Generator {about['model_hash']}: {licence}\n"
+        files.write_text(out / LICENCES, f"{generator}\n{web_runtime.LICENCE}")
+        print(
+            f"wrote {out}/index.html: generator {len(content) / 1e6:.1f} MB, ONNX "
+            f"Runtime Web {runtime / 1e6:.1f} MB (MIT License). {generator}serve it "
+            "with: python -m http.server --bind 127.0.0.1 --directory "
+            f"{shlex.quote(str(out))}"
+        )
+        if server is not None:
+            serve(server)
     return 0
 
 
@@ -71,29 +75,44 @@ def write_page(out: pathlib.Path) -> None:
         files.write_text(out / file.name, file.read_text(encoding="utf-8"))
 
 
-def serve(folder: pathlib.Path, port: int) -> None:
-    """Serves a folder to this machine until Ctrl-C.
+def bind(folder: pathlib.Path, port: int) -> "Server":
+    """A server of a folder, which may not exist yet, to this machine alone.
 
     Raises:
         OSError: the port is in use.
     """
     handler = functools.partial(Handler, directory=str(folder))
     try:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+        return Server(("127.0.0.1", port), handler)
     except OSError as error:
         raise OSError(
             f"--port={port} cannot be used ({error.strerror}); give another one"
         ) from error
-    with server:
-        print(f"http://127.0.0.1:{server.server_port} until Ctrl-C", flush=True)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            print()
+
+
+def serve(server: "Server") -> None:
+    """Serves until Ctrl-C."""
+    print(f"http://127.0.0.1:{server.server_port} until Ctrl-C", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.serve_forever()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """A server that prints nothing when a browser ends a request early."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignores the error: the browser asks again."""
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
     """Serves files, without a line for each request."""
+
+    def end_headers(self) -> None:
+        """Lets the browser ask each time, as another page may use this port later."""
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
 
     def log_message(self, *_: object) -> None:
         """Prints nothing."""

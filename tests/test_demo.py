@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import http.server
 import importlib.resources
 import json
@@ -51,7 +50,7 @@ def runtime(tmp_path):
     folder = tmp_path / "dist"
     folder.mkdir()
     for name in web_runtime.FILES:
-        (folder / name).write_text(name)
+        (folder / name).write_text(f"/* ONNX Runtime Web v{web_runtime.VERSION} */")
     return folder
 
 
@@ -62,7 +61,8 @@ def test_folder_has_every_file_that_the_page_names(command, runtime, tmp_path, c
     scripts = [path.read_text(encoding="utf-8") for path in out.glob("*.js")]
     named = re.findall(r'(?:src|href)="([\w.]+)"', page)
     named += re.findall(r'"\./([\w./-]+)"', "".join(scripts))
-    assert len(named) >= 7
+    named += re.findall(r'(?:fetch|create)\("([\w.]+)"', "".join(scripts))
+    assert len(named) >= 9
     assert all((out / name).is_file() for name in named)
     about = json.loads((out / "model.json").read_text(encoding="utf-8"))
     assert about["class_names"] == ["NORMAL", "PNEUMONIA"]
@@ -75,9 +75,11 @@ def test_folder_has_every_file_that_the_page_names(command, runtime, tmp_path, c
 def test_controls_of_the_page_exist_where_the_script_expects_them():
     folder = importlib.resources.files("cxr_gan.sampling") / demo.PAGE
     page = (folder / "index.html").read_text(encoding="utf-8")
-    script = (folder / "page.js").read_text(encoding="utf-8")
+    script = "".join(
+        (folder / name).read_text(encoding="utf-8") for name in ("page.js", "game.js")
+    )
     ids = set(re.findall(r'\bid="([\w-]+)"', page))
-    used = set(re.findall(r'(?:element|value|show)\("([\w-]+)"', script))
+    used = set(re.findall(r'(?:element|put)\("([\w-]+)"', script))
     assert len(used) > 15
     assert used <= ids
     assert not re.search(r"https?://", page + script)
@@ -121,19 +123,27 @@ def test_failed_download_is_reported_and_not_cached(
     assert not list((tmp_path / "cache").rglob("*.mjs"))
 
 
-def test_port_in_use_is_reported(tmp_path):
-    with (
-        http.server.HTTPServer(("127.0.0.1", 0), demo.Handler) as server,
-        pytest.raises(OSError, match="give another one"),
-    ):
-        demo.serve(tmp_path, server.server_port)
+def test_runtime_of_another_version_is_refused(command, runtime, tmp_path, capsys):
+    (runtime / "ort.wasm.min.mjs").write_text("/* ONNX Runtime Web v1.2.3 */")
+    assert command(f"--out={tmp_path}/site", f"--runtime={runtime}") == 1
+    assert f"is not version {web_runtime.VERSION}" in capsys.readouterr().err
+
+
+def test_port_in_use_is_reported_before_anything_is_written(
+    command, runtime, tmp_path, capsys
+):
+    with http.server.HTTPServer(("127.0.0.1", 0), demo.Handler) as server:
+        port = f"--port={server.server_port}"
+        arguments = (f"--out={tmp_path}/site", f"--runtime={runtime}", "--serve", port)
+        assert command(*arguments) == 1
+    assert "give another one" in capsys.readouterr().err
+    assert not (tmp_path / "site").exists()
 
 
 @contextlib.contextmanager
 def served(folder):
     """The address of a folder that is served."""
-    handler = functools.partial(demo.Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with demo.bind(folder, 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -215,11 +225,17 @@ def test_page_draws_the_images_of_sample_and_plays_the_game(browser, tmp_path):
         assert len(drawn) == 16
         assert np.abs(drawn[:2] - pixels).max() <= 2
 
+        seed = browser.find_element("id", "seed")
+        seed.clear()
+        seed.send_keys("-1")
+        until(lambda: "from 0 to" in browser.find_element("id", "status").text)
         browser.find_element("css selector", '[data-save="pair"]').click()
         saved = until(lambda: [*(tmp_path / "saved").glob("*.png")])[0]
         with Image.open(saved) as image:
             assert image.size == (192, 64)
             assert image.info["Synthetic"] == "true"
+            assert image.info["Seed"] == "0"  # of the picture, not of the control
+            assert "seed 0, number 0" in image.info["Label"]
             assert image.info["Model"] == "69759ebce2edd9f7"
             assert "It shows no patient" in image.info["Description"]
 
@@ -231,11 +247,10 @@ def test_page_draws_the_images_of_sample_and_plays_the_game(browser, tmp_path):
         (folder / "notes.txt").write_text("no image")
         browser.find_element("id", "folder").send_keys(str(folder))
         until(lambda: browser.find_element("id", "answers").is_displayed())
-        body = browser.find_element("tag name", "body")
         for _ in range(6):  # noise varies more from pixel to pixel
             image = shown(browser, "trial")[0].astype(float)
             is_noise = np.abs(np.diff(image)).mean() > 20
-            body.send_keys("r" if is_noise else "s")
+            browser.switch_to.active_element.send_keys("r" if is_noise else "s")
         assert browser.find_element("id", "score").text.startswith("6 of 6 right")
 
         script = "return performance.getEntriesByType('resource').map(x => x.name)"

@@ -37,7 +37,7 @@ def export_onnx(
         from cxr_gan.sampling import onnx_graph
     except ImportError as error:
         raise ImportError(
-            f"--format=onnx needs onnx and onnxruntime ({error}); type: pip install "
+            f"ONNX files need onnx and onnxruntime ({error}); type: pip install "
             "'cxr-gan[onnx]'"
         ) from error
     content = onnx_graph.build(params, dtype, metadata)

@@ -19,11 +19,30 @@ SHA512 = (  # of the archive, in base64, as npm's registry states it
     "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02V"
     "b7QmRMDs1SigqR4CXAfKYQ=="
 )
-LICENCE = (
-    f"ONNX Runtime Web {VERSION}: MIT License, Copyright (c) Microsoft Corporation; "
-    "https://github.com/microsoft/onnxruntime/blob/main/LICENSE and, of the software "
-    "it contains, ThirdPartyNotices.txt beside it."
-)
+LICENCE = f"""ONNX Runtime Web {VERSION}: MIT License
+
+Copyright (c) Microsoft Corporation
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this
+software and associated documentation files (the "Software"), to deal in the Software
+without restriction, including without limitation the rights to use, copy, modify,
+merge, publish, distribute, sublicense, and/or sell copies of the Software, and to
+permit persons to whom the Software is furnished to do so, subject to the following
+conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or
+substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED,
+INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR
+PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE
+LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT
+OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR
+OTHER DEALINGS IN THE SOFTWARE.
+
+Software that it contains:
+https://github.com/microsoft/onnxruntime/blob/v{VERSION}/ThirdPartyNotices.txt
+"""
 # Names in the package's folder dist -> names in a page's folder.
 FILES = {
     "ort.wasm.min.mjs": "ort.js",
@@ -42,7 +61,7 @@ def find(given: str) -> pathlib.Path:
     Raises:
         FileNotFoundError: `given` lacks a file, or npm is not installed.
         OSError: npm could not download the package.
-        ValueError: the download is not the pinned one.
+        ValueError: the download, or `given`, is not the pinned version.
         files.DiskError: a file cannot be written.
     """
     if not given:
@@ -53,6 +72,12 @@ def find(given: str) -> pathlib.Path:
         raise FileNotFoundError(
             f"--runtime={given}: lacks {', '.join(missing)}; give the folder dist of "
             f"the npm package {PACKAGE} {VERSION}"
+        )
+    start = (folder / next(iter(FILES))).read_bytes()[:200].decode(errors="replace")
+    if f"v{VERSION}" not in start:
+        raise ValueError(
+            f"--runtime={given}: is not version {VERSION} of {PACKAGE}; get it with "
+            f"`npm pack {PACKAGE}@{VERSION}`"
         )
     return folder
 
@@ -107,11 +132,17 @@ def _unpack(archive: pathlib.Path, folder: pathlib.Path) -> None:
             f"the download of {PACKAGE} {VERSION} has the sha512 {digest[:16]}..., "
             f"not {SHA512[:16]}...; nothing was installed. Try again"
         )
+    unpacked = archive.with_suffix(".files")
+    unpacked.mkdir()
     with tarfile.open(archive) as content:
         for name in FILES:
             member = content.extractfile(f"package/dist/{name}")
-            if member is None:
-                raise ValueError(f"{PACKAGE} {VERSION} lacks dist/{name}")
-            target = files.with_parents(folder / name)
-            with files.atomic_write(target) as unfinished:
-                unfinished.write_bytes(member.read())
+            assert member is not None  # the checksum is that of an archive with them
+            (unpacked / name).write_bytes(member.read())
+    with files.translate_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in FILES:  # each appears at once, also for another process
+            partial = pathlib.Path(tempfile.mkdtemp(dir=folder)) / name
+            shutil.copyfile(unpacked / name, partial)
+            partial.replace(folder / name)
+            partial.parent.rmdir()

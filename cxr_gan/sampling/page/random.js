@@ -41,7 +41,7 @@ function uniform(bits) {
 /** The inverse error function. Source: Giles 2010, "Approximating the erfinv
  * function", single precision. */
 function inverseErf(x) {
-  const w = -Math.log1p(-x * x);
+  const w = -Math.log1p(-Math.fround(x * x));
   const near = [
     2.81022636e-8, 3.43273939e-7, -3.5233877e-6, -4.39150654e-6, 2.1858087e-4,
     -1.25372503e-3, -4.17768164e-3, 0.246640727, 1.50140941,
