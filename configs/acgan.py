@@ -79,8 +79,8 @@ def get_config() -> ConfigDict:
     config.loss.class_weight.g = 0.4  # weight of the class loss in G's update
     config.loss.feature_matching_weight = 0.0  # weight of the distance of D's features
     config.loss.diversity_weight = 1.0  # weight of the loss on variety within a class
-    config.loss.pair_weight = 0.0  # weight of the loss on what changes with the class
-    #                                but should not: frame, exposure and pose
+    config.loss.pair_weight = 0.0  # weight of the loss on what changes with the class,
+    #                                most of all in the frame of the image
     config.loss.r1_weight = 0.1  # weight of the gradient penalty on real images
     config.loss.r2_weight = 0.0  # weight of the gradient penalty on generated images
     config.loss.r1_interval = 8  # steps between two computations of the penalties,

@@ -30,6 +30,7 @@ from test_onnx_encoder import write_network
 from cxr_gan import config as configs
 from cxr_gan.data.phantom import renderer as phantom
 from cxr_gan.evaluation import utility
+from cxr_gan.sampling import web_runtime
 
 PAGES = ["README.md", "CONTRIBUTING.md"]
 PAGES += sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
@@ -136,15 +137,31 @@ class Reader:
         """Runs a command in this process, which has compiled and imported already."""
         module = importlib.import_module(f"cxr_gan.{name}")
         values, output = flags.FlagValues(), io.StringIO()
-        module.define_flags(values)
+        if name == "edit":  # images of the pages have 32 px
+            main, define_flags = module.ACTIONS[arguments.pop(0)]
+            arguments = [a.replace("pediatric64", "runs/kermany64") for a in arguments]
+            arguments.append("--steps=2" if main is module.project else "--num=4")
+        else:
+            main, define_flags = module.main, module.define_flags
+        if name == "demo":  # npm is not needed here, and --serve does not end
+            arguments = [*(set(arguments) - {"--serve"}), f"--runtime={self.runtime()}"]
+        define_flags(values)
         if name == "evaluate":  # of fewer images, all of 32 px
             text = " ".join([*arguments, "--num=80"])
             text = text.replace("phantom:1000", "phantom:240")
             arguments = text.replace("pediatric64 ", "runs/kermany64 ").split()
         values([name, *arguments])
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            code = module.main([name], values)
+            code = main([name], values)
         return code, output.getvalue()
+
+    def runtime(self) -> pathlib.Path:
+        """A folder with files of the names of ONNX Runtime Web."""
+        folder = self.folder / "runtime"
+        folder.mkdir(exist_ok=True)
+        for file in web_runtime.FILES:
+            (folder / file).write_text(f"v{web_runtime.VERSION}")
+        return folder
 
     def execute(self, code: str) -> str:
         """Runs Python code; its output. Data sets have 32 px, as TINY."""

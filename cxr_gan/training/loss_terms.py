@@ -114,9 +114,8 @@ def diversity_loss(gan: GanDefinition, real: jax.Array, fake: jax.Array) -> jax.
 def pair_loss(gan: GanDefinition, fake: jax.Array) -> jax.Array:
     """Weighted change of images [n, s, s, 1] with their class, for equal latents -> [].
 
-    In the frame, the outer eighth of each side, nothing shows the class. Elsewhere the
-    change counts INNER_CHANGE as much: an absolute difference is least where few pixels
-    change, such as those of an opacity, and not the whole image.
+    In the frame, the outer eighth of each side, no disease shows. Elsewhere the change
+    counts INNER_CHANGE as much.
     """
     weight = gan.config.loss.pair_weight
     if not weight:
