@@ -146,6 +146,8 @@ def measure(values: flags.FlagValues) -> tuple[command_line.Results, str]:
             )
             before[name] = end["minutes"]
             keys["init"] = str(short)
+        if name != FROM_SCRATCH and values.ema_rampup:
+            keys["ema_rampup"] = values.ema_rampup
         curves[name] = train(workdir / name.replace(" ", "_"), values, **keys)
     rows = []
     for name, records in curves.items():
@@ -169,6 +171,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_enum("only", starts, starts, "Runs. Default: all.", **own)
     flags.DEFINE_float("kimg", 40.0, "Length of the runs at 128 px.", 1, **own)
     flags.DEFINE_float("short_kimg", 20.0, "Length of the run at 64 px.", 1, **own)
+    rampup = "ema_rampup of the runs from a model; 0 = that of the configuration."
+    flags.DEFINE_float("ema_rampup", 0.0, rampup, 0, **own)
     flags.DEFINE_float("target", 0.02, "KID to val at which a run ends.", **own)
     flags.mark_flag_as_required("dataset", **own)
 
