@@ -5,9 +5,10 @@ r"""Writes a web page that generates images in the browser, without a server pro
 The folder has the page, the generator as ONNX, and ONNX Runtime Web, which is fetched
 once with npm and cached; --runtime=FOLDER takes it from a folder instead. Any file
 server can serve it. The page shows single images, the same latent under each class, a
-walk between two images, many images, and a reading game with a folder of real images,
-which stay in the browser. It makes no request to any other host. Its images equal those
-of `cxr_gan.sample` for the same seed, to rounding. --serve serves the folder on this
+interpolation between two images, many images, and a reader test with a folder of real
+images, which stay in the browser. It makes no request to any other host. Its images
+equal those of `cxr_gan.sample` for the same seed and number, within two grey levels of
+256. --serve serves the folder on this
 machine until Ctrl-C.
 """
 
@@ -76,7 +77,7 @@ def write_page(out: pathlib.Path) -> None:
 
 
 def bind(folder: pathlib.Path, port: int) -> "Server":
-    """A server of a folder, which may not exist yet, to this machine alone.
+    """Binds a server of a folder, which may not exist yet, to this machine alone.
 
     Raises:
         OSError: the port is in use.

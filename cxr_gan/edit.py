@@ -1,4 +1,4 @@
-r"""Shows the same latent under each class, and real images as the generator draws them.
+r"""Generates each latent under each class, or projects real images into latents.
 
     python -m cxr_gan.edit pairs --model=pediatric64 --num=64 --out=pairs
     python -m cxr_gan.edit project --model=pediatric64 --images=FOLDER --out=projected
@@ -7,13 +7,13 @@ r"""Shows the same latent under each class, and real images as the generator dra
 seed; differences/CLASS/*.png, each class minus the first one, in which mid-grey is no
 change; pairs.csv, grid.png and pairs.json.
 
-`project` searches for each image the latent from which the generator draws it under its
-class. FOLDER has a folder for each class; with --label, all images below it are of that
-class. Images are numbered in the order of their paths. It writes panels/NUMBER.png (the
-image, its projection, the difference, and the same latent under each class),
+`project` searches, for each image, for the latent whose generated image under its class
+is nearest. FOLDER has a folder for each class; with --label, all images below it are of
+that class. Images are numbered in the order of their paths. It writes panels/NUMBER.png
+(the image, its projection, the difference, and the same latent under each class),
 projections.csv, latents.npz, grid.png and projection.json. THE PANELS AND THE GRID SHOW
-REAL PATIENTS, and from the latents the model draws images like theirs: keep all of them
-only where you may keep the images.
+REAL PATIENTS, and the model generates images like theirs from the latents: keep all of
+them only where you may keep the images.
 
 After Ctrl-C, what is finished is kept.
 """
@@ -48,7 +48,7 @@ from cxr_gan.storage import files, git_repository
 from cxr_gan.version import __version__
 
 COLUMNS = 8  # of grid.png
-BATCH_PIXELS = 1024  # image rows that are projected at the same time: 16 x 64
+BATCH_ROWS = 1024  # pixel rows projected at the same time: 16 images of 64 px
 
 
 @cli.command(example="--model=pediatric64")
@@ -59,7 +59,8 @@ def pairs(values: flags.FlagValues) -> int:
     names, model_hash = params.class_names, sampler.fingerprint(params)
     if len(names) < 2:
         raise ValueError(
-            f"--model={values.model} has one class, {names[0]}; pairs need two"
+            f"--model={values.model} has one class, {names[0]}; give a model of two or "
+            "more"
         )
     jobs = [
         Generation(
@@ -107,9 +108,9 @@ def pairs(values: flags.FlagValues) -> int:
         print(f"stopped after {written} of {values.num} pairs; see {listing}")
         return cli.STOPPED
     print(
-        f"wrote {written} pairs to {out}; from {names[0]} to the other classes, pixels "
-        f"change by {frame:.3f} in the frame and by {centre:.3f} in the centre, of a "
-        "range of 1"
+        f"wrote {written} pairs to {out}; mean absolute change from {names[0]} to the "
+        f"other classes: {frame:.3f} in the frame, {centre:.3f} in the centre (pixels "
+        "in [0, 1])"
     )
     return 0
 
@@ -118,7 +119,7 @@ def pairs(values: flags.FlagValues) -> int:
 def project(values: flags.FlagValues) -> int:
     """Projects real images into the latents of a model. Returns the exit code."""
     out = cli.new_output_folder(values.out)
-    git_repository.require_ignored(out / projection_files.PANELS)
+    git_repository.require_ignored(*projection_files.real_paths(out))
     params, _ = sampler.load_with_meta(values.model)
     names, size = params.class_names, params.config.resolution
     label = arguments.label_index(values.label, names) if values.label else None
@@ -142,13 +143,13 @@ def project(values: flags.FlagValues) -> int:
         return cli.STOPPED
     print(
         f"projected {done} images to {out}; mean absolute difference "
-        f"{found.error.mean():.3f}, of a range of 1. {projection_files.NOTE}"
+        f"{found.error.mean():.3f} (pixels in [0, 1]). {projection_files.NOTE}"
     )
     return 0
 
 
 class Stopped(Exception):
-    """Ctrl-C or SIGTERM: the batch is given up."""
+    """Raised after Ctrl-C, SIGTERM or SIGHUP; the unfinished batch is discarded."""
 
 
 def project_batches(
@@ -156,9 +157,9 @@ def project_batches(
     read: class_folders.ClassImages,
     values: flags.FlagValues,
 ) -> Iterator[projection.Projection]:
-    """Yields the projections of each batch; after Ctrl-C or SIGTERM, no more."""
+    """Yields the projections of each batch, until Ctrl-C, SIGTERM or SIGHUP."""
     count = len(read.labels)
-    size = min(count, max(1, BATCH_PIXELS // params.config.resolution))
+    size = min(count, max(1, BATCH_ROWS // params.config.resolution))
     with (
         tqdm.tqdm(total=values.steps * count, unit="step", disable=None) as bar,
         StopSignals() as signals,
@@ -213,7 +214,8 @@ def define_pair_flags(values: flags.FlagValues) -> None:
     define_common_flags(values)
     last = arguments.UINT32_RANGE - 1
     flags.DEFINE_integer("num", 64, "Number of latents.", 1, last, **own)
-    flags.DEFINE_float("truncation", 1.0, "As in cxr_gan.generate.", 0.0, **own)
+    truncation = "Factor of the latents; below 1, images are more typical, less varied."
+    flags.DEFINE_float("truncation", 1.0, truncation, 0.0, **own)
     flags.register_validator("truncation", math.isfinite, "must be finite", **own)
 
 

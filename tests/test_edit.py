@@ -188,7 +188,7 @@ def test_ctrl_c_keeps_the_projections_of_finished_batches(
     command, params, tmp_path, monkeypatch
 ):
     write_images(tmp_path / "real" / "NORMAL", drawn(params, 0, 5, 9))
-    monkeypatch.setattr(edit, "BATCH_PIXELS", 64)  # two images
+    monkeypatch.setattr(edit, "BATCH_ROWS", 64)  # two images
     project, steps = projection.project, []
 
     def project_and_stop(*arguments, on_step, **keys):
@@ -228,8 +228,8 @@ def test_full_disk_leaves_the_table_of_finished_pairs(
     ("folder", "arguments", "words"),
     [
         ("NORMAL", ("--label=NORMALS",), ["did you mean 'NORMAL'"]),
-        ("HEALTHY", (), ["'HEALTHY' is no class", "--label=NORMAL"]),
-        (".", (), ["in no class", "--label=NORMAL"]),
+        ("HEALTHY", (), ["'HEALTHY' is none", "--label=NORMAL"]),
+        (".", (), ["in none", "--label=NORMAL"]),
         ("NORMAL", ("--images=missing",), ["no such folder"]),
         ("NORMAL", ("--images=gs://bucket/a",), ["gcloud storage"]),
     ],
@@ -310,7 +310,10 @@ def test_black_images_are_refused(command, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
-    [(["paris"], 1, "'paris' is none of pairs, project"), (["--help"], 0, "project")],
+    [
+        (["paris"], 1, "must be pairs or project, not 'paris'"),
+        (["--help"], 0, "project"),
+    ],
 )
 def test_first_argument_names_the_action(arguments, code, words):
     result = subprocess.run(

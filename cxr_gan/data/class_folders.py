@@ -51,7 +51,7 @@ def read(
     left_out = [f"left out {count}: {why}" for why, count in tree.left_out.items()]
     if not entries:
         raise ValueError(
-            f"--images={location}: no images; {', '.join([*left_out, 'give a folder'])}"
+            f"--images={location}: no images; {'; '.join([*left_out, 'give a folder'])}"
             f" with {file_tree.KINDS} files"
         )
     if label is not None:
@@ -69,8 +69,8 @@ def read(
             return str(error)
         if image.side < resolution:
             return (
-                f"{path} has {image.side} px; the model generates {resolution} px, and "
-                "images are not enlarged"
+                f"the shorter side of {path} has {image.side} px; the model generates "
+                f"{resolution} px, and images are not enlarged"
             )
         return image
 
@@ -99,8 +99,8 @@ def _label(root: Path, parts: tuple[str, ...], class_names: tuple[str, ...]) -> 
     if parts and parts[0] in class_names:
         return class_names.index(parts[0])
     known = ", ".join(class_names)
-    what = f"the folder {parts[0]!r} is no class" if parts else "images are in no class"
+    what = f"the folder {parts[0]!r} is none" if parts else "images are in none"
     raise ValueError(
-        f"{root}: {what} of the model; its classes are {known}: name the folders so, "
-        f"or give the class of all images, as --label={class_names[0]}"
+        f"{root}: {what} of the model's classes, {known}; rename the folder, or give "
+        f"the class of all images, such as --label={class_names[0]}"
     )

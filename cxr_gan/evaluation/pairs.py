@@ -1,11 +1,12 @@
-"""What a generator changes with the class alone: images of one latent, compared.
+"""Measures how much a generated image changes with its class, for the same latent.
 
 Two images of one latent under two classes are a pair. They are compared with random
 pairs of generated images of one class. Real images have no pairs, but they set a limit:
 if the images of both classes are distributed as the real ones, then the mean change of
 a pixel is at least the Wasserstein distance of its values in the two classes, which is
 the least mean change of all pairings (Villani 2009, "Optimal Transport", definition
-6.1). Its estimate from samples is larger by chance; how much, halves of one class show.
+6.1). Its estimate from samples is larger by chance; halves of one class show by how
+much.
 """
 
 import dataclasses
@@ -48,7 +49,7 @@ class PairRow:
     low: float  # 95 % interval over latents
     high: float
     random: float | None = None  # mean over random pairs of one class
-    least: float | None = None  # that faithful classes allow
+    least: float | None = None  # lower bound, if the classes are as the real ones
     chance: float | None = None  # the same between halves of one class
 
 
@@ -154,7 +155,7 @@ def _compare(
         return PairRow(metric, classes, *interval.tolist(), **others)
 
     def within(compare: Callable[..., np.ndarray], key: str) -> float:
-        """Mean of a comparison over random pairs, half of them of either class."""
+        """Mean of a comparison over random pairs, half of them from each class."""
         values = [
             compare(*(getattr(x, key)[rows] for rows in x.random)).mean()
             for x in (a, b)
@@ -211,9 +212,9 @@ def least_changes(
         b: those of another class.
 
     Returns:
-        {"least": ..., "chance": ...}, float64 [s, s] each, of a range of 1: the mean
-        Wasserstein distance between half A of one class and half B of the other, and
-        between halves A and B of each class, which differ by chance alone.
+        {"least": ..., "chance": ...}, float64 [s, s] each, for pixels in [0, 1]: the
+        mean Wasserstein distance between half A of one class and half B of the other,
+        and between halves A and B of each class, which differ by chance alone.
     """
     return {
         "least": (_wasserstein(a[0], b[1]) + _wasserstein(b[0], a[1])) / 2,
@@ -222,7 +223,7 @@ def least_changes(
 
 
 def pixel_quantiles(images: np.ndarray) -> np.ndarray:
-    """Values of each pixel at QUANTILES levels, of a range of 1.
+    """Values of each pixel at QUANTILES levels, for pixels in [0, 1].
 
     uint8 [n, s, s, 1] -> float64 [QUANTILES, s, s].
     """

@@ -100,7 +100,7 @@ def evaluate(
     if class_pairs and model is None:
         raise ValueError(
             "pairs are images of one latent under each class; give --model=RUN, or "
-            "leave out --pairs"
+            "leave out --pairs (class_pairs=True)"
         )
     opened = open_spaces(spaces)
     source = open_input(model, images, os.fspath(dataset), num, seed, options, labels)

@@ -85,8 +85,8 @@ def run_action(name: str, actions: Mapping[str, tuple[Main, DefineFlags]]) -> No
         sys.stdout.write("\n".join([sys.modules["__main__"].__doc__ or "", *usage, ""]))
     else:
         sys.stderr.write(
-            f"error: {given!r} is none of {', '.join(actions)}, of which one is the "
-            f"first argument; see {' and '.join(usage)}\n"
+            f"error: the first argument must be {' or '.join(actions)}, not {given!r}; "
+            f"see {' and '.join(usage)}\n"
         )
     sys.exit(0 if is_help else 1)
 

@@ -1,8 +1,8 @@
 """What a generator changes in an image with the class alone, for the same latent.
 
 Images are compared in two regions. The frame is the outer eighth of each side, where
-no disease shows. The centre is the inner half of each side, which the lungs
-fill. A generator that changes only the disease changes the centre and not the frame.
+no disease shows. The centre is the inner half of each side, where most of the lungs is.
+A generator that changes only the disease changes mostly the centre, and not the frame.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ def regions(size: int) -> dict[str, np.ndarray]:
 
 
 def changes(a: np.ndarray, b: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """Mean absolute difference in a region, of a range of 1; float64 [n].
+    """Mean absolute difference in a region, for pixels in [0, 1]; float64 [n].
 
     Args:
         a: uint8 [n, s, s, 1].
@@ -33,6 +33,6 @@ def changes(a: np.ndarray, b: np.ndarray, region: np.ndarray) -> np.ndarray:
 
 
 def difference_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Half of b - a around GREY: brighter where b is; uint8, any shape, as a and b."""
+    """GREY + (b - a) / 2, clipped: brighter where b is; uint8, of the shape of both."""
     half = (b.astype(np.float32) - a.astype(np.float32)) / 2
     return np.clip(np.round(GREY + half), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Exports a generator as a program for others, and compares it with `sample`."""
+"""Exports a generator as ONNX or StableHLO, and compares it with `sample`."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from cxr_gan.sampling import generation, sampler
 from cxr_gan.sampling.sampler import GeneratorParams
 from cxr_gan.version import __version__
 
-BATCHES = (1, 3, 16)  # numbers of images that are compared
+BATCHES = (1, 3, 16)  # images that are compared, and one of each class
 TOLERANCE = 1e-4  # largest difference, of a range of 1
 PLATFORMS = ("cpu", "cuda", "tpu")  # of StableHLO
 Exported = tuple[bytes, Callable[[np.ndarray, np.ndarray], Any]]  # content, its program
@@ -98,7 +98,7 @@ FORMATS = {
 
 
 def describe(params: GeneratorParams, meta: dict[str, Any]) -> dict[str, str]:
-    """What the file says about itself, as text.
+    """Metadata of the exported file, as text.
 
     Args:
         params: the generator.
@@ -127,7 +127,8 @@ def as_stored(weights: Any, dtype: str) -> Any:
         )
     if not all(np.isfinite(w).all() for w in jax.tree.leaves(rounded)):
         raise ValueError(
-            f"a weight of the model is too large for --weights={dtype}; leave it out"
+            f"a weight of the model is too large for --weights={dtype}; leave out "
+            "--weights"
         )
     return rounded
 

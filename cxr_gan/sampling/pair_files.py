@@ -22,7 +22,7 @@ class Row(NamedTuple):
     class_name: str
     image: str  # file
     difference: str = ""  # file; "" for the first class
-    frame: float = 0.0  # mean absolute change from the first class, of a range of 1
+    frame: float = 0.0  # mean absolute change from the first class, pixels in [0, 1]
     centre: float = 0.0
 
 

@@ -1,6 +1,6 @@
 """Finds latents whose generated images are nearest to given images.
 
-The search starts from the nearest of random latents of the class, and follows the
+The search starts from the random latent whose image is nearest, and follows the
 gradient of the distance with Adam. Weights do not change.
 
 Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN",
@@ -21,7 +21,7 @@ from cxr_gan.runtime import jax_config
 from cxr_gan.sampling import sampler
 from cxr_gan.sampling.sampler import GeneratorParams
 
-CANDIDATES = 256  # random latents of each class, of which the nearest are the start
+CANDIDATES = 256  # random latents, the same for all classes
 LEARNING_RATE = 0.1  # of Adam at the start; it falls to 0 as a cosine
 LEAST_SIZE = 8  # px, the coarsest scale at which images are compared
 PRIOR = 3e-4  # weight of the mean square of the latent, which is 1 for random ones
@@ -31,7 +31,7 @@ class Projection(NamedTuple):
     """Latents, and how far the images generated from them are from the given ones."""
 
     latents: np.ndarray  # float32 [n, d]
-    error: np.ndarray  # float32 [n], mean absolute difference, of a range of 1
+    error: np.ndarray  # float32 [n], mean absolute difference, pixels in [0, 1]
 
 
 def distance(a: jax.Array, b: jax.Array) -> jax.Array:

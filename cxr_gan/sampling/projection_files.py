@@ -13,9 +13,14 @@ from cxr_gan.sampling.sampler import GeneratorParams
 from cxr_gan.storage import files
 from cxr_gan.storage.image_grid import make_grid
 
-NOTE = "Shows radiographs of real patients: not to be published."
-PANELS = "panels"  # folder
+NOTE = "These files show radiographs of real patients: do not publish them."
+PANELS, GRID, LATENTS = "panels", "grid.png", "latents.npz"  # in the output folder
 COLUMNS = 8  # of grid.png
+
+
+def real_paths(out: pathlib.Path) -> list[pathlib.Path]:
+    """What shows patients, or generates images like theirs."""
+    return [out / name for name in (PANELS, GRID, LATENTS)]
 
 
 def file(number: int) -> str:
@@ -59,10 +64,10 @@ def write(
     )
     files.write_table(out / "projections.csv", [head, *rows])
     arrays = {"latents": found.latents, "labels": labels[:done]}
-    with files.atomic_write(out / "latents.npz") as unfinished:
+    with files.atomic_write(out / LATENTS) as unfinished:
         save_npz(unfinished, arrays | {"class_names": np.array(names)})
     strips = np.stack([panels[i] for i in in_grid], 1)
-    save(out / "grid.png", make_grid(strips, titles(names)))
+    save(out / GRID, make_grid(strips, titles(names)))
 
 
 def panel(

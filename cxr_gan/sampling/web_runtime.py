@@ -1,7 +1,7 @@
 """ONNX Runtime Web: the files that a browser needs to run an ONNX file.
 
-They are fetched once with npm, at a pinned version and checksum, and cached. A page
-loads them under names that every file server sends as JavaScript.
+They are fetched once with npm, at a pinned version and checksum, and cached. The .mjs
+files are renamed to .js, because some file servers do not send .mjs as JavaScript.
 """
 
 import base64
@@ -70,13 +70,13 @@ def find(given: str) -> pathlib.Path:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"--runtime={given}: lacks {', '.join(missing)}; give the folder dist of "
+            f"--runtime={given} lacks {', '.join(missing)}; give the folder dist of "
             f"the npm package {PACKAGE} {VERSION}"
         )
     start = (folder / next(iter(FILES))).read_bytes()[:200].decode(errors="replace")
     if f"v{VERSION}" not in start:
         raise ValueError(
-            f"--runtime={given}: is not version {VERSION} of {PACKAGE}; get it with "
+            f"--runtime={given} is not version {VERSION} of {PACKAGE}; get it with "
             f"`npm pack {PACKAGE}@{VERSION}`"
         )
     return folder

@@ -1,4 +1,4 @@
-// The reading game: real images of a folder among as many synthetic ones.
+// The reader test: real images of a folder among as many synthetic ones.
 
 import { generate, model, show } from "./generator.js";
 import { latent } from "./random.js";
@@ -84,7 +84,7 @@ async function begin(enqueue) {
   }
   if (!real.length) {
     element("score").textContent =
-      `No image of this folder can be read, or all are below ${model.resolution} px.`;
+      `No image in this folder can be read, or all are smaller than ${model.resolution} px.`;
     return;
   }
   await enqueue(async () => {

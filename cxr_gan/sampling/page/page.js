@@ -18,7 +18,7 @@ let walk = null; // token of the walk that plays
 function settings() {
   const inputs = [...document.querySelectorAll("input[type=number]")];
   if (!inputs.every((input) => input.value !== "" && input.checkValidity())) {
-    throw new Error("seeds and numbers are whole and from 0 to 4294967295");
+    throw new Error("seeds and numbers must be integers from 0 to 4294967295");
   }
   const ids = ["class", "seed", "number", "truncation", "target", "position"];
   return Object.fromEntries(ids.map((id) => [id, Number(element(id).value)]));
@@ -90,7 +90,7 @@ function enqueue(work) {
       element("status").textContent = "";
       return true;
     } catch (error) {
-      element("status").textContent = `Nothing was drawn: ${error.message}.`;
+      element("status").textContent = `No image was generated: ${error.message}.`;
       return false;
     }
   });
