@@ -23,8 +23,8 @@ def require_ignored(*paths: pathlib.Path) -> None:
         if done.returncode == NOT_IGNORED:
             raise ValueError(
                 f"{path} shows or names real patients and is not ignored by git in "
-                f"{root}; add the folder {path.relative_to(root).parent} to its "
-                ".gitignore, or write elsewhere"
+                f"{root}; add {path.name}, or its folder, to its .gitignore, or write "
+                "elsewhere"
             )
         if done.returncode:
             raise ValueError(
