@@ -106,6 +106,13 @@ def blur(images: np.ndarray, deviation: float) -> np.ndarray:
     return to_uint8(ndimage.gaussian_filter(images.astype(float), sigma))
 
 
+def stripes(images: np.ndarray, width: int) -> np.ndarray:
+    """Adds 2 grey levels to `width` rows, subtracts 2 from as many, and so on."""
+    row = np.arange(images.shape[2])
+    level = np.where(row // width % 2, 2, -2)
+    return to_uint8(images.astype(int) + level[:, None, None])
+
+
 def shift(images: np.ndarray, down: int, across: int) -> np.ndarray:
     """Shifts by px; edges are repeated."""
     return ndimage.shift(images, (0, 0, down, across, 0), order=0, mode="nearest")
@@ -150,6 +157,8 @@ FAULTS: dict[str, Callable[[HeldOut], np.ndarray]] = {
     "noise, sd 25": lambda h: noise(h, 25),
     "blur, 0.7 px": lambda h: blur(h.images, 0.7),
     "blur, 1.5 px": lambda h: blur(h.images, 1.5),
+    "stripes of 1 px": lambda h: stripes(h.images, 1),
+    "stripes of 2 px": lambda h: stripes(h.images, 2),
     "ten images repeated": lambda h: repeat(h, 5),
     "two fifths copied": lambda h: copy_share(h, 0.4),
     "copies, blurred by 1 px": lambda h: blur(h.sample_train(), 1.0),
@@ -171,6 +180,7 @@ COLUMNS: dict[str, tuple[MetricKey, float]] = {
     "coverage, cxr": (MetricKey("coverage", "cxr", POOLED, HEADLINE), 1),
     "KID, texture, thousandths": (MetricKey("kid", "texture", POOLED, HEADLINE), 1e-3),
     "finest octave, dB": (MetricKey("power", HIGHEST, "NORMAL", HEADLINE), 1),
+    "row to row, dB": (MetricKey("alternation", "rows", "NORMAL", HEADLINE), 1),
     "label accuracy": (
         MetricKey("label_accuracy", "classifier", POOLED, "generated"),
         1,

@@ -73,6 +73,14 @@ def test_faults_are_those_that_their_names_say(dataset):
     # Clipping at 0 and 255 lowers the deviation of the noise.
     assert (faulty["noise, sd 3"] - clean).std() == pytest.approx(3, rel=0.05)
     assert faulty["blur, 1.5 px"].std() < faulty["blur, 0.7 px"].std() < clean.std()
+    for width in (1, 2):
+        change = faulty[f"stripes of {width} px"] - clean
+        inner = change[(clean > 1) & (clean < 254)]
+        np.testing.assert_array_equal(np.abs(inner), 2)
+        rows = np.sign(change[0, 0, :, :, 0].sum(1))
+        np.testing.assert_array_equal(
+            rows[:8], [-1, 1] * 4 if width == 1 else [-1, -1, 1, 1] * 2
+        )
     assert len(distinct(faulty["ten images repeated"])) == 10
     train = distinct(held_out.real.train.images)
     copied = [x.tobytes() in train for x in faulty["two fifths copied"].reshape(40, -1)]

@@ -22,10 +22,14 @@ def uint8(images):
     return np.rint(255 * images.clip(0, 1)).astype(np.uint8)
 
 
-def log_power(images):
-    """Power in each octave of images in [0, 1], stored as uint8; dB."""
+def bands(images):
+    """Power in each octave, and of each alternation, of images in [0, 1]; dB."""
     profile = power_spectrum.profiles(uint8(images)).mean(0)
-    return power_spectrum.octaves(profile, images.shape[1])
+    return np.split(power_spectrum.bands(profile, images.shape[1]), [-3])
+
+
+def log_power(images):
+    return bands(images)[0]
 
 
 def test_highest_octave_ends_at_half_a_cycle_per_pixel():
@@ -45,10 +49,22 @@ def test_power_of_a_cosine_is_in_its_octave(down, across, octave):
     assert log_power(wave(down, across)).argmax() == octave
 
 
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("axis", range(3))
+def test_stripes_and_checkerboards_are_alternations_of_their_axis(axis, size):
+    half = size / 2  # cycles per image: period 2 pixels
+    down, across = [(half, 0), (0, half), (half, half)][axis]
+    alternations = bands(wave(down, across, size))[1]
+    assert alternations[axis] > max(*np.delete(alternations, axis)) + 20
+    # A wave of period 4 pixels is none.
+    assert (bands(wave(down / 2, across / 2, size))[1] < MIN_POWER + 3).all()
+
+
 @pytest.mark.parametrize("sigma", [0.05, 0.1])
-def test_power_of_white_noise_is_its_variance_in_each_octave(sigma):
+def test_power_of_white_noise_is_its_variance_in_each_band(sigma):
     decibel = 10 * np.log10(sigma**2)
-    np.testing.assert_allclose(log_power(noise(200, sigma=sigma)), decibel, atol=0.3)
+    for values in bands(noise(200, sigma=sigma)):
+        np.testing.assert_allclose(values, decibel, atol=0.3)
 
 
 def test_constant_image_has_no_power():

@@ -20,10 +20,10 @@ PAIRS = 4_000  # pairs of a class for MS-SSIM; all pairs if there are fewer
 
 
 def power_difference(context: EvaluationContext) -> Estimates:
-    """Power in each octave, generated minus B, for each class; in dB.
+    """Power in each octave and of each alternation, generated minus B; in dB.
 
-    The real-data reference is A minus B. All sets contribute equally many images.
-    Intervals are from `confidence_intervals.bootstrap` over both sets.
+    By class. The real-data reference is A minus B. All sets contribute equally many
+    images. Intervals are from `confidence_intervals.bootstrap` over both sets.
     """
     estimates: Estimates = {}
     profiles = {
@@ -41,33 +41,37 @@ def power_difference(context: EvaluationContext) -> Estimates:
                 context.image_groups[name].patients[rows[name]] for name in names
             ]
             intervals = confidence_intervals.bootstrap(
-                functools.partial(_octave_difference, both, n, size),
+                functools.partial(_band_difference, both, n, size),
                 np.concatenate(patients),
                 draws=DRAWS,
                 seed=context.seed,
             )
             columns = intervals.T.tolist()
-            for octave, (value, low, high) in zip(octaves(size), columns, strict=True):
+            for band, (value, low, high) in zip(bands(size), columns, strict=True):
                 estimate = Estimate(value, low, high, n, context.seed)
-                estimates[MetricKey("power", octave, class_name, pair)] = estimate
+                estimates[MetricKey(*band, class_name, pair)] = estimate
     return estimates
 
 
-def _octave_difference(
+def _band_difference(
     profiles: np.ndarray, n: int, size: int, drawn: np.ndarray
 ) -> np.ndarray:
-    """dB in each octave: drawn rows below n minus drawn rows from n on."""
+    """dB in each band: drawn rows below n minus drawn rows from n on."""
     first, second = (
-        power_spectrum.octaves(profiles[rows].mean(0), size)
+        power_spectrum.bands(profiles[rows].mean(0), size)
         for rows in (drawn[drawn < n], drawn[drawn >= n])
     )
     return first - second
 
 
-def octaves(size: int) -> list[str]:
-    """Names of the octaves of images of `size` px, lowest first, such as "1/4-1/2"."""
+def bands(size: int) -> list[tuple[str, str]]:
+    """Metric and space of each value of `power_spectrum.bands`.
+
+    Octaves have names such as "1/4-1/2", the lowest first.
+    """
     edges = [f"1/{round(1 / edge)}" for edge in power_spectrum.octave_edges(size)]
-    return [f"{low}-{high}" for low, high in itertools.pairwise(edges)]
+    octaves = [("power", f"{low}-{high}") for low, high in itertools.pairwise(edges)]
+    return octaves + [("alternation", axis) for axis in power_spectrum.ALTERNATIONS]
 
 
 def label_accuracy(context: EvaluationContext) -> Estimates:

@@ -193,6 +193,15 @@ RULES = (
         "pattern.",
     ),
     Rule(
+        NOISY,
+        "alternation",
+        None,
+        False,
+        lambda x, ref, chance: x.low > 6 and x.value > 2 * abs(ref.value),
+        "Four times the power of stripes or checkerboards of period 2 px. The finest "
+        "octave as a whole hardly shows them.",
+    ),
+    Rule(
         "texture unlike real images",
         "precision",
         "texture",

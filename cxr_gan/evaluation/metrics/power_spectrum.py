@@ -1,4 +1,4 @@
-"""Spatial power spectrum of images, in octaves.
+"""Spatial power spectrum of images: octaves, and alternations from pixel to pixel.
 
 Generators tend to lack or exaggerate power at the highest frequencies, to which
 classifier features are almost insensitive (Durall, Keuper & Keuper 2020, "Watch your
@@ -15,13 +15,19 @@ from cxr_gan.evaluation.metrics.batching import map_batches
 # logarithm is finite.
 FLOOR = (1 / 255) ** 2 / 12
 
+# Patterns of period 2 pixels: stripes from row to row, from column to column, and
+# checkerboards. Upsampling layers of generators tend to add them.
+ALTERNATIONS = ("rows", "columns", "both")
+ALTERNATION_WIDTH = 1 / 32  # cycles/pixel, largest distance from the exact frequencies
+
 IMAGES_PER_BATCH = 64
 
 
 def profiles(images: np.ndarray) -> np.ndarray:
-    """Radial power profile of each image: uint8 [n, s, s, 1] -> float64 [n, rings].
+    """Power of each image: uint8 [n, s, s, 1] -> float64 [n, rings + 3].
 
-    Computed for images scaled to [0, 1]:
+    First by distance from frequency 0, then of the `ALTERNATIONS`. Computed for images
+    scaled to [0, 1]:
 
     1. The mean under the window is subtracted, and the image is multiplied by a Hann
        window in both directions. Without a window, the step between opposite borders
@@ -29,7 +35,9 @@ def profiles(images: np.ndarray) -> np.ndarray:
     2. Power is the squared Fourier transform divided by the sum of the squared window.
        White noise of variance v has power v at every frequency. The power of a cosine
        spreads over neighbouring frequencies, by 1 cycle per image.
-    3. Power is averaged over rings of width 1/s cycles/pixel.
+    3. Power is averaged over rings of width 1/s cycles/pixel, and over the frequencies
+       within `ALTERNATION_WIDTH` of each alternation: 1/2 along one axis and 0 along
+       the other, or 1/2 along both.
 
     Raises:
         TypeError, ValueError: images are not uint8 [n, s, s, 1], or n is 0.
@@ -37,11 +45,11 @@ def profiles(images: np.ndarray) -> np.ndarray:
     return map_batches(_profiles, images, IMAGES_PER_BATCH)
 
 
-def octaves(profile: np.ndarray, size: int) -> np.ndarray:
-    """Power in each octave of spatial frequency: [rings] -> dB, float64 [bands].
+def bands(profile: np.ndarray, size: int) -> np.ndarray:
+    """Power in each octave, and of each alternation: [rings + 3] -> dB, [octaves + 3].
 
     10 log10 of the power is averaged over the rings of each octave. White noise of
-    standard deviation 0.1 is -20 dB in each octave.
+    standard deviation 0.1 is -20 dB in each band.
 
     Args:
         profile: mean over images of `profiles`. A bootstrap over images averages
@@ -49,17 +57,19 @@ def octaves(profile: np.ndarray, size: int) -> np.ndarray:
         size: of the images, in px, at least 8.
 
     Returns:
-        Lowest octave first; the limits are `octave_edges(size)`. At least 10 log10 of
-        `FLOOR`, which is -58.9 dB.
+        The lowest octave first; the limits are `octave_edges(size)`. At least 10 log10
+        of `FLOOR`, which is -58.9 dB.
 
     Raises:
         ValueError: as `octave_edges`.
     """
     decibel = 10 * np.log10(np.maximum(profile, FLOOR))
+    rings, alternations = np.split(decibel, [-len(ALTERNATIONS)])
     edges = octave_edges(size)
-    ring_centre = (np.arange(len(profile)) + 0.5) / size  # cycles/pixel
+    ring_centre = (np.arange(len(rings)) + 0.5) / size  # cycles/pixel
     octave = np.minimum(np.searchsorted(edges, ring_centre), len(edges) - 1)
-    return np.array([decibel[octave == i].mean() for i in range(1, len(edges))])
+    means = [rings[octave == i].mean() for i in range(1, len(edges))]
+    return np.concatenate([means, alternations])
 
 
 def octave_edges(size: int) -> np.ndarray:
@@ -82,7 +92,7 @@ def octave_edges(size: int) -> np.ndarray:
 
 
 def _profiles(images: np.ndarray) -> np.ndarray:
-    """uint8 [n, s, s, 1] -> float64 [n, rings]."""
+    """uint8 [n, s, s, 1] -> float64 [n, rings + 3]."""
     size = images.shape[1]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(size) + 0.5) / size)
     window = np.outer(hann, hann)
@@ -91,7 +101,18 @@ def _profiles(images: np.ndarray) -> np.ndarray:
     mean = np.einsum("nij,ij->n", x, window) / window.sum()
     x = (x - mean[:, None, None]) * window
     powers = np.abs(np.fft.fft2(x)) ** 2 / np.sum(window**2)
-    frequency = np.round(np.fft.fftfreq(size) * size)  # cycles/image, integers
+    frequency = np.abs(np.round(np.fft.fftfreq(size) * size))  # cycles/image, integers
     ring = np.hypot(frequency[:, None], frequency).astype(int).ravel()
     sums = [np.bincount(ring, power.ravel()) for power in powers]
-    return np.array(sums) / np.bincount(ring)
+    near_zero = frequency <= ALTERNATION_WIDTH * size
+    near_half = frequency >= (0.5 - ALTERNATION_WIDTH) * size
+    alternations = [
+        powers[:, down][:, :, across].mean((1, 2))
+        for down, across in (
+            (near_half, near_zero),
+            (near_zero, near_half),
+            (near_half, near_half),
+        )
+    ]
+    rings = np.array(sums) / np.bincount(ring)
+    return np.concatenate([rings, np.stack(alternations, 1)], 1)

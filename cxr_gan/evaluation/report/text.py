@@ -56,6 +56,12 @@ MEANINGS = {
         "images, in dB; 0 is equal, -3 half, +3 twice the power. The finest octave "
         "measures sharpness.",
     ),
+    "alternation": Meaning(
+        "pixel pattern",
+        "Power of patterns that alternate from pixel to pixel, relative to real "
+        "images, in dB: stripes from row to row or from column to column, or both, a "
+        "checkerboard. Upsampling layers tend to add them.",
+    ),
     "label_accuracy": Meaning(
         "label accuracy",
         "Share of images whose label is predicted by a classifier trained on real "
@@ -104,7 +110,7 @@ MEANINGS = {
 }
 SUMMARY_METRICS = (  # in the short table
     *("fid", "kid", "precision", "recall", "coverage", "label_accuracy", "power"),
-    *("kid_in_classes", "auroc", "auroc_few"),
+    *("alternation", "kid_in_classes", "auroc", "auroc_few"),
     *("ms_ssim", "repeated", "below_first_percentile", "exact_copies", "near_copies"),
 )
 DETAIL_SETS = ("generated~A", "generated~val")  # sets shown in the full table only
@@ -133,8 +139,8 @@ def format_estimate(row: dict[str, Any]) -> str:
 def headline(report: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of the short table.
 
-    These are the `SUMMARY_METRICS` of all classes pooled, MS-SSIM of each class, and
-    the finest octave of each class; without comparisons with half A and val.
+    These are the `SUMMARY_METRICS` of all classes pooled, and of each class MS-SSIM,
+    the finest octave and pixel patterns; without comparisons with half A and val.
     """
     rows = [row for row in report["metrics"] if row["sets"] not in DETAIL_SETS]
     octaves = [row["space"] for row in rows if row["metric"] == "power"]
@@ -144,7 +150,7 @@ def headline(report: dict[str, Any]) -> list[dict[str, Any]]:
         if row["metric"] in SUMMARY_METRICS
         and (
             row["group"] == report["pooled"]
-            or row["metric"] == "ms_ssim"
+            or row["metric"] in ("ms_ssim", "alternation")
             or (row["metric"] == "power" and row["space"] == octaves[-1])
         )
     ]
