@@ -110,7 +110,6 @@ VARIANTS: dict[str, Changes] = {
     "logistic": {"loss.adversarial": "logistic"},
     "relativistic": {"loss.adversarial": "relativistic"},
     "relativistic with R2": {"loss.adversarial": "relativistic", "loss.r2_weight": 0.1},
-    "feature matching": {"loss.feature_matching_weight": 1.0},
     "beta1 0.5": {"optimizer_d.beta1": 0.5, "optimizer_g.beta1": 0.5},
     "DiffAugment": DIFF_AUGMENT,
     "adaptive DiffAugment": {**DIFF_AUGMENT, "augment.adaptive": True},

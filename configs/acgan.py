@@ -77,7 +77,6 @@ def get_config() -> ConfigDict:
     config.loss.class_weight = ConfigDict()
     config.loss.class_weight.d = 0.5  # weight of the class loss in D's update
     config.loss.class_weight.g = 0.4  # weight of the class loss in G's update
-    config.loss.feature_matching_weight = 0.0  # weight of the distance of D's features
     config.loss.diversity_weight = 1.0  # weight of the loss on variety within a class
     config.loss.pair_weight = 0.0  # weight of the loss on what changes with the class,
     #                                most of all in the frame of the image

@@ -94,7 +94,6 @@ class LossConfig:
         lambda x: x in CLASS_LOSSES,
         f"give one of {', '.join(CLASS_LOSSES)} (0.2 removed discriminating)",
     )
-    feature_matching_weight: float = _not_negative()
     diversity_weight: float = _not_negative()
     pair_weight: float = _not_negative()
     r1_weight: float = _not_negative()
@@ -212,7 +211,6 @@ RENAMED_KEYS = {
     "loss.classes": "loss.class_loss",
     "loss.class_weight_d": "loss.class_weight.d",
     "loss.class_weight_g": "loss.class_weight.g",
-    "loss.feature_matching": "loss.feature_matching_weight",
     "loss.sameness_weight": "loss.diversity_weight",
     "loss.r1_every": "loss.r1_interval",
     "report_kimg": "log_kimg",

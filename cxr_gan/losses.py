@@ -1,6 +1,6 @@
-"""Adversarial, class, feature-matching, diversity and gradient-penalty losses.
+"""Adversarial, class, diversity, pair and gradient-penalty losses.
 
-All are per example, per feature or per class; the caller takes the mean and applies the
+All are per example, per pixel or per class; the caller takes the mean and applies the
 weights.
 """
 
@@ -40,21 +40,6 @@ def cross_entropy(logits: jax.Array, label: jax.Array) -> jax.Array:
     Source: Odena et al. 2017, "Auxiliary Classifier GANs", eq. 3.
     """
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), label[:, None], -1)[:, 0]
-
-
-def feature_matching(
-    real: jax.Array, fake: jax.Array, label: jax.Array, num_classes: int
-) -> jax.Array:
-    """Squared distance of class means of D's features: real, fake [n, d] -> [d].
-
-    Both have the same label int [n]; every class occurs at least once.
-
-    Source: Salimans et al. 2016, "Improved Techniques for Training GANs", section 3.1,
-    applied class by class.
-    """
-    member = jax.nn.one_hot(label, num_classes, axis=0)
-    member = member / member.sum(1, keepdims=True)
-    return ((member @ real - member @ fake) ** 2).mean(0)
 
 
 def diversity(real: jax.Array, fake: jax.Array, num_classes: int) -> jax.Array:

@@ -14,7 +14,6 @@ HEALTHY = {
     "d/score_gap/{PNEUMONIA}": 0.3,
     "g/adversarial": 0.22,
     "g/class": 0.01,
-    "g/feature_matching": 0.0,
     "g/diversity": 0.03,
     "eval/near_training": 0.03,
     "eval/ms_ssim_excess": 0.01,

@@ -80,20 +80,6 @@ def test_cross_entropy_is_finite_for_a_confident_error():
     np.testing.assert_allclose(gradient, [[1, -1]])
 
 
-def test_feature_matching_is_the_squared_distance_of_class_means():
-    real = jnp.array([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [0.0, 4.0]])
-    label = jnp.array([0, 1, 0, 1])  # means (2, 0) and (0, 3)
-    distance = losses.feature_matching(real, jnp.zeros((4, 2)), label, 2)
-    np.testing.assert_allclose(distance, [(4 + 0) / 2, (0 + 9) / 2])
-
-
-def test_feature_matching_is_zero_for_other_examples_with_the_same_class_means():
-    real = jnp.array([[1.0], [5.0], [3.0], [7.0]])
-    fake = jnp.array([[2.0], [12.0], [2.0], [0.0]])
-    distance = losses.feature_matching(real, fake, jnp.array([0, 1, 0, 1]), 2)
-    np.testing.assert_allclose(distance, [0])
-
-
 def test_gradient_penalty_of_a_linear_function_is_half_its_squared_weights():
     weights = jax.random.normal(jax.random.key(0), (4, 4, 1))
     image = jax.random.normal(jax.random.key(1), (3, 4, 4, 1))

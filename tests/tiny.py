@@ -61,7 +61,6 @@ def sgd_or_adam_gan() -> gan.GanDefinition:
     The choice is an array in the optimizer state, so both share one compilation.
     """
     config = tiny_config(16)
-    config.loss.feature_matching_weight = 1.0
     config.loss.pair_weight = 0.5
     config.augment.cutout = 0.5
     definition = build(config)

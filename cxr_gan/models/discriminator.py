@@ -18,11 +18,10 @@ from cxr_gan.models.layers import (
 
 
 class DiscriminatorOutput(NamedTuple):
-    """Scores, class logits and features of n images."""
+    """Scores and class logits of n images."""
 
     score: jax.Array  # float32 [n]; larger is more realistic; see losses.ADVERSARIAL
     class_logits: jax.Array  # float32 [n, num_classes]
-    features: jax.Array  # float32 [n, d]; the input of both output layers
 
 
 class DownBlock(nn.Module):
@@ -106,4 +105,4 @@ class Discriminator(nn.Module):
         # Both names are keys of published weights and seed the layers' initialisation.
         score = nn.Dense(1, name="realness")(features)[:, 0]
         class_logits = nn.Dense(self.num_classes, name="pathology")(features)
-        return DiscriminatorOutput(score, class_logits, features)
+        return DiscriminatorOutput(score, class_logits)

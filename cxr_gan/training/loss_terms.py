@@ -77,20 +77,6 @@ def lazy_gradient_penalty(
     return lax.cond(step % interval == 0, evaluate, lambda: (jnp.zeros(()), grads))
 
 
-def feature_matching_loss(
-    gan: GanDefinition, real: jax.Array, fake: jax.Array, label: jax.Array
-) -> jax.Array:
-    """Weighted distance of class means of D's features [n, d], by group -> []."""
-    weight = gan.config.loss.feature_matching_weight
-    if not weight:
-        return jnp.zeros(())
-    groups = [x.reshape(-1, gan.group_size, *x.shape[1:]) for x in (real, fake, label)]
-    distance = jax.vmap(
-        lambda r, f, y: losses.feature_matching(r, f, y, gan.num_classes)
-    )
-    return weight * distance(*groups).mean()
-
-
 def diversity_loss(gan: GanDefinition, real: jax.Array, fake: jax.Array) -> jax.Array:
     """Weighted mismatch of within-class variation; both [n, s, s, 1] -> [].
 

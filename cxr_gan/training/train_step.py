@@ -21,7 +21,6 @@ from cxr_gan.training.loss_terms import (
     augment_for_d,
     discriminator_metrics,
     diversity_loss,
-    feature_matching_loss,
     lazy_gradient_penalty,
     pair_loss,
 )
@@ -180,16 +179,12 @@ def update_generator(
         output = gan.discriminate(d_params, augmented, ramp)
         adversarial = gan.adversarial.generator(real_output.score, output.score).mean()
         class_loss = gan.class_loss.generator(output.class_logits, inputs.label).mean()
-        matching = feature_matching_loss(
-            gan, real_output.features, output.features, inputs.label
-        )
         diversity = diversity_loss(gan, inputs.real, fake)
         pair = pair_loss(gan, fake)
-        total = adversarial + gan.config.loss.class_weight.g * class_loss + matching
+        total = adversarial + gan.config.loss.class_weight.g * class_loss
         return total + diversity + pair, {
             "g/adversarial": adversarial,
             "g/class": class_loss,
-            "g/feature_matching": matching,
             "g/diversity": diversity,
             "g/pair": pair,
         }
