@@ -198,7 +198,7 @@ RULES = (
         None,
         False,
         lambda x, ref, chance: x.low > 6 and x.value > 2 * abs(ref.value),
-        "Four times the power of stripes or checkerboards of period 2 px. The finest "
+        "Four times the power of stripes of 1 or 2 px, or of checkerboards. The finest "
         "octave as a whole hardly shows them.",
     ),
     Rule(

@@ -15,16 +15,22 @@ from cxr_gan.evaluation.metrics.batching import map_batches
 # logarithm is finite.
 FLOOR = (1 / 255) ** 2 / 12
 
-# Patterns of period 2 pixels: stripes from row to row, from column to column, and
-# checkerboards. Upsampling layers of generators tend to add them.
-ALTERNATIONS = ("rows", "columns", "both")
-ALTERNATION_WIDTH = 1 / 32  # cycles/pixel, largest distance from the exact frequencies
+# Stripes of 1 and of 2 pixels, and checkerboards, by their frequencies down and across
+# in cycles/pixel. Upsampling layers of generators tend to add them.
+ALTERNATIONS = {
+    "rows": (1 / 2, 0),
+    "columns": (0, 1 / 2),
+    "both": (1 / 2, 1 / 2),
+    "rows of 2 px": (1 / 4, 0),
+    "columns of 2 px": (0, 1 / 4),
+}
+ALTERNATION_WIDTH = 1 / 32  # cycles/pixel, largest distance from these frequencies
 
 IMAGES_PER_BATCH = 64
 
 
 def profiles(images: np.ndarray) -> np.ndarray:
-    """Power of each image: uint8 [n, s, s, 1] -> float64 [n, rings + 3].
+    """Power of each image: uint8 [n, s, s, 1] -> float64 [n, rings + 5].
 
     First by distance from frequency 0, then of the `ALTERNATIONS`. Computed for images
     scaled to [0, 1]:
@@ -36,8 +42,7 @@ def profiles(images: np.ndarray) -> np.ndarray:
        White noise of variance v has power v at every frequency. The power of a cosine
        spreads over neighbouring frequencies, by 1 cycle per image.
     3. Power is averaged over rings of width 1/s cycles/pixel, and over the frequencies
-       within `ALTERNATION_WIDTH` of each alternation: 1/2 along one axis and 0 along
-       the other, or 1/2 along both.
+       within `ALTERNATION_WIDTH` of each alternation along both axes.
 
     Raises:
         TypeError, ValueError: images are not uint8 [n, s, s, 1], or n is 0.
@@ -46,7 +51,7 @@ def profiles(images: np.ndarray) -> np.ndarray:
 
 
 def bands(profile: np.ndarray, size: int) -> np.ndarray:
-    """Power in each octave, and of each alternation: [rings + 3] -> dB, [octaves + 3].
+    """Power in each octave, and of each alternation: [rings + 5] -> dB, [octaves + 5].
 
     10 log10 of the power is averaged over the rings of each octave. White noise of
     standard deviation 0.1 is -20 dB in each band.
@@ -92,7 +97,7 @@ def octave_edges(size: int) -> np.ndarray:
 
 
 def _profiles(images: np.ndarray) -> np.ndarray:
-    """uint8 [n, s, s, 1] -> float64 [n, rings + 3]."""
+    """uint8 [n, s, s, 1] -> float64 [n, rings + 5]."""
     size = images.shape[1]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(size) + 0.5) / size)
     window = np.outer(hann, hann)
@@ -104,15 +109,11 @@ def _profiles(images: np.ndarray) -> np.ndarray:
     frequency = np.abs(np.round(np.fft.fftfreq(size) * size))  # cycles/image, integers
     ring = np.hypot(frequency[:, None], frequency).astype(int).ravel()
     sums = [np.bincount(ring, power.ravel()) for power in powers]
-    near_zero = frequency <= ALTERNATION_WIDTH * size
-    near_half = frequency >= (0.5 - ALTERNATION_WIDTH) * size
-    alternations = [
-        powers[:, down][:, :, across].mean((1, 2))
-        for down, across in (
-            (near_half, near_zero),
-            (near_zero, near_half),
-            (near_half, near_half),
+    alternations = []
+    for exact in ALTERNATIONS.values():
+        down, across = (
+            np.abs(frequency - f * size) <= ALTERNATION_WIDTH * size for f in exact
         )
-    ]
+        alternations.append(powers[:, down][:, :, across].mean((1, 2)))
     rings = np.array(sums) / np.bincount(ring)
     return np.concatenate([rings, np.stack(alternations, 1)], 1)

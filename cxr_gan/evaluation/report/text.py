@@ -58,9 +58,9 @@ MEANINGS = {
     ),
     "alternation": Meaning(
         "pixel pattern",
-        "Power of patterns that alternate from pixel to pixel, relative to real "
-        "images, in dB: stripes from row to row or from column to column, or both, a "
-        "checkerboard. Upsampling layers tend to add them.",
+        "Power of stripes of one row, one column, two rows or two columns, and of "
+        "checkerboards (both), relative to real images, in dB. Upsampling layers tend "
+        "to add them.",
     ),
     "label_accuracy": Meaning(
         "label accuracy",
