@@ -46,7 +46,7 @@ def make_estimates(
         ("below_first_percentile", "cxr", POOLED, 0.2, 0.01, "training images copied"),
         ("power", "1/4-1/2", "NORMAL", -5, 0.1, "texture too smooth (NORMAL)"),
         ("power", "1/4-1/2", "PNEUMONIA", 5, 0.1, "texture too noisy (PNEUMONIA)"),
-        ("alternation", "rows", "NORMAL", 7, 0.1, "texture too noisy (NORMAL)"),
+        ("alternation", "rows", "NORMAL", 4, 0.1, "texture too noisy (NORMAL)"),
         ("precision", "texture", POOLED, 0.2, 0.9, "texture unlike real images"),
         ("precision", "cxr", POOLED, 0.2, 0.9, "far from real images"),
         ("kid_in_classes", "cxr", POOLED, 1.5, 0.0, "far from real images"),
@@ -62,7 +62,7 @@ def make_estimates(
         ("below_first_percentile", "cxr", POOLED, 0.04, 0.01, None),
         ("power", "1/4-1/2", "NORMAL", -2, 0.1, None),
         ("power", "1/8-1/4", "NORMAL", -9, 0.1, None),
-        ("alternation", "both", "NORMAL", 5, 0.1, None),
+        ("alternation", "both", "NORMAL", 2, 0.1, None),
         ("alternation", "both", "NORMAL", -9, 0.1, None),
         ("power", "1/4-1/2", "NORMAL", -4, 2.5, None),  # real images differ as much
         ("precision", "cxr", POOLED, 0.8, 0.9, None),

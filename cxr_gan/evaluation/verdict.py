@@ -197,9 +197,9 @@ RULES = (
         "alternation",
         None,
         False,
-        lambda x, ref, chance: x.low > 6 and x.value > 2 * abs(ref.value),
-        "Four times the power of stripes of 1 or 2 px, or of checkerboards. The finest "
-        "octave as a whole hardly shows them.",
+        lambda x, ref, chance: x.low > 3 and x.value > 2 * abs(ref.value),
+        "More than twice the power of stripes of 1 or 2 px, or of checkerboards, which "
+        "the finest octave as a whole hardly shows.",
     ),
     Rule(
         "texture unlike real images",
