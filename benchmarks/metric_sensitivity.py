@@ -180,7 +180,11 @@ COLUMNS: dict[str, tuple[MetricKey, float]] = {
     "coverage, cxr": (MetricKey("coverage", "cxr", POOLED, HEADLINE), 1),
     "KID, texture, thousandths": (MetricKey("kid", "texture", POOLED, HEADLINE), 1e-3),
     "finest octave, dB": (MetricKey("power", HIGHEST, "NORMAL", HEADLINE), 1),
-    "row to row, dB": (MetricKey("alternation", "rows", "NORMAL", HEADLINE), 1),
+    "rows, dB": (MetricKey("alternation", "rows", "NORMAL", HEADLINE), 1),
+    "rows of 2 px, dB": (
+        MetricKey("alternation", "rows of 2 px", "NORMAL", HEADLINE),
+        1,
+    ),
     "label accuracy": (
         MetricKey("label_accuracy", "classifier", POOLED, "generated"),
         1,

@@ -219,7 +219,8 @@ RENAMED_KEYS = {
     "save_kimg": "checkpoint_kimg",
     "rollbacks": "max_rollbacks",
 }
-REMOVED_KEYS = ("microbatches", "condition")  # since 0.2
+# Since 0.2.
+REMOVED_KEYS = ("microbatches", "condition", "loss.feature_matching")
 
 
 def published() -> ConfigDict:

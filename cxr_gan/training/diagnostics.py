@@ -23,7 +23,7 @@ MS_SSIM_EXCESS = 0.2  # MS-SSIM within a class minus that within val
 PERSISTENT = 5  # consecutive reports; a single report can be chance
 PERSISTENT_VALIDATIONS = 2
 
-LOSSES = (*("d/adversarial", "d/class", "d/r1", "g/adversarial", "g/class"),)
+LOSSES = ("d/adversarial", "d/class", "d/r1", "g/adversarial", "g/class")
 
 
 class Check(NamedTuple):
