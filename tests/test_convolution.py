@@ -19,8 +19,9 @@ CASES = [
     (3, 4, 5, 2, 3, 1, ""),
     (1, 6, 1, 2, 3, 0, ""),
     (2, 4, 2, 3, 1, 0, ""),
-    (16, 16, 3, 5, 3, 1, ""),  # weight gradient: chunks of four
-    (6, 16, 5, 3, 3, 1, ""),  # one chunk, since four do not divide six
+    (16, 16, 3, 5, 3, 1, ""),  # weight gradient of few channels: chunks of eight
+    (6, 16, 5, 3, 3, 1, ""),  # one chunk, since eight do not divide six
+    (8, 16, 20, 5, 3, 1, ""),  # many channels: chunks of four
     (8, 4, 32, 33, 3, 1, "avx2"),  # Winograd tiles
     (2, 8, 33, 32, 3, 1, "avx2"),
     (1, 6, 32, 32, 3, 1, "avx2"),  # no tiles of 4 x 4
