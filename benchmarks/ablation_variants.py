@@ -15,7 +15,6 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from cxr_gan.models import discriminator, generator, layers, registry
-from cxr_gan.models.conv import Conv3x3
 from cxr_gan.models.discriminator import Discriminator
 from cxr_gan.models.generator import Generator
 
@@ -48,31 +47,22 @@ def no_group_deviation(x: jax.Array, group_size: int, num_classes: int) -> jax.A
     return x
 
 
-class SmoothHead(nn.Module):
-    """Replaces `generator.Head`: no detail branch."""
-
-    starts_at_zero: bool = False
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """x [n, h, w, c] -> float32 [n, 2h, 2w, 1]."""
-        zeros, he = nn.initializers.zeros, nn.initializers.he_normal()
-        init = zeros if self.starts_at_zero else he
-        smooth = Conv3x3(4, kernel_init=init, name="smooth")(x.astype(jnp.float32))
-        return layers.blur(layers.pixel_shuffle(smooth))
+def unchanged(x: jax.Array, power: int = 1) -> jax.Array:
+    """Replaces `layers.emphasize`."""
+    return x
 
 
 NO_DEVIATION = {"group_deviation": no_group_deviation}
-NO_CHECKERBOARD = {"checkerboard": jnp.zeros_like}
+NO_EMPHASIS = {"emphasize": unchanged}
 GENERATORS = {
     "no norm": altered(Generator, layers, normalize=affine),
-    "no detail": altered(Generator, generator, Head=SmoothHead),
+    "no emphasis": altered(Generator, generator, **NO_EMPHASIS),
 }
 DISCRIMINATORS = {
     "no norm": altered(Discriminator, layers, normalize=affine),
-    "no checkerboard gain": altered(Discriminator, discriminator, **NO_CHECKERBOARD),
+    "no emphasis": altered(Discriminator, discriminator, **NO_EMPHASIS),
     "no deviation": altered(Discriminator, discriminator, **NO_DEVIATION),
-    "plain": altered(Discriminator, discriminator, **NO_CHECKERBOARD, **NO_DEVIATION),
+    "plain": altered(Discriminator, discriminator, **NO_EMPHASIS, **NO_DEVIATION),
 }
 
 DIFF_AUGMENT = {
@@ -85,11 +75,12 @@ NO_EMA = {"ema_rampup": 1e-6}  # half-life near 0
 DEFAULT = "default"
 VARIANTS: dict[str, Changes] = {
     DEFAULT: {},
-    # The original project: networks with LayerNorm, adversarial and class loss only.
+    # Networks with LayerNorm, and the adversarial and class losses only.
     "plain LSGAN-ACGAN with LayerNorm": {
-        "generator.name": "no detail",
+        "generator.name": "no emphasis",
         "discriminator.name": "plain",
         "loss.diversity_weight": 0.0,
+        "loss.spectrum_weight": 0.0,
         "loss.r1_weight": 0.0,
         "balance.enabled": False,
         **NO_EMA,
@@ -99,10 +90,12 @@ VARIANTS: dict[str, Changes] = {
     "no balance controller": {"balance.enabled": False},
     "no R1": {"loss.r1_weight": 0.0},
     "no EMA": NO_EMA,
-    "no learning rate decay": {"lr_decay_fraction": 0.0},
-    "no detail branch in G": {"generator.name": "no detail"},
-    "no checkerboard gain in D": {"discriminator.name": "no checkerboard gain"},
-    "checkerboard gain not ramped": {"checkerboard_ramp": 0.0},
+    "no learning rate decay, hence no spectrum loss": {"lr_decay_fraction": 0.0},
+    "no emphasis": {
+        "generator.name": "no emphasis",
+        "discriminator.name": "no emphasis",
+    },
+    "no spectrum loss": {"loss.spectrum_weight": 0.0},
     "G without norm": {"generator.name": "no norm"},
     "D without norm": {"discriminator.name": "no norm"},
     "class loss of D on real and generated images": {"loss.class_loss": "both"},

@@ -84,7 +84,7 @@ STARTS = {
     "R1 x 5": Start("bacterial", {"loss.r1_weight": 0.5}),
     # Mo et al. 2020, "Freeze the Discriminator".
     "frozen lower layers of D": Start(
-        "bacterial", {}, frozen=("stem", "DownBlock_0", "DownBlock_1")
+        "bacterial", {}, frozen=("stem_64", "block_32", "block_16")
     ),
     # One change of finetune.py.
     "default EMA": Start("bacterial", DEFAULT_EMA, "finetune.py"),
@@ -224,9 +224,15 @@ def curve(run: pathlib.Path) -> list[list[float]]:
 def without(
     layers: Sequence[str], optimizer: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """The optimizer, which leaves these layers as they are."""
+    """The optimizer, which leaves these layers as they are.
+
+    Raises:
+        KeyError: the parameters that it is initialised for lack one of the layers.
+    """
 
     def is_frozen(params: Any) -> Any:
+        for name in layers:
+            params[name]
         return {
             name: jax.tree.map(lambda _, frozen=name in layers: frozen, layer)
             for name, layer in params.items()

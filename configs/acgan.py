@@ -4,8 +4,8 @@
 
 This file has every key that the code reads, with its unit. Change a key on the command
 line, `--config.batch_size=128`, or in a configuration file of your own (docs/train.md).
-One core with AVX-512 trains the 250 kimg in about an hour. docs/performance.md has
-other processors, and docs/results.md the scores to expect.
+Two CPU cores train the 250 kimg in 60 to 80 minutes. docs/performance.md has other
+programs, and docs/results.md the scores to expect.
 """
 
 from ml_collections import ConfigDict
@@ -55,12 +55,12 @@ def get_config() -> ConfigDict:
     #                             smaller, or its own base_resolution; 0 = resolution
     config.latent_size = 128  # dimensions of the normal latent z
     config.generator = ConfigDict()
-    config.generator.name = "residual"  # architecture
+    config.generator.name = "resnet"  # architecture
     config.generator.features_at_32 = 64  # channels at 32 x 32 pixels
     config.generator.max_features = 128  # largest number of channels
     config.generator.class_embedding_dim = 64  # dimensions of the class embedding
     config.discriminator = ConfigDict()
-    config.discriminator.name = "residual"
+    config.discriminator.name = "resnet"
     config.discriminator.features_at_32 = 32
     config.discriminator.max_features = 256
     config.compute_dtype = "float32"  # dtype of the layers' products; "bfloat16" is
@@ -78,12 +78,16 @@ def get_config() -> ConfigDict:
     config.loss.class_weight.d = 0.5  # weight of the class loss in D's update
     config.loss.class_weight.g = 0.4  # weight of the class loss in G's update
     config.loss.diversity_weight = 1.0  # weight of the loss on variety within a class
+    config.loss.spectrum_weight = 1.0  # weight of the loss on the log power spectrum of
+    #                                    a class; it rises from 0 while the learning
+    #                                    rates fall: see lr_decay_fraction
     config.loss.pair_weight = 0.0  # weight of the loss on what changes with the class,
     #                                most of all in the frame of the image
     config.loss.r1_weight = 0.1  # weight of the gradient penalty on real images
     config.loss.r2_weight = 0.0  # weight of the gradient penalty on generated images
     config.loss.r1_interval = 8  # steps between two computations of the penalties,
-    #                              which are multiplied by this number
+    #                              which are multiplied by this number and by the
+    #                              number of pixels / 64^2
 
     # Augmentation. It applies to all images that D sees, real and generated. Off by
     # default. Images span -1 to 1.
@@ -114,10 +118,6 @@ def get_config() -> ConfigDict:
     config.optimizer_g.learning_rate = 1e-2
     config.lr_decay_fraction = 0.2  # last fraction of total_kimg, over which both
     #                                 learning rates fall to 0
-    config.checkerboard_ramp = 0.5  # first fraction of total_kimg, over which D's
-    #                                 checkerboard gain rises from 1x to 8x (4x at
-    #                                 32 pixels); with init, it has its full value
-    #                                 from the start
     config.ema_halflife_kimg = 10.0  # half-life of the EMA of G, which is sampled
     config.ema_rampup = 0.05  # the half-life is at most this fraction of kimg so far
 

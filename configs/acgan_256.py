@@ -1,12 +1,9 @@
-"""The default configuration at 256 x 256 pixels; most reported results are at 64 x 64.
+"""The default configuration at 256 x 256 pixels.
 
     python -m cxr_gan.main --config=configs/acgan_256.py --config.init=pediatric64 \
       --config.dataset=path/to/chest_xray --workdir=runs/acgan_256
 
-At four times the side there are sixteen times as many pixels. For the same change of
-the score, the gradient of D is a sixteenth as large in each pixel. The sum of its
-squares, R1, is therefore a sixteenth, and its weight is multiplied by 16. Only a short
-training (10 kimg, with base_resolution=0) has been tried.
+Not tried yet with the present networks.
 
 The networks have a head and a stem for images of 64 and 128 px as well, so that they
 can start from a model of 64 px, or from one of acgan_128.py.
@@ -25,6 +22,5 @@ def get_config() -> ConfigDict:
     config = runpy.run_path(str(DEFAULT))["get_config"]()
     config.resolution = 256
     config.base_resolution = 64
-    config.loss.r1_weight *= 16
     config.total_kimg = 800.0
     return config

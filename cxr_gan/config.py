@@ -95,6 +95,7 @@ class LossConfig:
         f"give one of {', '.join(CLASS_LOSSES)} (0.2 removed discriminating)",
     )
     diversity_weight: float = _not_negative()
+    spectrum_weight: float = _not_negative()
     pair_weight: float = _not_negative()
     r1_weight: float = _not_negative()
     r2_weight: float = _not_negative()
@@ -168,7 +169,6 @@ class Config:
     compute_dtype: str = _one_of(COMPUTE_DTYPES)
     stddev_group_per_class: int = _at_least(2, ": D compares the images of a group")
     lr_decay_fraction: float = _fraction()
-    checkerboard_ramp: float = _fraction()
     ema_halflife_kimg: float = _positive()
     ema_rampup: float = _positive()
     batch_size: int = _positive()
@@ -202,7 +202,6 @@ def _rules(kind: Any, prefix: str = "") -> Iterator[tuple[str, Rule]]:
 RULES = dict(_rules(Config))
 # Keys of version 0.1 -> names since 0.2. All other keys keep their names.
 RENAMED_KEYS = {
-    "sharpen": "checkerboard_ramp",
     "decay": "lr_decay_fraction",
     "precision": "compute_dtype",
     "group_per_class": "stddev_group_per_class",
@@ -220,7 +219,7 @@ RENAMED_KEYS = {
     "rollbacks": "max_rollbacks",
 }
 # Since 0.2.
-REMOVED_KEYS = ("microbatches", "condition", "loss.feature_matching")
+REMOVED_KEYS = ("microbatches", "condition", "loss.feature_matching", "sharpen")
 
 
 def published() -> ConfigDict:

@@ -28,7 +28,7 @@ def test_variant_differs_from_the_default_only_in_its_changes(variant):
     old, new = configs.flatten(configs.published()), configs.flatten(changed)
     differing = {key for key in old if old[key] != new[key]}
     assert differing == ablation_variants.VARIANTS[variant].keys()
-    changed.generator.name = changed.discriminator.name = "residual"
+    changed.generator.name = changed.discriminator.name = "resnet"
     configs.check(changed)
 
 
@@ -79,9 +79,17 @@ def test_network_without_norm_leaves_the_library_unchanged(network, variant):
     np.testing.assert_array_equal(output(module, params), before)
 
 
-def test_generator_without_detail_has_only_the_smooth_branch():
-    _, params = build(ablation_variants.GENERATORS["no detail"])
-    assert [*params["head"]] == ["smooth"]
+@pytest.mark.parametrize(
+    ("network", "variants"),
+    [
+        (Generator, ablation_variants.GENERATORS),
+        (Discriminator, ablation_variants.DISCRIMINATORS),
+    ],
+)
+def test_without_emphasis_the_same_parameters_give_another_output(network, variants):
+    module, params = build(network)
+    altered, _ = build(variants["no emphasis"])
+    assert np.abs(output(altered, params) - output(module, params)).max() > 1e-3
 
 
 def test_without_group_deviation_each_image_is_scored_independently():

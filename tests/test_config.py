@@ -114,6 +114,7 @@ def test_missing_key_is_named_with_its_default(key):
         ("report_kimg", "version 0.2 renamed it log_kimg"),
         ("microbatches", "version 0.2 removed it"),
         ("loss.feature_matching", "version 0.2 removed it"),
+        ("sharpen", "version 0.2 removed it"),
     ],
 )
 def test_unknown_key_is_named_with_what_to_write_instead(key, words):

@@ -35,6 +35,13 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
+def test_pixel_unshuffle_turns_squares_of_pixels_into_channels():
+    x = np.arange(2 * 8 * 12 * 3).reshape(2, 8, 12, 3)
+    blocks = np.asarray(cxr_encoder.pixel_unshuffle(x, 4))
+    assert blocks.shape == (2, 2, 3, 48)
+    np.testing.assert_array_equal(blocks[:, 1, 2], x[:, 4:8, 8:12].reshape(2, 48))
+
+
 def test_each_image_has_64_features_that_do_not_depend_on_other_images(
     images, features
 ):

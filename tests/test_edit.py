@@ -136,7 +136,7 @@ def test_generated_images_project_nearer_than_any_random_latent(
 ):
     for label, name in enumerate(params.class_names):
         write_images(tmp_path / "real" / name, drawn(params, label, 2, 9))
-    assert command("project", f"--images={tmp_path}/real", "--steps=60") == 0
+    assert command("project", f"--images={tmp_path}/real", "--steps=120") == 0
     out = tmp_path / "out"
     found = np.load(out / "latents.npz")
     assert found["labels"].tolist() == [0, 0, 1, 1]

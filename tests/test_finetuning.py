@@ -1,16 +1,20 @@
 """benchmarks.finetuning and benchmarks.growth: their data sets, runs and tables."""
 
+import functools
 import json
 
 import benchmark_command
+import jax
 import numpy as np
 import optax
 import pytest
+import tiny
 
 from benchmarks import finetuning, growth
 from cxr_gan import config as configs
 from cxr_gan.data import patients
 from cxr_gan.runtime import config_files
+from cxr_gan.training import train_state
 
 
 @pytest.fixture
@@ -87,6 +91,16 @@ def test_frozen_layers_are_not_updated():
     updates, _ = optimizer.update(params, optimizer.init(params))
     assert updates["stem"]["bias"].tolist() == [0, 0]
     assert updates["mix"]["bias"].tolist() == [-0.5, -0.5]
+    with pytest.raises(KeyError, match="block_7"):
+        finetuning.without(("block_7",), optax.sgd(0.5)).init(params)
+
+
+def test_frozen_layers_are_those_of_the_default_discriminator():
+    definition = tiny.build(configs.published())
+    create = functools.partial(train_state.create_train_state, definition)
+    params = jax.eval_shape(create, tiny.key(0)).discriminator.params
+    for start in finetuning.STARTS.values():
+        assert set(start.frozen) <= set(params)
 
 
 def test_curve_has_the_minutes_of_training_up_to_each_validation(tmp_path):

@@ -8,18 +8,6 @@ from cxr_gan.models import layers
 X = jax.random.normal(jax.random.key(0), (4, 6, 8, 4)) * 3 + 5
 
 
-def test_pixel_shuffle_arranges_four_channels_as_two_by_two_pixels():
-    x = jnp.arange(4.0).reshape(1, 1, 1, 4)
-    np.testing.assert_array_equal(layers.pixel_shuffle(x)[0, :, :, 0], [[0, 1], [2, 3]])
-    shuffled = layers.pixel_shuffle(X)
-    assert shuffled.shape == (4, 12, 16, 1)
-    np.testing.assert_array_equal(layers.pixel_unshuffle(shuffled), X)
-    blocks = layers.pixel_unshuffle(shuffled, 4)
-    np.testing.assert_array_equal(
-        blocks[:, 1, 2], shuffled[:, 4:8, 8:12].reshape(4, 16)
-    )
-
-
 def test_upsample_is_bilinear_with_edge_padding():
     x = jnp.array([[0.0, 4.0], [8.0, 12.0]]).reshape(1, 2, 2, 1)
     across, down = np.array([0, 1, 3, 4]), np.array([0, 2, 6, 8])
@@ -36,22 +24,6 @@ def test_gradient_of_upsample_is_its_transpose():
         lambda x: jax.image.resize(x, dy.shape, "bilinear"), X
     )(dy)
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_blur_removes_checkerboards_and_keeps_linear_ramps():
-    checkerboard = jnp.indices((8, 10)).sum(0) % 2 * 2.0 - 1
-    inside = np.s_[:, 2:-2, 2:-2]
-    blurred = layers.blur(checkerboard[None, :, :, None])
-    np.testing.assert_allclose(blurred[inside], 0, atol=1e-6)
-    ramp = jnp.indices((8, 10)).sum(0, dtype=jnp.float32)[None, :, :, None]
-    np.testing.assert_allclose(layers.blur(ramp)[inside], ramp[inside], rtol=1e-6)
-    np.testing.assert_allclose(layers.blur(jnp.ones_like(X)), 1, rtol=1e-6)
-
-
-def test_blur_keeps_three_quarters_of_a_wave_of_period_four():
-    wave = jnp.broadcast_to(jnp.array([1.0, 0, -1, 0] * 3), (1, 12, 12))[..., None]
-    blurred = layers.blur(wave)[:, :, 2:-2]
-    np.testing.assert_allclose(blurred, 0.75 * wave[:, :, 2:-2], atol=1e-6)
 
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
@@ -72,19 +44,32 @@ def wave(f: float, g: float) -> jax.Array:
 
 
 @pytest.mark.parametrize(
-    ("f", "g", "kept"),
+    ("f", "g", "gain"),
     [
-        (jnp.pi, jnp.pi, 1),
-        (jnp.pi, 0, 0),  # stripes one pixel wide
-        (0, jnp.pi, 0),
-        (jnp.pi, jnp.pi / 2, 1 / 2),
-        (jnp.pi / 2, jnp.pi / 2, 1 / 4),
-        (0, 0, 0),
+        (jnp.pi, jnp.pi, 4),
+        (jnp.pi, 0, 2),  # stripes one pixel wide
+        (0, jnp.pi, 2),
+        (jnp.pi, jnp.pi / 2, 3),
+        (jnp.pi / 2, jnp.pi / 2, 9 / 4),
+        (0, 0, 1),
     ],
 )
-def test_checkerboard_extracts_what_alternates_along_both_axes(f, g, kept):
-    found = layers.checkerboard(wave(f, g))[:, 1:-1, 1:-1]
-    np.testing.assert_allclose(found, kept * wave(f, g)[:, 1:-1, 1:-1], atol=1e-6)
+def test_emphasis_amplifies_high_frequencies_along_each_axis(f, g, gain):
+    found = layers.emphasize(wave(f, g))[:, 1:-1, 1:-1]
+    np.testing.assert_allclose(found, gain * wave(f, g)[:, 1:-1, 1:-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("power", [1, -1])
+def test_emphasis_of_the_opposite_power_is_its_inverse(power):
+    x = jax.random.normal(jax.random.key(0), (3, 32, 32, 1))
+    y = layers.emphasize(x, power)
+    assert jnp.abs(y - x).max() > 0.1
+    np.testing.assert_allclose(layers.emphasize(y, -power), x, atol=1e-5)
+
+
+def test_emphasis_keeps_constant_images():
+    grey = jnp.full((1, 8, 8, 1), 0.7)
+    np.testing.assert_allclose(layers.emphasize(grey), grey, rtol=1e-6)
 
 
 def test_downsample_is_the_mean_of_four_pixels():

@@ -122,6 +122,58 @@ def test_diversity_has_no_net_gradient_at_the_variation_of_real_images():
     assert abs(jax.grad(mean)(1.0)) < 0.02 * wider / 0.1
 
 
+def test_log_power_of_stripes_is_in_the_cells_of_their_frequency():
+    stripes = jnp.tile(jnp.array([0.5, -0.5]), (8, 4))[None, :, :, None]
+    found = losses.log_power(stripes)[0]
+    assert found.shape == (4, 4)
+    expected = np.full((4, 4), losses.MIN_POWER)
+    expected[0, 3] += 16 / 3  # 0.5^2 * 8^2, at one of 3 frequencies of the last band
+    np.testing.assert_allclose(found, np.log(expected), rtol=1e-3)
+
+
+def test_log_power_of_white_noise_is_its_variance_in_every_cell():
+    noise = 0.1 * jax.random.normal(jax.random.key(0), (400, 64, 64, 1))
+    power = jnp.exp(losses.log_power(noise)).mean(0)
+    assert power.shape == (16, 16)
+    np.testing.assert_allclose(power, 0.01, rtol=0.2)
+
+
+def test_spectrum_is_the_hand_computed_mismatch_by_class():
+    # The log power of 2 x 2 equal pixels is the logarithm of their square.
+    real = jnp.exp(-jnp.array([1.0, 0, 2, 1]))  # classes 0 1 0 1
+    real, fake = (
+        jnp.broadcast_to(x[:, None, None, None], (4, 2, 2, 1))
+        for x in (real, jnp.ones(4))
+    )
+    power = losses.log_power(real)
+    np.testing.assert_allclose(jnp.ravel(power), [-2, 0, -4, -2], atol=0.01)
+    # The spectra differ by 2 and 4 in one class, by 0 and 2 in the other: 2 * 4, 0 * 2.
+    found = losses.spectrum(real, fake, num_classes=2)
+    np.testing.assert_allclose(found, [8, 0], atol=0.05)
+
+
+def test_spectrum_of_equal_distributions_is_zero_on_average():
+    real, fake = 0.1 * jax.random.normal(jax.random.key(0), (2, 500, 8, 16, 16, 1))
+    compare = jax.vmap(lambda r, f: losses.spectrum(r, f, 2))
+    scatter = compare(real, fake).std()
+    assert abs(compare(real, fake).mean()) < 4 * scatter / 1000**0.5
+    different = compare(real, 1.1 * fake).mean()
+    np.testing.assert_allclose(different, np.log(1.1**2) ** 2, rtol=0.15)
+
+
+def test_spectrum_compares_rounded_images_and_has_a_gradient():
+    flat = -1 + losses.GREY_LEVEL * jnp.full((4, 8, 8, 1), 100)
+    noise = jax.random.uniform(jax.random.key(0), flat.shape, minval=-0.4, maxval=0.4)
+    real = 0.1 * jax.random.normal(jax.random.key(1), flat.shape)
+    within_a_level = flat + losses.GREY_LEVEL * noise
+    same, other = (losses.spectrum(real, x, 2) for x in (flat, within_a_level))
+    np.testing.assert_allclose(same, other, rtol=1e-3)
+    gradient = jax.grad(lambda x: losses.spectrum(real, x, 2).sum())
+    for fake in (flat, within_a_level, jnp.zeros_like(flat)):
+        assert jnp.isfinite(gradient(fake)).all()
+    assert jnp.abs(gradient(real[::-1])).max() > 0
+
+
 LOGITS = jnp.log(jnp.array([[0.1, 0.2]]))
 CLASSES_BY_HAND = {  # D's loss for LOGITS of both images and label 1; then G's loss
     "real": (-np.log(2 / 3), -np.log(2 / 3)),

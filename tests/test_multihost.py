@@ -20,8 +20,8 @@ FLAGS = [
     *("--config=configs/quick.py", "--config.dataset=phantom:60"),
     *("--config.batch_size=16", "--config.stddev_group_per_class=2"),
     *("--config.latent_size=8", "--config.loss.r1_weight=0"),
-    # Schedules over the length of the run, which differs between the compared runs.
-    *("--config.lr_decay_fraction=0.0", "--config.checkerboard_ramp=0.0"),
+    # A schedule over the length of the run, which differs between the compared runs.
+    "--config.lr_decay_fraction=0.0",
     *("--config.generator.features_at_32=8", "--config.generator.max_features=8"),
     "--config.discriminator.features_at_32=8",
     "--config.discriminator.max_features=8",

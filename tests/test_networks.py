@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import chex
@@ -11,12 +12,12 @@ import tiny
 from cxr_gan import config as configs
 from cxr_gan.losses import gradient_penalty
 from cxr_gan.models.conv import Conv3x3
+from cxr_gan.models.discriminator import STEM_CHANNELS
 from cxr_gan.models.generator import UpBlock
-from cxr_gan.models.layers import pixel_unshuffle, upsample
+from cxr_gan.models.layers import emphasize, upsample
 from cxr_gan.models.registry import DISCRIMINATORS, GENERATORS, channels_per_stage
 from cxr_gan.training.gan import build_gan, dummy_inputs, generator_config
 from cxr_gan.training.loss_terms import lazy_gradient_penalty
-from cxr_gan.training.schedules import schedule_values
 
 LABEL = jnp.array([0, 1, 0, 1])
 RESOLUTIONS = [n for n in range(1, 1025) if configs.RULES["resolution"][0](n)]
@@ -24,9 +25,9 @@ RESOLUTIONS = [n for n in range(1, 1025) if configs.RULES["resolution"][0](n)]
 
 @pytest.fixture(scope="module")
 def small():
-    """A GAN at 16 x 16, its initial state, and both networks compiled."""
+    """A GAN at 16 x 16, a state with noise, and both networks compiled."""
     gan = tiny.build(tiny.tiny_config(16))
-    state = tiny.initial_state(gan)
+    state = tiny.with_noise(tiny.initial_state(gan))
 
     @jax.jit
     def generate(z, label, params=state.generator.params):
@@ -125,40 +126,62 @@ def test_up_block_with_zero_residual_projects_and_upsamples_its_input():
     np.testing.assert_allclose(y, upsample(x @ params["skip"]["kernel"]), atol=1e-6)
 
 
-def test_first_block_of_discriminator_keeps_brightness_and_contrast(small, image):
-    gan, state, _, _ = small
+@pytest.fixture(scope="module")
+def initial(small):
+    return tiny.initial_state(small[0])
 
-    @jax.jit
-    def first_block(image):
-        _, variables = gan.discriminator.apply(
-            {"params": state.discriminator.params}, image, capture_intermediates=True
+
+def test_new_generator_generates_grey_images(small, initial, z):
+    np.testing.assert_array_equal(small[2](z, LABEL, initial.generator.params), 0)
+
+
+@pytest.fixture(scope="module")
+def layers_of(small):
+    """layers_of(network, params, *inputs): the outputs of its layers."""
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def outputs(network, params, *inputs):
+        module = getattr(small[0], network)
+        _, variables = module.apply(
+            {"params": params}, *inputs, capture_intermediates=True
         )
-        return variables["intermediates"]["DownBlock_0"]["__call__"][0]
+        return variables["intermediates"]
 
-    y = first_block(image)
-    np.testing.assert_allclose(first_block(2 * image), 2 * y, rtol=1e-4, atol=1e-4)
-    assert jnp.abs(first_block(image + 0.5) - y).max() > 0.1
+    return outputs
 
 
-@pytest.mark.parametrize(
-    ("across", "checkerboard_ramp", "gain"),
-    [(-1, 1, 16 / 8), (-1, 0.5, 1.5), (-1, 0, 1), (1, 1, 1)],
-)
-def test_discriminator_amplifies_checkerboards_but_not_stripes(
-    small, across, checkerboard_ramp, gain
+@pytest.mark.parametrize("block", ["stem_16", "block_8"])
+def test_first_blocks_of_discriminator_keep_brightness_and_contrast(
+    layers_of, initial, image, block
 ):
-    gan, state, _, _ = small
-    params = state.discriminator.params
+    params = initial.discriminator.params
+    y, twice, brighter = (
+        layers_of("discriminator", params, x)[block]["__call__"][0]
+        for x in (image, 2 * image, image + 0.5)
+    )
+    np.testing.assert_allclose(twice, 2 * y, rtol=1e-4, atol=1e-4)
+    assert jnp.abs(brighter - y).max() > 0.1
+
+
+@pytest.mark.parametrize(("across", "gain"), [(-1, 4), (1, 2)])
+def test_discriminator_sees_checkerboards_and_stripes_emphasized(
+    layers_of, initial, across, gain
+):
     pattern = jnp.tile(jnp.array([[1.0, across], [-1, -across]]), (8, 8))
     pattern = jnp.broadcast_to(pattern[..., None], (4, 16, 16, 1))
-    stem = Conv3x3(gan.discriminator.channels[0])
-    plain = stem.apply({"params": params["stem"]}, pixel_unshuffle(pattern))
-    _, variables = gan.discriminator.apply(
-        {"params": params}, pattern, checkerboard_ramp, capture_intermediates=True
-    )
-    (y,) = variables["intermediates"]["stem"]["__call__"]
+    params = initial.discriminator.params
+    conv = Conv3x3(STEM_CHANNELS)
+    plain = conv.apply({"params": params["stem_16"]["image"]}, pattern)
+    (y,) = layers_of("discriminator", params, pattern)["stem_16"]["image"]["__call__"]
     inside = np.s_[:, 2:-2, 2:-2]  # edge padding breaks the pattern at the border
-    np.testing.assert_allclose(y[inside], gain * plain[inside], atol=1e-5)
+    np.testing.assert_allclose(y[inside], gain * plain[inside], atol=1e-4)
+
+
+def test_generated_image_is_the_deemphasized_output_of_the_head(small, layers_of, z):
+    params = small[1].generator.params
+    head = layers_of("generator", params, z, LABEL)["head_16"]
+    found = emphasize(jnp.arctanh(small[2](z, LABEL)))
+    np.testing.assert_allclose(found, head["image"]["__call__"][0], atol=1e-4)
 
 
 def test_discriminator_compares_images_only_within_class_and_group(small, image):
@@ -217,8 +240,7 @@ def test_gradient_penalty_is_float32_in_bfloat16_networks(gan_bfloat16, small, i
 
     @functools.partial(jax.jit, static_argnums=0)
     def penalty(gan, params, image):
-        schedule = schedule_values(gan.config, step)
-        return lazy_gradient_penalty(gan, params, image, image, step, schedule, zeros)
+        return lazy_gradient_penalty(gan, params, image, image, step, zeros)
 
     exact, rounded = (penalty(g, params, image) for g in (small[0], gan_bfloat16))
     chex.assert_trees_all_equal(exact, rounded)
@@ -238,3 +260,16 @@ def test_gradient_of_the_penalty_is_finite_for_blank_images(small):
     for grey in (-1.0, 0.0):
         image = jnp.full((4, 16, 16, 1), grey)
         chex.assert_tree_all_finite(gradient(state.discriminator.params, image))
+
+
+def test_penalty_weight_grows_with_the_number_of_pixels(small, image):
+    gan, state, _, _ = small
+    params, step = state.discriminator.params, jnp.zeros((), jnp.int32)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    larger = dataclasses.replace(gan, resolution=2 * gan.resolution)
+    one, other = (
+        lazy_gradient_penalty(g, params, image, image, step, zeros)[0]
+        for g in (gan, larger)
+    )
+    assert one > 0
+    np.testing.assert_allclose(other, 4 * one, rtol=1e-5)

@@ -275,8 +275,8 @@ def test_load_refuses_unknown_suffix_and_lists_the_valid_ones(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("meta", "message"),
     [
-        ({"generator": {"name": "residual", "depth": 3}}, "runs/old .*'depth'.* the"),
-        ({"spec": {"name": "residual"}}, "runs/old: another version .* use the"),
+        ({"generator": {"name": "resnet", "depth": 3}}, "runs/old .*'depth'.* the"),
+        ({"spec": {"name": "resnet"}}, "runs/old: another version .* use the"),
     ],
     ids=["unknown field", "version 0.1"],
 )

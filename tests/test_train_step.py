@@ -17,8 +17,8 @@ from cxr_gan.losses import ADVERSARIAL, CLASS_LOSSES
 from cxr_gan.models import pixel_range
 from cxr_gan.models.discriminator import DiscriminatorOutput
 from cxr_gan.training import loss_terms, train_step
-from cxr_gan.training.loss_terms import INNER_CHANGE, pair_loss
-from cxr_gan.training.schedules import schedule_values
+from cxr_gan.training.loss_terms import INNER_CHANGE, PENALTY_SIZE, pair_loss
+from cxr_gan.training.schedules import learning_rate_scale
 
 BATCH = {
     "image": np.random.default_rng(0).integers(0, 256, (8, 4, 4, 1), dtype=np.uint8),
@@ -47,7 +47,7 @@ class Sum(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, image, checkerboard_ramp=1):
+    def __call__(self, image):
         slope = self.param("slope", nn.initializers.constant(SLOPE), ())
         bias = self.param("bias", nn.initializers.constant(BIAS), ())
         classes = self.param("classes", nn.initializers.zeros, (2,))
@@ -76,13 +76,11 @@ def toy(gan):
         resolution=4,
         augment_policies=(),
     )
-    toy = with_values(
-        toy, batch_size=8, total_kimg=0.8, lr_decay_fraction=0.0, checkerboard_ramp=0.0
-    )
+    toy = with_values(toy, batch_size=8, total_kimg=0.8, lr_decay_fraction=0.0)
     return with_values(
         toy,
         "loss",
-        r1_weight=0.5,
+        r1_weight=0.5 * (PENALTY_SIZE / 4) ** 2,  # 0.5 at 4 px
         r1_interval=2,
         diversity_weight=0.0,
     )
@@ -110,16 +108,16 @@ def update(network, gan, state, scale=1.0):
     """The update of "d" or "g" alone: the next state, metrics, and the inputs."""
 
     def update(shard):
-        schedule = schedule_values(gan.config, state.step)
+        lr_scale = learning_rate_scale(gan.config, state.step)
         inputs = train_step.prepare_inputs(gan, shard, tiny.key(1))
         fake, vjp_fn = train_step.generator_forward(gan, state.generator.params, inputs)
         if network == "d":
             result = train_step.update_discriminator(
-                gan, state, inputs, fake, schedule, scale
+                gan, state, inputs, fake, lr_scale, scale
             )
         else:
             result = train_step.update_generator(
-                gan, state, inputs, fake, vjp_fn, schedule, scale
+                gan, state, inputs, fake, vjp_fn, lr_scale, scale
             )
         return *result, inputs
 
@@ -221,7 +219,7 @@ def test_relativistic_loss_and_accuracy_use_the_real_images_of_the_step(toy, sta
 
 
 def test_r2_penalizes_generated_images_with_its_own_weight(toy, start):
-    both = with_values(toy, "loss", r2_weight=0.25)
+    both = with_values(toy, "loss", r2_weight=toy.config.loss.r1_weight / 2)
     one, two = (d_update(gan, start)[1]["d/r1"] for gan in (toy, both))
     np.testing.assert_allclose(two, 1.5 * one, rtol=1e-5)
 
@@ -365,6 +363,24 @@ def test_diversity_loss_trains_the_generator(toy, start):
     assert off["g/diversity"] == 0
     assert 0 < on[1]["g/diversity"] <= 4 * 2.0 + 1e-3
     assert on[0].generator.params["gain"] != start.generator.params["gain"]
+
+
+def test_spectrum_loss_rises_as_the_learning_rates_fall(toy, start):
+    falling = with_values(toy, lr_decay_fraction=0.5)  # from step 50 of 100
+    at = [
+        g_update(falling, start.replace(step=np.int32(step)))[1]["g/spectrum"]
+        for step in (50, 75, 90)
+    ]
+    assert at[0] == 0 < at[1]
+    np.testing.assert_allclose(at[2] / at[1], 0.8 / 0.5, rtol=1e-4)
+    weighted = with_values(falling, "loss", spectrum_weight=3.0)
+    tripled = g_update(weighted, start.replace(step=np.int32(75)))
+    np.testing.assert_allclose(tripled[1]["g/spectrum"], 3 * at[1], rtol=1e-4)
+    one, three = (
+        g_update(gan, start.replace(step=np.int32(75)))[0].generator.params["gain"]
+        for gan in (falling, weighted)
+    )
+    assert one != three
 
 
 def test_pair_loss_draws_one_latent_for_all_classes_and_compares_them(toy, start):

@@ -63,6 +63,7 @@ def sgd_or_adam_gan() -> gan.GanDefinition:
     config = tiny_config(16)
     config.loss.pair_weight = 0.5
     config.augment.cutout = 0.5
+    config.total_kimg, config.lr_decay_fraction = 1.28, 1.0  # spectrum loss from step 2
     definition = build(config)
     sgd, adam = optax.sgd(0.05), optax.adam(0.02, b1=0.0, b2=0.99)
 
@@ -86,6 +87,27 @@ def initial_state(definition: gan.GanDefinition) -> train_state.TrainState:
     return jax.device_get(jax.jit(create)(key(0)))
 
 
+def with_noise(
+    state: train_state.TrainState, deviation: float = 0.05
+) -> train_state.TrainState:
+    """The state with noise in all parameters, some of which are initially 0 or 1."""
+    rng = np.random.default_rng(0)
+
+    def noisy(params):
+        return jax.tree.map(
+            lambda x: x + deviation * rng.standard_normal(x.shape, np.float32), params
+        )
+
+    params = noisy(state.generator.params)
+    return state.replace(
+        generator=state.generator.replace(params=params),
+        discriminator=state.discriminator.replace(
+            params=noisy(state.discriminator.params)
+        ),
+        ema=params,
+    )
+
+
 def key(seed: int) -> jax.Array:
     return jax.random.key(seed)
 
@@ -95,7 +117,7 @@ class TinyTraining:
 
     def __init__(self) -> None:
         self.gan = sgd_or_adam_gan()
-        self.initial = initial_state(self.gan)
+        self.initial = with_noise(initial_state(self.gan))
         self.batch = tiny_batch(tiny_config(16))
         self.rng = key(1)
         self.step = functools.cache(self._compile)

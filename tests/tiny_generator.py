@@ -8,7 +8,7 @@ from cxr_gan.sampling import pretrained
 from cxr_gan.sampling.sampler import GeneratorParams
 
 CONFIG = GeneratorConfig(
-    name="residual",
+    name="resnet",
     resolution=32,
     latent_size=8,
     class_names=("NORMAL", "PNEUMONIA"),
@@ -21,7 +21,7 @@ CONFIG = GeneratorConfig(
 def params(seed: int = 0) -> GeneratorParams:
     """Normal weights; initialised ones would make all images equal.
 
-    A new block's last convolution is zero.
+    The last convolution of a new head is zero.
     """
     noise = np.random.default_rng(seed)
     weights = jax.tree.map(

@@ -1,15 +1,17 @@
 """The networks of cxr_gan in Keras, on TensorFlow. Images are [n, s, s, 1]."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
 
 from benchmarks.baselines.settings import (
-    BLUR,
-    DETAIL_FILTER,
+    HEAD_CHANNELS,
+    STEM_CHANNELS,
     Settings,
-    amplify_checkerboard,
+    emphasis,
 )
 
 Tensor = keras.KerasTensor
@@ -24,11 +26,9 @@ def adaptive_norm(x: Tensor, condition: Tensor, name: str) -> Tensor:
     return norm(x) * (1 + scale) + bias
 
 
-def conv(
-    x: Tensor, features: int, name: str, size: int = 3, bias: bool = True
-) -> Tensor:
+def conv(x: Tensor, features: int, name: str, size: int = 3, **options: Any) -> Tensor:
     """Convolution with zero padding to the input's size."""
-    return layers.Conv2D(features, size, padding="same", use_bias=bias, name=name)(x)
+    return layers.Conv2D(features, size, padding="same", name=name, **options)(x)
 
 
 def upsample(x: Tensor) -> Tensor:
@@ -38,50 +38,30 @@ def upsample(x: Tensor) -> Tensor:
 
 def up_block(x: Tensor, condition: Tensor, features: int, name: str) -> Tensor:
     """[n, h, w, c] -> [n, 2h, 2w, features]: residual block."""
-    skip = conv(x, features, f"{name}_skip", 1, bias=False)
+    skip = conv(x, features, f"{name}_skip", 1, use_bias=False)
     h = layers.ReLU()(adaptive_norm(x, condition, f"{name}_norm_in"))
     h = upsample(conv(h, features, f"{name}_conv_in"))
     h = layers.ReLU()(adaptive_norm(h, condition, f"{name}_norm_out"))
     return upsample(skip) + conv(h, features, f"{name}_conv_out")
 
 
-def filter_image(x: Tensor, kernel: np.ndarray) -> Tensor:
-    """x [n, s, s, 1] convolved with a fixed kernel [k, k], edges replicated."""
+def filter_both_axes(x: Tensor, matrix: np.ndarray) -> Tensor:
+    """Multiplies height and width of x [n, s, s, 1] by a matrix [s, s]."""
+    weights = tf.constant(matrix, tf.float32)
 
-    def convolve(x: tf.Tensor) -> tf.Tensor:
-        pad = len(kernel) // 2
-        for axis in (1, 2):
-            first, last = (tf.gather(x, [i], axis=axis) for i in (0, x.shape[axis] - 1))
-            x = tf.concat([first] * pad + [x] + [last] * pad, axis)
-        weights = tf.constant(kernel[:, :, None, None], tf.float32)
-        return tf.nn.conv2d(x, weights, 1, "VALID")
+    def multiply(x: tf.Tensor) -> tf.Tensor:
+        rows = tf.matmul(weights, x[..., 0])
+        return tf.matmul(rows, weights, transpose_b=True)[..., None]
 
-    return layers.Lambda(convolve)(x)
+    return layers.Lambda(multiply)(x)
 
 
-def pixel_shuffle(x: Tensor) -> Tensor:
-    """[n, h, w, 4] -> [n, 2h, 2w, 1]."""
-    return layers.Lambda(lambda x: tf.nn.depth_to_space(x, 2))(x)
-
-
-class Gain(layers.Layer):
-    """Multiplies by a trained factor, initially 0."""
-
-    def build(self, shape: tuple[int | None, ...]) -> None:
-        """Creates the factor."""
-        self.gain = self.add_weight(shape=(1,), initializer="zeros", name="gain")
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns gain * x."""
-        return self.gain * x
-
-
-def head(x: Tensor) -> Tensor:
-    """Sum of a blurred image and of unblurred fine detail from the same features."""
-    smooth = filter_image(pixel_shuffle(conv(x, 4, "head_smooth")), BLUR)
-    fine = layers.LeakyReLU(0.2)(conv(x, 16, "head_fine"))
-    detail = pixel_shuffle(conv(fine, 4, "head_detail"))
-    return smooth + Gain(name="head")(filter_image(detail, DETAIL_FILTER))
+def head(x: Tensor, condition: Tensor, resolution: int) -> Tensor:
+    """Block at full resolution and a convolution to an image."""
+    x = up_block(x, condition, HEAD_CHANNELS, "head_block")
+    x = layers.ReLU()(adaptive_norm(x, condition, "head_norm"))
+    x = conv(x, 1, "head_image", kernel_initializer="zeros")
+    return filter_both_axes(x, np.linalg.inv(emphasis(resolution)))
 
 
 def generator(settings: Settings) -> keras.Model:
@@ -95,8 +75,8 @@ def generator(settings: Settings) -> keras.Model:
     x = layers.Dense(16 * settings.channels_g[0], name="stem")(condition)
     x = layers.Reshape((4, 4, settings.channels_g[0]))(x)
     for i, features in enumerate(settings.channels_g[1:]):
-        x = up_block(x, condition, features, f"block{i}")
-    x = head(layers.ReLU()(adaptive_norm(x, condition, "norm")))
+        x = up_block(x, condition, features, f"block_{8 * 2**i}")
+    x = head(x, condition, settings.resolution)
     return keras.Model([z, label], layers.Activation("tanh")(x))
 
 
@@ -110,7 +90,7 @@ def down_block(x: Tensor, features: int, norm: bool, name: str) -> Tensor:
 
     downsample = layers.AveragePooling2D(2)
     leaky = layers.LeakyReLU(0.2)
-    skip = conv(downsample(x), features, f"{name}_skip", 1, bias=False)
+    skip = conv(downsample(x), features, f"{name}_skip", 1, use_bias=False)
     h = conv(leaky(normalize(x, "norm_in")), x.shape[-1], f"{name}_conv_in")
     h = downsample(leaky(normalize(h, "norm_out")))
     return (skip + conv(h, features, f"{name}_conv_out")) * 0.5**0.5
@@ -135,11 +115,12 @@ def append_group_deviation(x: Tensor, settings: Settings) -> Tensor:
 def discriminator(settings: Settings) -> keras.Model:
     """The network image [n, s, s, 1] in [-1, 1] -> [score [n, 1], logits [n, k]]."""
     image = keras.Input((settings.resolution, settings.resolution, 1))
-    filtered = filter_image(image, amplify_checkerboard(settings.resolution))
-    unshuffled = layers.Lambda(lambda x: tf.nn.space_to_depth(x, 2))(filtered)
-    x = conv(unshuffled, settings.channels_d[0], "stem")
+    x = filter_both_axes(image, emphasis(settings.resolution))
+    x = conv(x, STEM_CHANNELS, "stem_image")
+    x = down_block(x, settings.channels_d[0], False, "stem_block")
     for i, features in enumerate(settings.channels_d[1:]):
-        x = down_block(x, features, i > 0, f"block{i}")
+        side = settings.resolution // 2 ** (i + 1)
+        x = down_block(x, features, i > 0, f"block_{side}")
     x = layers.GroupNormalization(1, epsilon=1e-5, name="norm")(x)
     x = append_group_deviation(x, settings)
     x = conv(x, settings.channels_d[-1], "mix")

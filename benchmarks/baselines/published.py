@@ -9,6 +9,7 @@ from benchmarks.baselines.settings import Settings
 from cxr_gan import config as configs
 from cxr_gan.models.registry import channels_per_stage
 from cxr_gan.training.gan import GanDefinition, build_gan
+from cxr_gan.training.loss_terms import PENALTY_SIZE
 from cxr_gan.training.train_state import TrainState, create_train_state
 
 CLASS_NAMES = ("NORMAL", "PNEUMONIA")
@@ -19,13 +20,13 @@ AUGMENTED = {"brightness": 0.2, "contrast": 0.2, "translation": 0.1, "cutout": 0
 def benchmark_config(batch_size: int, resolution: int = 64) -> ConfigDict:
     """configs/acgan.py with this batch size and resolution, with augmentation.
 
-    The balance controller and the schedules of the learning rate and of the
-    checkerboard gain are off, because only cxr_gan has them.
+    The balance controller, the schedule of the learning rate and the spectrum loss are
+    off, because only cxr_gan has them.
     """
     config = configs.published()
     config.batch_size, config.resolution = batch_size, resolution
     config.balance.enabled = False
-    config.checkerboard_ramp = config.lr_decay_fraction = 0.0
+    config.lr_decay_fraction = config.loss.spectrum_weight = 0.0
     config.augment.update(AUGMENTED)
     return config
 
@@ -46,7 +47,7 @@ def settings_of(config: ConfigDict) -> Settings:
         class_weight_d=loss.class_weight.d,
         class_weight_g=loss.class_weight.g,
         diversity_weight=loss.diversity_weight,
-        r1_weight=loss.r1_weight,
+        r1_weight=loss.r1_weight * (size / PENALTY_SIZE) ** 2,
         r1_interval=loss.r1_interval,
         brightness=augment.brightness,
         contrast=augment.contrast,

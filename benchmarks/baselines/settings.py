@@ -9,17 +9,17 @@ from typing import Protocol
 
 import numpy as np
 
-_TAPS = np.array([-1, 4, 10, 4, -1]) / 16
-# The kernel of cxr_gan.models.layers.checkerboard.
-_CHECKERBOARD = np.outer([-1, 2, -1], [-1, 2, -1]) / 16
-_IDENTITY = np.pad([[1.0]], 1)
-BLUR = np.outer(_TAPS, _TAPS)  # of G's smooth branch, see cxr_gan.models.layers.blur
-DETAIL_FILTER = _IDENTITY - 0.75 * _CHECKERBOARD  # of G's detail branch
+HEAD_CHANNELS, STEM_CHANNELS = 16, 8  # at full resolution, in G and in D
 
 
-def amplify_checkerboard(resolution: int) -> np.ndarray:
-    """Kernel [3, 3] of D's input filter, see cxr_gan.models.discriminator."""
-    return _IDENTITY + (min(resolution, 64) / 8 - 1) * _CHECKERBOARD
+def emphasis(resolution: int) -> np.ndarray:
+    """float32 [s, s]: the filter [-1, 6, -1] / 4 along one axis, edges replicated.
+
+    See cxr_gan.models.layers.emphasize.
+    """
+    shifted = np.pad(np.eye(resolution), ((1, 1), (0, 0)), mode="edge")
+    matrix = 1.5 * shifted[1:-1] - 0.25 * (shifted[:-2] + shifted[2:])
+    return matrix.astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Settings:
     class_weight_d: float
     class_weight_g: float
     diversity_weight: float
-    r1_weight: float
+    r1_weight: float  # at this resolution
     r1_interval: int  # steps
     brightness: float
     contrast: float

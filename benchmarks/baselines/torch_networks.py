@@ -2,15 +2,16 @@
 
 import itertools
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.baselines.settings import (
-    BLUR,
-    DETAIL_FILTER,
+    HEAD_CHANNELS,
+    STEM_CHANNELS,
     Settings,
-    amplify_checkerboard,
+    emphasis,
 )
 
 CHANNELS_LAST = torch.channels_last
@@ -48,28 +49,22 @@ class UpBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """Sum of a blurred image and of unblurred fine detail from the same features."""
+    """Block at full resolution and a convolution to an image."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, condition: int, resolution: int):
         super().__init__()
-        self.smooth = nn.Conv2d(channels, 4, 3, padding=1)
-        self.fine = nn.Conv2d(channels, 16, 3, padding=1)
-        self.detail = nn.Conv2d(16, 4, 3, padding=1)
-        self.gain = nn.Parameter(torch.zeros(1))
-        for name, kernel in (("blur", BLUR), ("detail_filter", DETAIL_FILTER)):
-            self.register_buffer(name, torch.tensor(kernel[None, None]).float())
+        self.block = UpBlock(channels, HEAD_CHANNELS, condition)
+        self.norm = AdaptiveNorm(HEAD_CHANNELS, condition)
+        self.image = nn.Conv2d(HEAD_CHANNELS, 1, 3, padding=1)
+        nn.init.zeros_(self.image.weight)
+        nn.init.zeros_(self.image.bias)
+        inverse = np.linalg.inv(emphasis(resolution))
+        self.register_buffer("deemphasis", torch.from_numpy(inverse))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [n, c, h, w] -> [n, 1, 2h, 2w]."""
-        smooth = filter_image(F.pixel_shuffle(self.smooth(x), 2), self.blur)
-        detail = F.pixel_shuffle(self.detail(F.leaky_relu(self.fine(x), 0.2)), 2)
-        return smooth + self.gain * filter_image(detail, self.detail_filter)
-
-
-def filter_image(x: Tensor, kernel: Tensor) -> Tensor:
-    """x [n, 1, h, w] convolved with [1, 1, k, k], edges replicated -> same shape."""
-    pad = kernel.shape[-1] // 2
-    return F.conv2d(F.pad(x, (pad,) * 4, mode="replicate"), kernel)
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x [n, c, h, w], condition [n, d] -> [n, 1, 2h, 2w]."""
+        x = self.image(F.relu(self.norm(self.block(x, condition), condition)))
+        return self.deemphasis @ x @ self.deemphasis.T
 
 
 class Generator(nn.Module):
@@ -81,18 +76,21 @@ class Generator(nn.Module):
         condition = settings.latent_size + settings.class_embedding_dim
         self.embed = nn.Embedding(settings.num_classes, settings.class_embedding_dim)
         self.stem = nn.Linear(condition, 16 * channels[0])
-        pairs = itertools.pairwise(channels)
-        self.blocks = nn.ModuleList(UpBlock(a, b, condition) for a, b in pairs)
-        self.norm = AdaptiveNorm(channels[-1], condition)
-        self.head = Head(channels[-1])
+        self.blocks = nn.ModuleDict(
+            {
+                f"block_{8 * 2**stage}": UpBlock(a, b, condition)
+                for stage, (a, b) in enumerate(itertools.pairwise(channels))
+            }
+        )
+        self.head = Head(channels[-1], condition, settings.resolution)
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         """z [n, latent], label int64 [n] -> [n, 1, s, s] in [-1, 1]."""
         condition = torch.cat([z, self.embed(label)], 1)
         x = self.stem(condition).view(len(z), 4, 4, -1).permute(0, 3, 1, 2)
-        for block in self.blocks:
+        for block in self.blocks.values():
             x = block(x, condition)
-        return self.head(F.relu(self.norm(x, condition))).tanh()
+        return self.head(x, condition).tanh()
 
 
 class DownBlock(nn.Module):
@@ -114,6 +112,21 @@ class DownBlock(nn.Module):
         return (skip + self.conv_out(h)) * 0.5**0.5
 
 
+class Stem(nn.Module):
+    """Convolution and block at full resolution."""
+
+    def __init__(self, channels: int, resolution: int):
+        super().__init__()
+        self.image = nn.Conv2d(1, STEM_CHANNELS, 3, padding=1)
+        self.block = DownBlock(STEM_CHANNELS, channels, norm=False)
+        self.register_buffer("emphasis", torch.from_numpy(emphasis(resolution)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image [n, 1, s, s] -> [n, channels, s / 2, s / 2]."""
+        image = self.emphasis @ image @ self.emphasis.T
+        return self.block(self.image(image.contiguous(memory_format=CHANNELS_LAST)))
+
+
 class Discriminator(nn.Module):
     """The same network as cxr_gan.models.discriminator."""
 
@@ -122,24 +135,23 @@ class Discriminator(nn.Module):
         channels = settings.channels_d
         self.group_size = settings.group_size
         self.num_classes = settings.num_classes
-        self.stem = nn.Conv2d(4, channels[0], 3, padding=1)
-        pairs = itertools.pairwise(channels)
-        self.blocks = nn.ModuleList(
-            DownBlock(a, b, norm=i > 0) for i, (a, b) in enumerate(pairs)
+        self.stem = Stem(channels[0], settings.resolution)
+        self.blocks = nn.ModuleDict(
+            {
+                f"block_{settings.resolution // 2 ** (i + 1)}": DownBlock(a, b, i > 0)
+                for i, (a, b) in enumerate(itertools.pairwise(channels))
+            }
         )
         self.norm = nn.GroupNorm(1, channels[-1])
         self.mix = nn.Conv2d(channels[-1] + 1, channels[-1], 3, padding=1)
         # Both names are those of the Flax layers.
         self.realness = nn.Linear(channels[-1], 1)
         self.pathology = nn.Linear(channels[-1], settings.num_classes)
-        kernel = amplify_checkerboard(settings.resolution)[None, None]
-        self.register_buffer("input_filter", torch.tensor(kernel).float())
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """image [n, 1, s, s] in [-1, 1] -> score [n], class logits [n, k]."""
-        filtered = F.pixel_unshuffle(filter_image(image, self.input_filter), 2)
-        x = self.stem(filtered.contiguous(memory_format=CHANNELS_LAST))
-        for block in self.blocks:
+        x = self.stem(image)
+        for block in self.blocks.values():
             x = block(x)
         x = self.mix(self._append_group_deviation(self.norm(x)))
         features = F.leaky_relu(x, 0.2).mean((2, 3))

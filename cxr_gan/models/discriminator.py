@@ -1,6 +1,6 @@
 """The discriminator: scores how real a radiograph is, and predicts its class."""
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +8,9 @@ from flax import linen as nn
 
 from cxr_gan.models import cpu
 from cxr_gan.models.conv import Conv1x1, Conv3x3
-from cxr_gan.models.layers import (
-    LayerNorm,
-    checkerboard,
-    downsample,
-    group_deviation,
-    pixel_unshuffle,
-)
+from cxr_gan.models.layers import LayerNorm, downsample, emphasize, group_deviation
+
+STEM_CHANNELS = 8  # at the resolution of the image
 
 
 class DiscriminatorOutput(NamedTuple):
@@ -46,58 +42,52 @@ class DownBlock(nn.Module):
         return (skip + Conv3x3(**conv, name="conv_out")(h)) * 0.5**0.5
 
 
-def max_checkerboard_gain(size: int) -> float:
-    """Largest factor on the checkerboard of an image of size x size pixels."""
-    return min(size, 64) / 8
+class Stem(nn.Module):
+    """Block at full resolution without norm, which would remove the brightness."""
+
+    features: int
+    dtype: Any = jnp.float32  # compute dtype of the block; the convolution is float32
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """image float32 [n, s, s, 1] -> [n, s / 2, s / 2, features]."""
+        x = Conv3x3(STEM_CHANNELS, name="image")(emphasize(image))
+        x = x.astype(cpu.activation_dtype(self.dtype))
+        return DownBlock(self.features, False, self.dtype, name="block")(x)
 
 
 class Discriminator(nn.Module):
-    """Residual discriminator without a convolution at full resolution.
+    """Residual discriminator; a stem leads from the image to half of its resolution.
 
     `channels` holds the channels at resolution / 2, ... 8, 4 pixels; a DownBlock leads
-    to every stage but the first. The first block has no norm, which would remove the
-    brightness of the image.
+    to every stage but the first. Neither the stem nor the first block has a norm.
+    Blocks and stems are named by the size of their input in pixels: `block_32`.
 
     With several stems, each of the first stages has one. A later stem reads the image
     downsampled to its size. Its output is added to that of the preceding block, which
     has no norm and is zero-initialised. A discriminator that starts from the parameters
     of a smaller one therefore gives the same scores for downsampled images.
-
-    The finest checkerboard of the input is amplified up to eightfold (fourfold at 32
-    pixels): radiographs have so little of it that the discriminator otherwise overlooks
-    20 times the power in generated images.
     """
 
     num_classes: int
     channels: tuple[int, ...]
     group_size: int  # consecutive examples, classes interleaved; see group_deviation
-    dtype: Any = jnp.float32  # compute dtype; parameters, norms, stem, outputs: float32
+    dtype: Any = jnp.float32  # compute dtype; parameters, norms, outputs: float32
     num_stems: int = 1
 
     @nn.compact
-    def __call__(
-        self, image: jax.Array, checkerboard_ramp: jax.Array | float = 1
-    ) -> DiscriminatorOutput:
-        """image float32 [n, s, s, 1] in [-1, 1] -> outputs of n images.
-
-        checkerboard_ramp: from 0, where the checkerboard is not amplified, to 1, where
-        it is amplified in full.
-        """
-        dtype = cpu.activation_dtype(self.dtype)
-        x: jax.Array | None = None
-        for stage, width in enumerate(self.channels):
-            if x is not None:
-                norm, added = stage > self.num_stems, stage < self.num_stems
-                x = DownBlock(width, norm, self.dtype, starts_at_zero=added)(x)
-            if stage >= self.num_stems:
-                continue
-            image = image if x is None else downsample(image)
-            max_gain = max_checkerboard_gain(image.shape[1])
-            seen = image + checkerboard_ramp * (max_gain - 1) * checkerboard(image)
-            name = "stem" if x is None else f"stem_{image.shape[1]}"
-            y = Conv3x3(width, name=name)(pixel_unshuffle(seen)).astype(dtype)
-            x = y if x is None else x + y
-        x = LayerNorm(name="norm")(cast(jax.Array, x))
+    def __call__(self, image: jax.Array) -> DiscriminatorOutput:
+        """image float32 [n, s, s, 1] in [-1, 1] -> outputs of n images."""
+        side = image.shape[1]
+        x = Stem(self.channels[0], self.dtype, name=f"stem_{side}")(image)
+        for stage, width in enumerate(self.channels[1:], 1):
+            side //= 2
+            norm, added = stage > self.num_stems, stage < self.num_stems
+            x = DownBlock(width, norm, self.dtype, added, name=f"block_{side}")(x)
+            if added:
+                image = downsample(image)
+                x = x + Stem(width, self.dtype, name=f"stem_{side}")(image)
+        x = LayerNorm(name="norm")(x)
         x = Conv3x3(self.channels[-1], self.dtype, name="mix")(
             group_deviation(x, self.group_size, self.num_classes)
         )

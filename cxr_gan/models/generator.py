@@ -8,14 +8,9 @@ from flax import linen as nn
 
 from cxr_gan.models import cpu
 from cxr_gan.models.conv import Conv1x1, Conv3x3
-from cxr_gan.models.layers import (
-    AdaptiveLayerNorm,
-    blur,
-    checkerboard,
-    pixel_shuffle,
-    tanh,
-    upsample,
-)
+from cxr_gan.models.layers import AdaptiveLayerNorm, emphasize, tanh, upsample
+
+HEAD_CHANNELS = 16  # at the resolution of the image
 
 
 class UpBlock(nn.Module):
@@ -41,40 +36,33 @@ class UpBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """Sum of a blurred image and of unblurred fine detail from the same features.
+    """Block at full resolution and a convolution to an image; 0 at initialisation.
 
-    The blur removes the checkerboards of the pixel shuffle, and with them the fine
-    noise of a radiograph. The detail branch restores it: it is not blurred, three
-    quarters of its checkerboard are subtracted, and its gain starts at zero. Always
-    float32: bfloat16 has only 128 grey levels between 0.5 and 1.
+    The last convolution is always float32: bfloat16 has only 128 grey levels between
+    0.5 and 1.
     """
 
-    starts_at_zero: bool = False  # whether the sum is 0 at initialisation
+    dtype: Any = jnp.float32  # compute dtype of the block
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """x [n, h, w, c] -> float32 [n, 2h, 2w, 1]."""
-        x = x.astype(jnp.float32)
-        zeros, he = nn.initializers.zeros, nn.initializers.he_normal()
-        init = zeros if self.starts_at_zero else he
-        smooth = Conv3x3(4, kernel_init=init, name="smooth")(x)
-        fine = nn.leaky_relu(Conv3x3(16, name="fine")(x), 0.2)
-        fine = pixel_shuffle(Conv3x3(4, name="detail")(fine))
-        gain = self.param("gain", nn.initializers.zeros, (1,))
-        fine = gain * (fine - 0.75 * checkerboard(fine))
-        return blur(pixel_shuffle(smooth)) + fine
+    def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
+        """x [n, h, w, c], condition [n, d] -> float32 [n, 2h, 2w, 1]."""
+        x = UpBlock(HEAD_CHANNELS, self.dtype, name="block")(x, condition)
+        x = nn.relu(AdaptiveLayerNorm(name="norm")(x, condition)).astype(jnp.float32)
+        image = Conv3x3(1, kernel_init=nn.initializers.zeros, name="image")(x)
+        return emphasize(image, power=-1)
 
 
 class Generator(nn.Module):
-    """Residual generator without a convolution at full resolution.
+    """Residual generator; a head leads from half of the resolution to the image.
 
     `channels` holds the channels at 4, 8, ... resolution / 2 pixels; an UpBlock leads
-    to every stage but the first. The resolution is 4 * 2 ** len(channels).
+    to every stage but the first. The resolution is 4 * 2 ** len(channels). Blocks and
+    heads are named by the size of their output in pixels: `block_32`, `head_64`.
 
     With several heads, each of the last stages has one. Its image is added to the
-    upsampled image of the preceding stage. All heads but the first are
-    zero-initialised, so a generator that starts from the parameters of a smaller one
-    generates its images, upsampled.
+    upsampled image of the preceding stage. Heads are zero-initialised, so a generator
+    that starts from the parameters of a smaller one generates its images, upsampled.
 
     Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN",
     section 4.1 (skip generator).
@@ -83,7 +71,7 @@ class Generator(nn.Module):
     num_classes: int
     channels: tuple[int, ...]
     class_embedding_dim: int
-    dtype: Any = jnp.float32  # compute dtype; parameters, norms and head stay float32
+    dtype: Any = jnp.float32  # compute dtype; parameters, norms and image stay float32
     num_heads: int = 1
 
     @nn.compact
@@ -103,13 +91,10 @@ class Generator(nn.Module):
         )
         image: jax.Array | None = None
         for stage, features in enumerate(self.channels):
+            side = 4 * 2**stage
             if stage:
-                x = UpBlock(features, self.dtype)(x, condition)
-            if stage < len(self.channels) - self.num_heads:
-                continue
-            is_last = stage == len(self.channels) - 1
-            suffix = "" if is_last else f"_{2 ** (stage + 3)}"  # pixels of its image
-            h = nn.relu(AdaptiveLayerNorm(name=f"norm{suffix}")(x, condition))
-            added = Head(starts_at_zero=image is not None, name=f"head{suffix}")(h)
-            image = added if image is None else upsample(image) + added
+                x = UpBlock(features, self.dtype, name=f"block_{side}")(x, condition)
+            if stage >= len(self.channels) - self.num_heads:
+                added = Head(self.dtype, name=f"head_{2 * side}")(x, condition)
+                image = added if image is None else upsample(image) + added
         return tanh(cast(jax.Array, image))

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 
@@ -20,58 +21,42 @@ def upsample(x: jax.Array) -> jax.Array:
 
 
 def _upsample_axis(x: jax.Array, axis: int) -> jax.Array:
-    """Linear interpolation to twice the length along one axis."""
-    before, after = _neighbours(x, axis)
-    pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
-    return pair.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
-
-
-def _neighbours(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """The element before and after each element of an axis, with edge padding."""
+    """Linear interpolation to twice the length along one axis, with edge padding."""
     size = x.shape[axis]
     part = functools.partial(lax.slice_in_dim, x, axis=axis)
     before = jnp.concatenate([part(0, 1), part(0, size - 1)], axis)
     after = jnp.concatenate([part(1, size), part(size - 1, size)], axis)
-    return before, after
+    pair = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
+    return pair.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
 
 
-def blur(x: jax.Array) -> jax.Array:
-    """x [n, h, w, c] -> [n, h, w, c]: low-pass [-1, 4, 10, 4, -1] / 16 on each axis.
+def downsample(x: jax.Array) -> jax.Array:
+    """x [n, 2h, 2w, c] -> [n, h, w, c]: mean of each 2 x 2 block of pixels."""
+    n, h, w, c = x.shape
+    return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
 
-    Edges are padded with the border pixel. Among the symmetric five-tap filters that
-    remove the highest frequency, and with it every checkerboard, this one has the
-    flattest response at frequency 0. A wave of period 4 pixels keeps three quarters of
-    its amplitude; [1, 2, 1] / 4 keeps one half, and the finest octave of generated
-    images was then 7 dB too weak.
 
-    Source: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again",
-    section 3, for a blur combined with resampling; the taps are our own.
+def emphasis_matrix(size: int) -> np.ndarray:
+    """float64 [size, size]: the filter [-1, 6, -1] / 4 along one axis, edges padded.
+
+    A wave of f radians per pixel is multiplied by 1 + sin^2(f / 2): by 1 where f is 0,
+    by 2 at the highest frequency. The sum of each row is 1.
     """
-    for axis in (1, 2):
-        widths = [(2, 2) if i == axis else (0, 0) for i in range(4)]
-        padded = jnp.pad(x, widths, mode="edge")
-        part = functools.partial(lax.slice_in_dim, padded, axis=axis)
-        size = x.shape[axis]
-        near, far = (
-            part(2 - k, size + 2 - k) + part(2 + k, size + 2 + k) for k in (1, 2)
-        )
-        x = (10 * x + 4 * near - far) / 16
-    return x
+    last = size - 1
+    neighbours = np.eye(size, k=1) + np.eye(size, k=-1)
+    neighbours[0, 0] = neighbours[last, last] = 1
+    return 1.5 * np.eye(size) - 0.25 * neighbours
 
 
-def checkerboard(x: jax.Array) -> jax.Array:
-    """x [n, h, w, c] -> [n, h, w, c]: its component that alternates along both axes.
+def emphasize(x: jax.Array, power: int = 1) -> jax.Array:
+    """x [n, s, s, 1] -> [n, s, s, 1]: `emphasis_matrix` ** power along both axes.
 
-    A wave with frequencies f and g along the axes, in radians per pixel, keeps
-    sin^2(f / 2) sin^2(g / 2) of its amplitude: nothing where f or g is 0. Edges are
-    padded with the border pixel. Radiographs contain so little of this component that a
-    discriminator overlooks it, and a generator produces 13 dB too much of it
-    (report 2026-11-quality).
+    Power -1 is the inverse. Radiographs have little power at high frequencies, which a
+    discriminator otherwise overlooks (report 2026-12-full-resolution).
     """
-    for axis in (1, 2):
-        before, after = _neighbours(x, axis)
-        x = 0.5 * x - 0.25 * (before + after)
-    return x
+    matrix = np.linalg.matrix_power(emphasis_matrix(x.shape[1]), power)
+    m, exact = jnp.asarray(matrix, jnp.float32), lax.Precision.HIGHEST
+    return jnp.einsum("ih,nhwc,jw->nijc", m, x, m, precision=exact)
 
 
 # The derivative of tanh where its value is 0.995 in magnitude: two thirds of a grey
@@ -91,55 +76,19 @@ def tanh(x: jax.Array) -> jax.Array:
     return jnp.tanh(x)
 
 
-def _tanh_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    y = jnp.tanh(x)
-    return y, y
-
-
 def _tanh_backward(y: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
-    derivative = 1 - y * y
-    towards_zero = dy * y > 0  # gradient descent moves y against dy
-    floored = jnp.maximum(derivative, MIN_GRADIENT)
-    return (jnp.where(towards_zero, floored, derivative) * dy,)
+    # Gradient descent moves y against dy.
+    floor = jnp.where(dy * y > 0, MIN_GRADIENT, 0.0)
+    return (jnp.maximum(1 - y * y, floor) * dy,)
 
 
-tanh.defvjp(_tanh_forward, _tanh_backward)
-
-
-def downsample(x: jax.Array) -> jax.Array:
-    """x [n, 2h, 2w, c] -> [n, h, w, c]: mean of each 2 x 2 block of pixels."""
-    n, h, w, c = x.shape
-    return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
-
-
-def pixel_shuffle(x: jax.Array) -> jax.Array:
-    """x [n, h, w, 4c] -> [n, 2h, 2w, c]: each 4 channels become 2 x 2 pixels.
-
-    Source: Shi et al. 2016, "Efficient Sub-Pixel Convolutional Neural Network", eq. 4.
-    """
-    n, h, w, c = x.shape
-    x = x.reshape(n, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, 2 * h, 2 * w, c // 4)
-
-
-def pixel_unshuffle(x: jax.Array, factor: int = 2) -> jax.Array:
-    """x [n, h, w, c] -> [n, h / factor, w / factor, c factor^2].
-
-    The inverse of `pixel_shuffle` for factor 2. Used before a first convolution: at
-    full resolution that layer has few channels and most of the pixels, so it is slow
-    and contributes little.
-    """
-    n, height, width, c = x.shape
-    h, w = height // factor, width // factor
-    x = x.reshape(n, h, factor, w, factor, c).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, h, w, factor**2 * c)
+tanh.defvjp(lambda x: (y := jnp.tanh(x), y), _tanh_backward)
 
 
 def normalize(
     x: jax.Array,
     scale: jax.Array | float = 1.0,
     bias: jax.Array | float = 0.0,
-    epsilon: float = 1e-5,
 ) -> jax.Array:
     """x [n, ...] -> the same shape, float32: scale * standardized x + bias.
 
@@ -154,7 +103,7 @@ def normalize(
     axes = tuple(range(1, x.ndim))
     mean = x.mean(axes, keepdims=True)
     variance = (x * x).mean(axes, keepdims=True) - mean * mean
-    gain = scale * lax.rsqrt(jnp.maximum(variance, 0.0) + epsilon)
+    gain = scale * lax.rsqrt(jnp.maximum(variance, 0.0) + 1e-5)
     return gain * x + (bias - mean * gain)
 
 

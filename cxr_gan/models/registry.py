@@ -1,7 +1,6 @@
 """The network architectures by name, and the configuration that builds a generator."""
 
 import dataclasses
-from typing import Any, Self
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -23,23 +22,6 @@ class GeneratorConfig:
     class_embedding_dim: int
     # Pixels a side of the smallest image that has a head of its own; 0 = resolution.
     base_resolution: int = 0
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any], where: str) -> Self:
-        """The inverse of `dataclasses.asdict` and JSON.
-
-        Raises:
-            ValueError: naming `where`: another version of cxr_gan wrote it.
-        """
-        fields = {field.name for field in dataclasses.fields(cls)}
-        content = {"base_resolution": 0, **content}  # absent from the first cards
-        if set(content) != fields or content["name"] not in GENERATORS:
-            raise ValueError(
-                f"{where} describes its generator by {content}; this version of "
-                f"cxr_gan reads {sorted(fields)}, name one of {sorted(GENERATORS)}. "
-                "Use the version that trained it"
-            )
-        return cls(**{**content, "class_names": tuple(content["class_names"])})
 
     def build(self, compute_dtype: str = "float32") -> nn.Module:
         """The module: apply({"params": params}, z [n, latent], label [n])."""
@@ -71,5 +53,5 @@ def channels_per_stage(
 
 
 # To add an architecture, write one class in models/ and add it here.
-GENERATORS = {"residual": Generator}
-DISCRIMINATORS = {"residual": Discriminator}
+GENERATORS = {"resnet": Generator}
+DISCRIMINATORS = {"resnet": Discriminator}

@@ -15,6 +15,7 @@ from flax import traverse_util
 from numpy.typing import DTypeLike
 from onnx import TensorProto, helper, numpy_helper
 
+from cxr_gan.models.layers import emphasis_matrix
 from cxr_gan.models.registry import channels_per_stage, num_sizes
 from cxr_gan.sampling.sampler import GeneratorParams
 
@@ -40,9 +41,9 @@ def build(
         ValueError: the generator's architecture has no graph.
     """
     config = params.config
-    if config.name != "residual":
+    if config.name != "resnet":
         raise ValueError(
-            f"generator.name={config.name!r} has no ONNX graph; only 'residual' has one"
+            f"generator.name={config.name!r} has no ONNX graph; only 'resnet' has one"
         )
     graph = _Graph(params.params, dtype)
     images = _generator(graph, config)
@@ -121,15 +122,6 @@ class _Graph:
         conv: str = self.add("Conv", x, kernel)
         return conv
 
-    def filter(self, x: str, taps: list[float]) -> str:
-        """x [n, 1, h, w], filtered along both axes; edges repeat the border pixel."""
-        reach = len(taps) // 2
-        pads = self.constant([0, 0, reach, reach] * 2, np.int64)
-        padded = self.add("Pad", x, pads, mode="edge")
-        kernel = self.constant(np.outer(taps, taps)[None, None])
-        filtered: str = self.add("Conv", padded, kernel)
-        return filtered
-
 
 def _generator(graph: _Graph, config: Any) -> str:
     """`models.generator.Generator`, with its output in [0, 1]."""
@@ -142,14 +134,12 @@ def _generator(graph: _Graph, config: Any) -> str:
     x = graph.add("Reshape", x, graph.constant([-1, channels[0], 4, 4], np.int64))
     image = ""
     for stage in range(len(channels)):
+        side = 4 * 2**stage
         if stage:
-            x = _up_block(graph, x, condition, f"UpBlock_{stage - 1}")
+            x = _up_block(graph, x, condition, f"block_{side}")
         if stage < len(channels) - num_heads:
             continue
-        is_last = stage == len(channels) - 1
-        suffix = "" if is_last else f"_{2 ** (stage + 3)}"
-        h = _norm_and_relu(graph, x, condition, f"norm{suffix}")
-        added = _head(graph, h, f"head{suffix}")
+        added = _head(graph, x, condition, 2 * side)
         image = graph.add("Add", _upsample(graph, image), added) if image else added
     unit = graph.add("Mul", graph.add("Tanh", image), graph.constant(0.5))
     unit = graph.add("Add", unit, graph.constant(0.5))
@@ -218,21 +208,13 @@ def _upsample(graph: _Graph, x: str) -> str:
     return resized
 
 
-def _head(graph: _Graph, x: str, path: str) -> str:
-    """`Head`."""
-    smooth = _pixel_shuffle(graph, graph.conv3x3(x, f"{path}/smooth"))
-    fine = graph.add("LeakyRelu", graph.conv3x3(x, f"{path}/fine"), alpha=0.2)
-    fine = _pixel_shuffle(graph, graph.conv3x3(fine, f"{path}/detail"))
-    alternating = graph.filter(fine, [-0.25, 0.5, -0.25])
-    damped = graph.add("Mul", alternating, graph.constant(0.75))
-    fine = graph.add("Sub", fine, damped)
-    fine = graph.add("Mul", fine, graph.weight(f"{path}/gain"))
-    blurred = graph.filter(smooth, [-1 / 16, 4 / 16, 10 / 16, 4 / 16, -1 / 16])
-    head: str = graph.add("Add", blurred, fine)
+def _head(graph: _Graph, x: str, condition: str, size: int) -> str:
+    """`Head` of an image of size x size pixels."""
+    path = f"head_{size}"
+    x = _up_block(graph, x, condition, f"{path}/block")
+    x = _norm_and_relu(graph, x, condition, f"{path}/norm")
+    # The inverse of a symmetric matrix is symmetric.
+    inverse = graph.constant(np.linalg.inv(emphasis_matrix(size)))
+    image = graph.add("MatMul", inverse, graph.conv3x3(x, f"{path}/image"))
+    head: str = graph.add("MatMul", image, inverse)
     return head
-
-
-def _pixel_shuffle(graph: _Graph, x: str) -> str:
-    """`layers.pixel_shuffle`."""
-    shuffled: str = graph.add("DepthToSpace", x, blocksize=2, mode="DCR")
-    return shuffled

@@ -4,6 +4,7 @@ The models shipped with the package are the files in `FOLDER`. Loading one does 
 import Orbax and needs no network connection.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cxr_gan.models.registry import GeneratorConfig
+from cxr_gan.models.registry import GENERATORS, GeneratorConfig
 from cxr_gan.storage import files, weights_file
 from cxr_gan.storage.checksums import json_crc32
 
@@ -95,8 +96,24 @@ def load(path: pathlib.Path) -> tuple[Any, dict[str, Any]]:
             f"{sha256[:16]}..., the card says {card['sha256'][:16]}...; restore both "
             "files"
         )
-    config = GeneratorConfig.from_json(card["generator"], str(path))
+    config = generator_config(card["generator"], str(path))
     return weights_file.unpack(data, param_shapes(config), str(path)), card
+
+
+def generator_config(content: dict[str, Any], where: str) -> GeneratorConfig:
+    """A generator's configuration from the JSON of `dataclasses.asdict`.
+
+    Raises:
+        ValueError: naming `where`: another version of cxr_gan wrote it.
+    """
+    fields = {field.name for field in dataclasses.fields(GeneratorConfig)}
+    if set(content) != fields or content["name"] not in GENERATORS:
+        raise ValueError(
+            f"{where} describes its generator by {content}; this version of cxr_gan "
+            f"reads {sorted(fields)}, name one of {sorted(GENERATORS)}. Use the "
+            "version that trained it"
+        )
+    return GeneratorConfig(**{**content, "class_names": tuple(content["class_names"])})
 
 
 def state_path(path: pathlib.Path) -> pathlib.Path:

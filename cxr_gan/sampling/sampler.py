@@ -209,7 +209,7 @@ def load_with_meta(
                 f"{name}: another version of cxr_gan wrote the checkpoint, whose "
                 'metadata has no "generator"; use the version that trained it'
             )
-    config = GeneratorConfig.from_json(meta["generator"], name)
+    config = pretrained.generator_config(meta["generator"], name)
     return GeneratorParams(jax.tree.map(jnp.asarray, params), config), meta
 
 

@@ -11,10 +11,7 @@ from flax import linen as nn
 
 from cxr_gan.config import Config, OptimizerConfig
 from cxr_gan.losses import ADVERSARIAL, CLASS_LOSSES, AdversarialLoss, ClassLoss
-from cxr_gan.models.discriminator import (
-    DiscriminatorOutput,
-    max_checkerboard_gain,
-)
+from cxr_gan.models.discriminator import DiscriminatorOutput
 from cxr_gan.models.registry import (
     DISCRIMINATORS,
     GeneratorConfig,
@@ -47,15 +44,11 @@ class GanDefinition:
         return cast(jax.Array, self.generator.apply({"params": params}, z, label))
 
     def discriminate(
-        self, params: optax.Params, image: jax.Array, checkerboard_ramp: jax.Array
+        self, params: optax.Params, image: jax.Array
     ) -> DiscriminatorOutput:
         """Image float32 [n, s, s, 1] in [-1, 1] -> D's outputs of n images."""
-        output = self.discriminator.apply({"params": params}, image, checkerboard_ramp)
+        output = self.discriminator.apply({"params": params}, image)
         return cast(DiscriminatorOutput, output)
-
-    def checkerboard_gain(self, ramp: jax.Array) -> jax.Array:
-        """Factor by which D amplifies the checkerboard of its input; float32 []."""
-        return 1 + ramp * (max_checkerboard_gain(self.resolution) - 1)
 
 
 def generator_config(config: Config, class_names: tuple[str, ...]) -> GeneratorConfig:

@@ -1,12 +1,10 @@
 """Starts a run from trained networks: for other classes, or for larger images.
 
-Parameters keep their names, with two exceptions. The blocks of a discriminator are
-counted from the largest image on. A head or stem that is not of the largest image has
-the size of its image in its name.
+Blocks, heads and stems are named by the size of their images, so parameters keep their
+names in networks of larger images.
 """
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,11 +20,9 @@ from cxr_gan.sampling.training_images import Digests
 from cxr_gan.training.gan import GanDefinition
 from cxr_gan.training.train_state import TrainState, create_train_state
 
-Flat = dict[str, np.ndarray]  # path such as "head/gain" -> parameter
+Flat = dict[str, np.ndarray]  # path such as "stem/bias" -> parameter
 # Parameters with an entry for each class: path -> axis of the classes.
 CLASS_AXES = {"Embed_0/embedding": 0, "pathology/kernel": 1, "pathology/bias": 0}
-# Layers of the largest image of each network.
-OF_LARGEST_IMAGE = ("norm", "head"), ("stem",)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -168,32 +164,24 @@ def transfer(
     Raises:
         ValueError: a parameter has another shape than in `fresh`, or is not in it.
     """
-    added = (config.resolution // ancestor.config.resolution).bit_length() - 1
     of_class = parse_map(config.init_classes, "init_classes")
     weights = _class_weights(ancestor.config.class_names, class_names, of_class)
-    size = ancestor.config.resolution
 
-    def moved(params: Any, of_largest: tuple[str, ...], shift: int) -> Any:
+    def moved(params: Any, fresh: Any) -> Any:
         flat = traverse_util.flatten_dict(params, sep="/")
-        return {
-            _renamed(path, of_largest, size if added else 0, shift): _reclassed(
-                np.asarray(leaf), CLASS_AXES.get(path), weights
-            )
-            for path, leaf in flat.items()
-        }
+        return _replaced(
+            fresh,
+            {
+                path: _reclassed(np.asarray(leaf), CLASS_AXES.get(path), weights)
+                for path, leaf in flat.items()
+            },
+        )
 
-    generator, discriminator = OF_LARGEST_IMAGE
-    fresh_g, fresh_d = fresh.generator, fresh.discriminator
+    g, d = fresh.generator, fresh.discriminator
     return fresh.replace(
-        generator=fresh_g.replace(
-            params=_replaced(fresh_g.params, moved(ancestor.generator, generator, 0))
-        ),
-        discriminator=fresh_d.replace(
-            params=_replaced(
-                fresh_d.params, moved(ancestor.discriminator, discriminator, added)
-            )
-        ),
-        ema=_replaced(fresh.ema, moved(ancestor.ema, generator, 0)),
+        generator=g.replace(params=moved(ancestor.generator, g.params)),
+        discriminator=d.replace(params=moved(ancestor.discriminator, d.params)),
+        ema=moved(ancestor.ema, fresh.ema),
     )
 
 
@@ -214,16 +202,6 @@ def _reclassed(leaf: np.ndarray, axis: int | None, weights: np.ndarray) -> np.nd
         return leaf
     moved = np.tensordot(weights, leaf, (1, axis))
     return np.moveaxis(moved, 0, axis).astype(leaf.dtype)
-
-
-def _renamed(path: str, of_largest: tuple[str, ...], size: int, shift: int) -> str:
-    """The path in a network of larger images; unchanged if size, in px, is 0."""
-    layer, _, rest = path.partition("/")
-    if size and layer in of_largest:
-        layer = f"{layer}_{size}"
-    if block := re.fullmatch(r"DownBlock_(\d+)", layer):
-        layer = f"DownBlock_{int(block[1]) + shift}"
-    return f"{layer}/{rest}"
 
 
 def _replaced(params: Any, moved: Flat) -> Any:

@@ -12,11 +12,11 @@ from cxr_gan.models.layers import normalize
 from cxr_gan.training import gd_balance
 from cxr_gan.training.augmentation import augment
 from cxr_gan.training.gan import GanDefinition
-from cxr_gan.training.schedules import ScheduleValues
 
 Metrics = dict[str, jax.Array]  # float32 [], or [num_classes] where named *_by_class
 DIVERSITY_SIZE = 16  # pixels per side at which the diversity of images is compared
 INNER_CHANGE = 0.25  # factor of the pair loss inside of the frame
+PENALTY_SIZE = 64  # pixels per side at which the penalties have the weights given
 
 
 def augment_for_d(
@@ -39,21 +39,25 @@ def lazy_gradient_penalty(
     real: jax.Array,
     fake: jax.Array,
     step: jax.Array,
-    schedule: ScheduleValues,
     grads: optax.Params,
 ) -> tuple[jax.Array, optax.Params]:
     """Weighted R1 on real plus R2 on generated images -> (penalty [], updated grads).
 
     Evaluated every r1_interval steps, multiplied by r1_interval; 0 in between. Always
-    in float32. The gradient is taken and added inside the branch: outside, every step
-    would store the residuals of the penalty, as zeros, and add zeros.
+    in float32. The weights are multiplied by the number of pixels, relative to images
+    of PENALTY_SIZE: with k times the pixels, the same change of the score has 1 / k of
+    the gradient in each pixel, and 1 / k of the penalty.
+
+    The gradient is taken and added inside the branch: outside, every step would store
+    the residuals of the penalty, as zeros, and add zeros.
 
     Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of
     StyleGAN", section 3.1 (lazy regularization).
     """
     interval = gan.config.loss.r1_interval
     terms = [(gan.config.loss.r1_weight, real), (gan.config.loss.r2_weight, fake)]
-    terms = [(weight, images) for weight, images in terms if weight]
+    pixels = (gan.resolution / PENALTY_SIZE) ** 2
+    terms = [(pixels * weight, images) for weight, images in terms if weight]
     if not terms:
         return jnp.zeros(()), grads
     in_float32 = gan.discriminator.clone(dtype=jnp.float32)
@@ -61,8 +65,7 @@ def lazy_gradient_penalty(
 
     def penalty(params: optax.Params) -> jax.Array:
         def score(image: jax.Array) -> jax.Array:
-            ramp = schedule.checkerboard_ramp
-            return gan_float32.discriminate(params, image, ramp).score
+            return gan_float32.discriminate(params, image).score
 
         each = (
             weight * losses.gradient_penalty(score, images).mean()
@@ -95,6 +98,23 @@ def diversity_loss(gan: GanDefinition, real: jax.Array, fake: jax.Array) -> jax.
 
     compare = jax.vmap(lambda r, f: losses.diversity(r, f, gan.num_classes))
     return weight * compare(shrink(real), shrink(fake)).mean()
+
+
+def spectrum_loss(
+    gan: GanDefinition, real: jax.Array, fake: jax.Array, lr_scale: jax.Array
+) -> jax.Array:
+    """Weighted mismatch of log power spectra; both [n, s, s, 1] -> [].
+
+    The weight rises from 0 to its full value while the learning rates fall to 0. If the
+    loss acts from the start, texture becomes worse (report 2026-12-full-resolution).
+    """
+    weight = gan.config.loss.spectrum_weight
+    if not weight:
+        return jnp.zeros(())
+    groups = (-1, gan.group_size, gan.resolution, gan.resolution, 1)
+    compare = jax.vmap(lambda r, f: losses.spectrum(r, f, gan.num_classes))
+    mismatch = compare(real.reshape(groups), fake.reshape(groups)).mean()
+    return weight * (1 - lr_scale) * mismatch
 
 
 def pair_loss(gan: GanDefinition, fake: jax.Array) -> jax.Array:

@@ -23,8 +23,9 @@ from cxr_gan.training.loss_terms import (
     diversity_loss,
     lazy_gradient_penalty,
     pair_loss,
+    spectrum_loss,
 )
-from cxr_gan.training.schedules import ScheduleValues, schedule_values
+from cxr_gan.training.schedules import learning_rate_scale
 from cxr_gan.training.train_state import NetworkState, TrainState
 
 AXIS = "batch"  # name of the mapped device axis
@@ -66,13 +67,13 @@ def train_step(
 
     Source: Odena et al. 2017, "Auxiliary Classifier GANs", section 3.
     """
-    schedule = schedule_values(gan.config, state.step)
+    lr_scale = learning_rate_scale(gan.config, state.step)
     scale_d, scale_g = gd_balance.update_scales(state.score_gap, gan.config.balance)
     inputs = prepare_inputs(gan, batch, jax.random.fold_in(rng, state.step))
     fake, vjp_fn = generator_forward(gan, state.generator.params, inputs)
-    state, d_metrics = update_discriminator(gan, state, inputs, fake, schedule, scale_d)
+    state, d_metrics = update_discriminator(gan, state, inputs, fake, lr_scale, scale_d)
     state, g_metrics = update_generator(
-        gan, state, inputs, fake, vjp_fn, schedule, scale_g
+        gan, state, inputs, fake, vjp_fn, lr_scale, scale_g
     )
     score_gap = update_score_gap(gan, state, d_metrics["d/score_gap"])
     state = state.replace(
@@ -83,8 +84,7 @@ def train_step(
         **g_metrics,
         "schedule/d_update_scale": scale_d,
         "schedule/g_update_scale": scale_g,
-        "schedule/lr_scale": schedule.lr_scale,
-        "schedule/checkerboard_gain": gan.checkerboard_gain(schedule.checkerboard_ramp),
+        "schedule/lr_scale": lr_scale,
         "state/non_finite": count_non_finite(state),
     }
 
@@ -124,7 +124,7 @@ def update_discriminator(
     state: TrainState,
     inputs: StepInputs,
     fake: jax.Array,
-    schedule: ScheduleValues,
+    lr_scale: jax.Array,
     scale: jax.Array,
 ) -> tuple[TrainState, Metrics]:
     """Updates D with the adversarial loss, the class loss and the gradient penalty."""
@@ -134,7 +134,7 @@ def update_discriminator(
     images = jnp.concatenate([real, fake])
 
     def loss(params: optax.Params) -> tuple[jax.Array, Metrics]:
-        output = gan.discriminate(params, images, schedule.checkerboard_ramp)
+        output = gan.discriminate(params, images)
         real_score, fake_score = jnp.split(output.score, 2)
         real_logits, fake_logits = jnp.split(output.class_logits, 2)
         adversarial = gan.adversarial.discriminator(real_score, fake_score).mean()
@@ -151,11 +151,11 @@ def update_discriminator(
 
     grads, metrics = jax.grad(loss, has_aux=True)(params)
     metrics["d/r1"], grads = lazy_gradient_penalty(
-        gan, params, real, fake, state.step, schedule, grads
+        gan, params, real, fake, state.step, grads
     )
     grads, metrics = pmean_grads((grads, metrics))
     network = apply_gradients(
-        state.discriminator, gan.optimizer_d, grads, schedule.lr_scale * scale
+        state.discriminator, gan.optimizer_d, grads, lr_scale * scale
     )
     return state.replace(discriminator=network), metrics
 
@@ -166,34 +166,34 @@ def update_generator(
     inputs: StepInputs,
     fake: jax.Array,
     vjp_fn: VjpFn,
-    schedule: ScheduleValues,
+    lr_scale: jax.Array,
     scale: jax.Array,
 ) -> tuple[TrainState, Metrics]:
     """Updates G against the updated D, with all losses of G."""
-    d_params, ramp = state.discriminator.params, schedule.checkerboard_ramp
+    d_params = state.discriminator.params
     real = augment_for_d(gan, state.score_gap, inputs.real, inputs.keys[:, 0])
-    real_output = gan.discriminate(d_params, real, ramp)  # removed by XLA where unused
+    real_output = gan.discriminate(d_params, real)  # removed by XLA where unused
 
     def loss(fake: jax.Array) -> tuple[jax.Array, Metrics]:
         augmented = augment_for_d(gan, state.score_gap, fake, inputs.keys[:, 2])
-        output = gan.discriminate(d_params, augmented, ramp)
+        output = gan.discriminate(d_params, augmented)
         adversarial = gan.adversarial.generator(real_output.score, output.score).mean()
         class_loss = gan.class_loss.generator(output.class_logits, inputs.label).mean()
         diversity = diversity_loss(gan, inputs.real, fake)
+        spectrum = spectrum_loss(gan, inputs.real, fake, lr_scale)
         pair = pair_loss(gan, fake)
         total = adversarial + gan.config.loss.class_weight.g * class_loss
-        return total + diversity + pair, {
+        return total + diversity + spectrum + pair, {
             "g/adversarial": adversarial,
             "g/class": class_loss,
             "g/diversity": diversity,
+            "g/spectrum": spectrum,
             "g/pair": pair,
         }
 
     gradient, metrics = jax.grad(loss, has_aux=True)(fake)
     grads, metrics = pmean_grads((vjp_fn(gradient), metrics))
-    network = apply_gradients(
-        state.generator, gan.optimizer_g, grads, schedule.lr_scale * scale
-    )
+    network = apply_gradients(state.generator, gan.optimizer_g, grads, lr_scale * scale)
     return state.replace(generator=network), metrics
 
 

@@ -24,13 +24,27 @@ from flax import linen as nn
 
 from cxr_gan.evaluation.metrics.batching import map_batches
 from cxr_gan.evaluation.metrics.resize import resize, to_unit
-from cxr_gan.models.layers import pixel_unshuffle
 from cxr_gan.storage import weights_file
 
 SIZE = 64  # px; the only input size
 DIMENSION = 64
 NAME = "cxr_encoder"  # stem of the .npz and .json files
 FOLDER = Path(__file__).with_name("weights")  # of these files, in the package
+
+
+def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
+    """x [n, h, w, c] -> [n, h / factor, w / factor, c factor^2].
+
+    Each square of factor x factor pixels becomes one pixel with their channels. Before
+    a first convolution it saves time: that layer has few channels and most pixels.
+
+    Source: Shi et al. 2016, "Efficient Sub-Pixel Convolutional Neural Network", eq. 4,
+    for its inverse.
+    """
+    n, height, width, c = x.shape
+    h, w = height // factor, width // factor
+    x = x.reshape(n, h, factor, w, factor, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(n, h, w, factor**2 * c)
 
 
 def convolutions(h: jax.Array, widths: Sequence[int]) -> jax.Array:

@@ -24,7 +24,6 @@ from flax import linen as nn
 from cxr_gan.evaluation.metrics import augmentations, cxr_encoder
 from cxr_gan.evaluation.metrics.batching import check_images, map_batches
 from cxr_gan.evaluation.metrics.resize import resize, to_unit
-from cxr_gan.models.layers import pixel_unshuffle
 from cxr_gan.sampling import arguments
 
 SIZE = 64  # px; the only input size
@@ -51,7 +50,7 @@ class Classifier(nn.Module):
         """x [n, 64, 64, 1] in [0, 1] -> logits [n, num_classes]."""
         axes = (1, 2, 3)
         h = (x - x.mean(axes, keepdims=True)) / (x.std(axes, keepdims=True) + 1e-3)
-        h = pixel_unshuffle(h, 4)
+        h = cxr_encoder.pixel_unshuffle(h, 4)
         h = cxr_encoder.convolutions(h, (32, 64))
         # Not h.max: its gradient finds the maximum by ==. Where XLA computes h twice
         # with different rounding, no element is equal, and the gradient is NaN.
