@@ -3,7 +3,7 @@
     python -m cxr_gan.main --config=configs/acgan_128.py --config.init=pediatric64 \
       --config.dataset=path/to/chest_xray --workdir=runs/acgan_128
 
-Not tried yet with the present networks.
+Only 10 kimg have been tried with the present networks.
 
 The networks have a head and a stem for images of 64 px as well, so that they can start
 from a model of that size.
