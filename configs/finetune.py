@@ -3,7 +3,7 @@
     python -m cxr_gan.main --config=configs/finetune.py --config.init=pediatric64 \
       --config.dataset=path/to/mine --workdir=runs/few
 
-Two cores take about five minutes for the 10 kimg. docs/few_images.md has
+Two cores take about four minutes for the 10 kimg. docs/few_images.md has
 the scores to expect with 25, 100 and 1,000 images of each class.
 """
 
