@@ -101,9 +101,9 @@ def spectrum(real: jax.Array, fake: jax.Array, num_classes: int) -> jax.Array:
     the identity.
 
     Source: Durall et al. 2020, "Watch your Up-Convolution: CNN Based Generative Deep
-    Neural Networks are Failing to Reproduce Spectral Distributions", section 4, with
-    cells in place of rings and an unbiased distance of means (Gretton et al. 2012, "A
-    Kernel Two-Sample Test", eq. 4, with a linear kernel).
+    Neural Networks are Failing to Reproduce Spectral Distributions" (its spectral
+    regularization), with cells in place of rings; for the unbiased estimate Gretton et
+    al. 2012, "A Kernel Two-Sample Test", section 2.2, with a linear kernel.
     """
     levels = jnp.round((fake + 1) / GREY_LEVEL) * GREY_LEVEL - 1
     rounded = fake + lax.stop_gradient(levels - fake)

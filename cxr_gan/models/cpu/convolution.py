@@ -15,8 +15,8 @@ from cxr_gan.runtime.cpu import has_fast_bfloat16, on_cpu
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 FEW_CHANNELS, PADDED_CHANNELS = 16, 20  # see _has_few_channels
 SMALL_SIDE = 4  # pixels; see _input_gradient
-# Images at once in the weight gradient of few channels. At 64 px, from 16 to 16
-# channels, it then takes a quarter of the time that chunks of two take.
+# Images at once in the weight gradient of few channels; chunks of two are slower
+# (report 2026-12-full-resolution).
 FEW_CHANNELS_CHUNK = 8
 
 Saved = tuple[jax.Array, jax.Array]  # x and w, or their gradients
