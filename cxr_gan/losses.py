@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.nn import softplus
 
@@ -72,6 +73,10 @@ def diversity(real: jax.Array, fake: jax.Array, num_classes: int) -> jax.Array:
 def log_power(images: jax.Array) -> jax.Array:
     """Natural logarithm of the power spectrum in cells: [n, s, s, 1] -> [n, k, k].
 
+    The mean under a Hann window is subtracted, and the image is multiplied by the
+    window. Without it, the step between opposite borders appears at all frequencies
+    along the axes, where it exceeds the power of the texture.
+
     Frequencies, without their signs, are divided into k = SPECTRUM_CELLS bands along
     each axis (s / 2 if that is less), of equal widths; the highest frequency is in the
     last. A cell holds the mean power of its frequencies, which for white noise is its
@@ -79,13 +84,19 @@ def log_power(images: jax.Array) -> jax.Array:
     """
     size = images.shape[1]
     cells = min(SPECTRUM_CELLS, size // 2)
-    transform = jnp.fft.fft2(images[..., 0])
-    power = (transform.real**2 + transform.imag**2) / size**2
+    taper = np.hanning(size + 2)[1:-1]  # without its zeros
+    window = jnp.asarray(np.outer(taper, taper), jnp.float32)
+    x = images[..., 0]
+    mean = jnp.einsum("nhw,hw->n", x, window / window.sum(), precision="highest")
+    transform = jnp.fft.fft2((x - mean[:, None, None]) * window)
+    power = (transform.real**2 + transform.imag**2) / (window**2).sum()
     frequency = jnp.abs(jnp.fft.fftfreq(size))  # in [0, 0.5] cycles a pixel
     band = jnp.minimum(2 * cells * frequency, cells - 1).astype(int)
     member = jax.nn.one_hot(band, cells, axis=0)
-    mean = member / member.sum(1, keepdims=True)
-    by_cell = jnp.einsum("kh,nhw,lw->nkl", mean, power, mean, precision="highest")
+    mean_of_band = member / member.sum(1, keepdims=True)
+    by_cell = jnp.einsum(
+        "kh,nhw,lw->nkl", mean_of_band, power, mean_of_band, precision="highest"
+    )
     return jnp.log(by_cell + MIN_POWER)
 
 

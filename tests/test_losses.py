@@ -122,29 +122,38 @@ def test_diversity_has_no_net_gradient_at_the_variation_of_real_images():
     assert abs(jax.grad(mean)(1.0)) < 0.02 * wider / 0.1
 
 
-def test_log_power_of_stripes_is_in_the_cells_of_their_frequency():
+def test_log_power_of_stripes_is_in_the_cell_of_their_frequency():
     stripes = jnp.tile(jnp.array([0.5, -0.5]), (8, 4))[None, :, :, None]
-    found = losses.log_power(stripes)[0]
-    assert found.shape == (4, 4)
-    expected = np.full((4, 4), losses.MIN_POWER)
-    expected[0, 3] += 16 / 3  # 0.5^2 * 8^2, at one of 3 frequencies of the last band
-    np.testing.assert_allclose(found, np.log(expected), rtol=1e-3)
+    power = np.exp(losses.log_power(stripes)[0]) - losses.MIN_POWER
+    assert power.shape == (4, 4)
+    assert np.unravel_index(power.argmax(), power.shape) == (0, 3)
+    # Frequencies -4 to 3 in bands of 0, 1, 2 and 3 to 4. By Parseval's theorem, their
+    # power is that of the image: 8^2 pixels of 0.5^2.
+    members = np.array([1, 2, 2, 3])
+    np.testing.assert_allclose(members @ power @ members, 16, rtol=1e-5)
+
+
+def test_step_between_opposite_borders_has_no_power_at_high_frequencies():
+    ramp = jnp.tile(jnp.linspace(-1, 1, 64), (64, 1))[None, :, :, None]
+    for image in (ramp, ramp.transpose(0, 2, 1, 3)):
+        power = np.exp(losses.log_power(image)[0])
+        np.testing.assert_allclose(power[8:], losses.MIN_POWER, rtol=0.4)
+        np.testing.assert_allclose(power[:, 8:], losses.MIN_POWER, rtol=0.4)
 
 
 def test_log_power_of_white_noise_is_its_variance_in_every_cell():
     noise = 0.1 * jax.random.normal(jax.random.key(0), (400, 64, 64, 1))
-    power = jnp.exp(losses.log_power(noise)).mean(0)
+    power = np.exp(losses.log_power(noise)).mean(0)
     assert power.shape == (16, 16)
-    np.testing.assert_allclose(power, 0.01, rtol=0.2)
+    # The lowest frequencies lack the power of the mean.
+    np.testing.assert_allclose(power.ravel()[1:], 0.01, rtol=0.2)
 
 
 def test_spectrum_is_the_hand_computed_mismatch_by_class():
-    # The log power of 2 x 2 equal pixels is the logarithm of their square.
+    # Columns of a and -a, 2 px wide, have the log power log a^2.
+    columns = jnp.array([1.0, -1.0])[None, None, :, None] * jnp.ones((4, 2, 2, 1))
     real = jnp.exp(-jnp.array([1.0, 0, 2, 1]))  # classes 0 1 0 1
-    real, fake = (
-        jnp.broadcast_to(x[:, None, None, None], (4, 2, 2, 1))
-        for x in (real, jnp.ones(4))
-    )
+    real, fake = real[:, None, None, None] * columns, columns
     power = losses.log_power(real)
     np.testing.assert_allclose(jnp.ravel(power), [-2, 0, -4, -2], atol=0.01)
     # The spectra differ by 2 and 4 in one class, by 0 and 2 in the other: 2 * 4, 0 * 2.
