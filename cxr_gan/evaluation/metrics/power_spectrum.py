@@ -96,8 +96,8 @@ def octave_edges(size: int) -> np.ndarray:
     return 0.5 ** np.arange(bands + 1, 0, -1)
 
 
-def _profiles(images: np.ndarray) -> np.ndarray:
-    """uint8 [n, s, s, 1] -> float64 [n, rings + 5]."""
+def spectra(images: np.ndarray) -> np.ndarray:
+    """Steps 1 and 2 of `profiles`: uint8 [n, s, s, 1] -> float64 [n, s, s]."""
     size = images.shape[1]
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(size) + 0.5) / size)
     window = np.outer(hann, hann)
@@ -105,7 +105,12 @@ def _profiles(images: np.ndarray) -> np.ndarray:
     # Subtract the windowed mean: any other would leak into the lowest frequencies.
     mean = np.einsum("nij,ij->n", x, window) / window.sum()
     x = (x - mean[:, None, None]) * window
-    powers = np.abs(np.fft.fft2(x)) ** 2 / np.sum(window**2)
+    return np.abs(np.fft.fft2(x)) ** 2 / np.sum(window**2)
+
+
+def _profiles(images: np.ndarray) -> np.ndarray:
+    """uint8 [n, s, s, 1] -> float64 [n, rings + 5]."""
+    size, powers = images.shape[1], spectra(images)
     frequency = np.abs(np.round(np.fft.fftfreq(size) * size))  # cycles/image, integers
     ring = np.hypot(frequency[:, None], frequency).astype(int).ravel()
     sums = [np.bincount(ring, power.ravel()) for power in powers]
