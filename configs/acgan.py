@@ -86,8 +86,7 @@ def get_config() -> ConfigDict:
     config.loss.r1_weight = 0.1  # weight of the gradient penalty on real images
     config.loss.r2_weight = 0.0  # weight of the gradient penalty on generated images
     config.loss.r1_interval = 8  # steps between two computations of the penalties,
-    #                              which are multiplied by this number and by the
-    #                              number of pixels / 64^2
+    #                              which are multiplied by this number
 
     # Augmentation. It applies to all images that D sees, real and generated. Off by
     # default. Images span -1 to 1.

@@ -22,5 +22,6 @@ def get_config() -> ConfigDict:
     config = runpy.run_path(str(DEFAULT))["get_config"]()
     config.resolution = 256
     config.base_resolution = 64
+    config.loss.r1_weight = 6.4
     config.total_kimg = 800.0
     return config

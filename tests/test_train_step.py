@@ -17,7 +17,7 @@ from cxr_gan.losses import ADVERSARIAL, CLASS_LOSSES
 from cxr_gan.models import pixel_range
 from cxr_gan.models.discriminator import DiscriminatorOutput
 from cxr_gan.training import loss_terms, train_step
-from cxr_gan.training.loss_terms import INNER_CHANGE, PENALTY_SIZE, pair_loss
+from cxr_gan.training.loss_terms import INNER_CHANGE, pair_loss
 from cxr_gan.training.schedules import learning_rate_scale
 
 BATCH = {
@@ -80,7 +80,7 @@ def toy(gan):
     return with_values(
         toy,
         "loss",
-        r1_weight=0.5 * (PENALTY_SIZE / 4) ** 2,  # 0.5 at 4 px
+        r1_weight=0.5,
         r1_interval=2,
         diversity_weight=0.0,
     )

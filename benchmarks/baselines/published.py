@@ -9,7 +9,6 @@ from benchmarks.baselines.settings import Settings
 from cxr_gan import config as configs
 from cxr_gan.models.registry import channels_per_stage
 from cxr_gan.training.gan import GanDefinition, build_gan
-from cxr_gan.training.loss_terms import PENALTY_SIZE
 from cxr_gan.training.train_state import TrainState, create_train_state
 
 CLASS_NAMES = ("NORMAL", "PNEUMONIA")
@@ -47,7 +46,7 @@ def settings_of(config: ConfigDict) -> Settings:
         class_weight_d=loss.class_weight.d,
         class_weight_g=loss.class_weight.g,
         diversity_weight=loss.diversity_weight,
-        r1_weight=loss.r1_weight * (size / PENALTY_SIZE) ** 2,
+        r1_weight=loss.r1_weight,
         r1_interval=loss.r1_interval,
         brightness=augment.brightness,
         contrast=augment.contrast,

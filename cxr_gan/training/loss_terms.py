@@ -16,7 +16,6 @@ from cxr_gan.training.gan import GanDefinition
 Metrics = dict[str, jax.Array]  # float32 [], or [num_classes] where named *_by_class
 DIVERSITY_SIZE = 16  # pixels per side at which the diversity of images is compared
 INNER_CHANGE = 0.25  # factor of the pair loss inside of the frame
-PENALTY_SIZE = 64  # pixels per side at which the penalties have the weights given
 
 
 def augment_for_d(
@@ -44,9 +43,7 @@ def lazy_gradient_penalty(
     """Weighted R1 on real plus R2 on generated images -> (penalty [], updated grads).
 
     Evaluated every r1_interval steps, multiplied by r1_interval; 0 in between. Always
-    in float32. The weights are multiplied by the number of pixels, relative to images
-    of PENALTY_SIZE: with k times the pixels, the same change of the score has 1 / k of
-    the gradient in each pixel, and 1 / k of the penalty.
+    in float32.
 
     The gradient is taken and added inside the branch: outside, every step would store
     the residuals of the penalty, as zeros, and add zeros.
@@ -56,8 +53,7 @@ def lazy_gradient_penalty(
     """
     interval = gan.config.loss.r1_interval
     terms = [(gan.config.loss.r1_weight, real), (gan.config.loss.r2_weight, fake)]
-    pixels = (gan.resolution / PENALTY_SIZE) ** 2
-    terms = [(pixels * weight, images) for weight, images in terms if weight]
+    terms = [(weight, images) for weight, images in terms if weight]
     if not terms:
         return jnp.zeros(()), grads
     in_float32 = gan.discriminator.clone(dtype=jnp.float32)
