@@ -39,6 +39,7 @@ from cxr_gan.evaluation.metrics import (
     feature_spaces,
     label_classifier,
     nearest_neighbours,
+    pixel_search,
 )
 from cxr_gan.evaluation.pairwise_metrics import DISTANCES
 from cxr_gan.models import pixel_range
@@ -171,8 +172,8 @@ def measure_model(run: pathlib.Path, sets: pathlib.Path, count: int) -> Metrics:
         ("cxr", extract("cxr"), nearest_neighbours.nearest),
         (
             "pixels",
-            nearest_neighbours.pixel_vectors,
-            nearest_neighbours.nearest_shifted,
+            pixel_search.pixel_vectors,
+            pixel_search.nearest_in_any_pose,
         ),
     ):
         sets_of_images = (images, train, held_out.images)

@@ -5,7 +5,7 @@ from cxr_gan.evaluation.metrics import (
     batching,
     cxr_encoder,
     ms_ssim,
-    nearest_neighbours,
+    pixel_search,
     power_spectrum,
     texture_features,
 )
@@ -14,7 +14,7 @@ METRICS = {
     "cxr": cxr_encoder.features,
     "texture": texture_features.features,
     "MS-SSIM": lambda images: ms_ssim.mean_pairwise(images, 0, 3),
-    "pixels": nearest_neighbours.pixel_vectors,
+    "pixels": pixel_search.pixel_vectors,
     "power": power_spectrum.profiles,
 }
 
@@ -36,7 +36,7 @@ def test_metrics_refuse_other_images(metric, shape, dtype, error, message):
 def test_no_images_and_too_small_images_are_refused():
     with pytest.raises(ValueError, match="there are no images"):
         batching.check_images(np.zeros((0, 64, 64, 1), np.uint8))
-    for metric in (texture_features.features, nearest_neighbours.pixel_vectors):
+    for metric in (texture_features.features, pixel_search.pixel_vectors):
         with pytest.raises(ValueError, match="31 px; they need 32 or more"):
             metric(np.zeros((1, 31, 31, 1), np.uint8))
 

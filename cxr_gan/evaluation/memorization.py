@@ -1,19 +1,24 @@
 """Measures whether generated images are copies of training images.
 
-The search and its thresholds are those of `metrics.nearest_neighbours`.
+The searches are those of `metrics.nearest_neighbours` and `metrics.pixel_search`, the
+thresholds those of the former.
 """
 
 import numpy as np
 
 from cxr_gan.evaluation.image_sets import EvaluationContext, first_equal
-from cxr_gan.evaluation.metrics import confidence_intervals, nearest_neighbours
+from cxr_gan.evaluation.metrics import (
+    confidence_intervals,
+    nearest_neighbours,
+    pixel_search,
+)
 from cxr_gan.evaluation.per_set_metrics import DRAWS, share_estimate
 from cxr_gan.evaluation.results import POOLED, Estimate, Estimates, MetricKey
 
 SETS, REFERENCE_SETS = "generated~train", "val~train"
 VIEWS: dict[str, nearest_neighbours.Search] = {
     "cxr": nearest_neighbours.nearest,
-    "pixels": nearest_neighbours.nearest_shifted,
+    "pixels": pixel_search.nearest_in_any_pose,
 }
 
 
@@ -118,6 +123,6 @@ def _vectors(context: EvaluationContext, view: str) -> dict[str, np.ndarray]:
     if view != "pixels":
         return context.features(view)
     return {
-        name: nearest_neighbours.pixel_vectors(group.images)
+        name: pixel_search.pixel_vectors(group.images)
         for name, group in context.image_groups.items()
     }

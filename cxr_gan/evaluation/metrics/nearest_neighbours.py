@@ -1,10 +1,9 @@
 """Nearest-neighbour search for generated images that copy training images.
 
-No single feature space reveals every copy: a blurred copy is far from its original for
-an encoder, a shifted one in its pixels. Apply `audit` twice: to encoder features, and
-to `pixel_vectors` with the search `nearest_shifted`. The reference for "near" is the
-distance from held-out images to training images: they show other patients, so their
-nearest training images are near only by chance.
+No single feature space reveals every copy: for an encoder, a shifted copy is far from
+its original. Apply `audit` twice: to encoder features, and to pixels by `pixel_search`.
+The reference for "near" is the distance from held-out images to training images: they
+show other patients, so their nearest training images are near only by chance.
 """
 
 import hashlib
@@ -15,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from cxr_gan.evaluation.metrics.batching import blocks, check_images
+from cxr_gan.evaluation.metrics.batching import blocks
 from cxr_gan.evaluation.metrics.frechet import check_features
 from cxr_gan.evaluation.metrics.precision_recall import (
     rounding_error,
@@ -23,11 +22,7 @@ from cxr_gan.evaluation.metrics.precision_recall import (
 )
 
 ROWS_PER_BLOCK = 1024  # queries and points; peak memory is its square of distances
-SIDE = 32  # px, side of the thumbnails behind `pixel_vectors`
-MAX_SHIFT, SHIFT_STEP = 2, 0.5  # thumbnail px, in both directions
 WORST = 16  # pairs that an audit lists
-MIN_CONTRAST = 0.5  # grey levels of 255, standard deviation: about that of rounding
-MIN_NORM = 0.02  # of the centre of a thumbnail of norm 1; typical is 0.4
 
 
 class Nearest(NamedTuple):
@@ -71,11 +66,7 @@ def nearest(
     """
     queries, points = check_features(queries, points, min_rows=1)
     n, m = len(queries), len(points)
-    if patients and (len(patients[0]), len(patients[1])) != (n, m):
-        raise ValueError(
-            f"patients are given for {len(patients[0])} queries and {len(patients[1])} "
-            f"points; there are {n} and {m}"
-        )
+    check_patients(patients, n, m)
     index, squared = np.zeros(n, np.int64), np.full(n, np.inf)
     tiles = itertools.product(*(blocks(count, ROWS_PER_BLOCK) for count in (n, m)))
     for rows, columns in tiles:
@@ -93,48 +84,6 @@ def nearest(
             "patients"
         )
     return Nearest(index, np.sqrt(squared))
-
-
-def nearest_shifted(
-    queries: np.ndarray, points: np.ndarray, *, patients: Patients | None = None
-) -> Nearest:
-    """`nearest` of `pixel_vectors`, minimised over shifts of up to 2 of the 32 pixels.
-
-    2 pixels are 1/16 of the image. Thumbnails are sampled through a Gaussian of sigma 1
-    pixel, which makes shifts by fractions of a pixel possible: the centre of a query at
-    13 x 13 positions, a point at the same positions shifted in steps of half a pixel.
-    The shift of the nearest point is then refined in steps of 1/8 pixel. After each
-    shift, brightness and contrast are normalised again. The cost is 81 searches, each
-    with a sixth of the dimensions of `nearest`.
-
-    Args:
-        queries: from `pixel_vectors`, [n, 1024].
-        points: from `pixel_vectors`, [m, 1024].
-        patients: as in `nearest`.
-
-    Raises:
-        ValueError: as `nearest`; the vectors do not have 1024 elements.
-    """
-    if not queries.shape[1:] == points.shape[1:] == (SIDE**2,):
-        raise ValueError(
-            f"vectors have shapes {list(queries.shape)} and {list(points.shape)}; must "
-            f"be from pixel_vectors, [n, {SIDE**2}]"
-        )
-    centre = _sample_centre(queries, np.zeros(2))
-    point = np.zeros(len(queries), np.int64)
-    distance, shift = np.full(len(queries), np.inf), np.zeros((len(queries), 2))
-    steps = np.arange(-MAX_SHIFT, MAX_SHIFT + SHIFT_STEP, SHIFT_STEP)
-    for coarse in itertools.product(steps, steps):
-        shifted = _sample_centre(points, np.array(coarse))
-        new = nearest(centre, shifted, patients=patients)
-        better = new.distance < distance
-        point[better], distance[better] = new.point[better], new.distance[better]
-        shift[better] = coarse
-    for fine in itertools.product(np.arange(-2, 3) / 8, repeat=2):
-        shifted = _sample_centre(points[point], shift + fine)
-        exact = _rowwise_squared_distances(centre, shifted)
-        distance = np.minimum(distance, np.sqrt(exact))
-    return Nearest(point, distance)
 
 
 def audit(
@@ -162,7 +111,7 @@ def audit(
         patients: of held-out images [h] and of training images [m]. Each held-out image
             is compared with other patients only, so training images can serve as
             held-out ones.
-        search: `nearest` or `nearest_shifted`; also used for held-out images.
+        search: `nearest`, or one of `pixel_search`; also used for held-out images.
 
     Raises:
         ValueError: as the search; the first percentile is 0, that is, held-out images
@@ -210,27 +159,13 @@ def largest_share_below(num_held_out: int, num_generated: int) -> float:
     return float(count) / num_generated
 
 
-def pixel_vectors(images: np.ndarray) -> np.ndarray:
-    """Normalised thumbnails: uint8 [n, s, s, 1] -> float32 [n, 1024], of norm 1.
-
-    An image is reduced to 32 x 32 area means; their mean is subtracted, and the result
-    divided by its norm. Brightness and contrast have no influence then, blur has
-    little, and the squared distance of two images is 2 - 2 times their correlation. A
-    contrast below that of rounding is not amplified: a constant image gives a vector of
-    0.
-
-    Raises:
-        TypeError, ValueError: images are not uint8 [n, s, s, 1], n is 0, or s is below
-            32.
-    """
-    check_images(images, min_size=SIDE)
-    size = images.shape[1]
-    left, pixel = np.arange(SIDE)[:, None] * size / SIDE, np.arange(size)
-    overlap = np.minimum(left + size / SIDE, pixel + 1) - np.maximum(left, pixel)
-    weights = np.maximum(overlap, 0) * SIDE / size
-    thumbnails = [weights @ image[..., 0] @ weights.T for image in images]
-    flat = np.reshape(thumbnails, (len(images), SIDE**2))
-    return _normalize(flat, MIN_CONTRAST * SIDE)
+def check_patients(patients: Patients | None, n: int, m: int) -> None:
+    """Raises ValueError unless there are n patients of queries and m of points."""
+    if patients and (len(patients[0]), len(patients[1])) != (n, m):
+        raise ValueError(
+            f"patients are given for {len(patients[0])} queries and {len(patients[1])} "
+            f"points; there are {n} and {m}"
+        )
 
 
 def same_bytes(images: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -264,35 +199,12 @@ def _nearest_in_block(
     # Where rounding could have changed the order, compare exact distances.
     for row in np.flatnonzero((close.sum(1) > 1) & np.isfinite(least)):
         columns = np.flatnonzero(close[row])
-        exact = _rowwise_squared_distances(queries[row], points[columns])
+        exact = rowwise_squared_distances(queries[row], points[columns])
         index[row] = columns[exact.argmin()]
-    exact = _rowwise_squared_distances(queries, points[index])
+    exact = rowwise_squared_distances(queries, points[index])
     return index, np.where(np.isfinite(least), exact, np.inf)
 
 
-def _rowwise_squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def rowwise_squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a, b [n, d] -> float64 [n]: squared distance of each row of a to that of b."""
     return np.sum((a.astype(np.float64) - b) ** 2, -1)
-
-
-def _sample_centre(vectors: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """float [n, 32^2] -> float32 [n, 13^2]: Gaussian samples at shifted positions.
-
-    `shift` is [2] or [n, 2], down and across in thumbnail pixels.
-    """
-    position = np.arange(MAX_SHIFT + 1.5, SIDE - MAX_SHIFT - 1, 2) + shift[..., None]
-    weight = np.exp(-0.5 * (position[..., None] - np.arange(SIDE)) ** 2)
-    weight = (weight / weight.sum(-1, keepdims=True)).astype(np.float32)
-    down, across = weight[..., 0, :, :], weight[..., 1, :, :]
-    samples = down @ vectors.reshape(-1, SIDE, SIDE) @ np.swapaxes(across, -1, -2)
-    return _normalize(samples.reshape(len(vectors), -1), MIN_NORM)
-
-
-def _normalize(x: np.ndarray, min_norm: float) -> np.ndarray:
-    """x [n, d] minus row means, divided by the row norm or `min_norm` if larger.
-
-    float32 [n, d], of norm at most 1.
-    """
-    x = x - x.mean(1, keepdims=True)
-    norm = np.maximum(np.linalg.norm(x, axis=1, keepdims=True), min_norm)
-    return (x / norm).astype(np.float32)
