@@ -25,9 +25,8 @@ from absl import flags
 
 from cxr_gan.evaluation.report import model_card
 from cxr_gan.runtime import cli
-from cxr_gan.sampling import pretrained, sampler, training_images
+from cxr_gan.sampling import pretrained, sampler, trained_networks, training_images
 from cxr_gan.storage import files, weights_file
-from cxr_gan.training import initialization
 from cxr_gan.version import __version__
 
 WHAT = (
@@ -101,7 +100,7 @@ def pack_run(
         raise ValueError(
             f"--model={values.model} is published already; copy its files instead"
         )
-    networks = initialization.load_networks(values.model, meta)
+    networks = trained_networks.load(values.model, meta)
     images = training_images.to_arrays(training_images.read(values.model))
     state = {**networks, training_images.KEY: images}
     packed = weights_file.pack(params.params, values.dtype)

@@ -18,7 +18,7 @@ from cxr_gan.evaluation import (
 from cxr_gan.evaluation.evaluator import EvaluationResult
 from cxr_gan.evaluation.metrics import label_classifier
 from cxr_gan.evaluation.results import POOLED, Estimate, MetricKey
-from cxr_gan.sampling import sampler
+from cxr_gan.sampling import sampler, trained_networks
 from cxr_gan.storage import checkpoint
 
 META = {
@@ -190,6 +190,41 @@ def test_pairs_of_a_model_are_compared_in_every_region(
     printed = capsys.readouterr().out
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert all(word in printed and word in page for word in by_metric)
+
+
+@pytest.mark.slow
+def test_membership_is_tested_on_the_images_of_the_training(
+    tmp_path, model, monkeypatch, capsys
+):
+    dataset = data.load(evaluation_data.SPEC, 32, split_seed=0)
+    config = META["config"] | {"samples_per_class": [20, 0]}
+    model(config=config, dataset=META["dataset"] | {"identity": dataset.identity})
+
+    def missing(name, meta):
+        raise FileNotFoundError("tiny.state.npz: there is no such file")
+
+    monkeypatch.setattr(trained_networks, "open_discriminator", missing)
+    arguments = ("--model=runs/tiny", "--num=40", "--membership")
+    assert command(*arguments, f"--out={tmp_path}/out") == 0
+    report = report_of(tmp_path / "out")
+    rows = [row for row in report["metrics"] if row["metric"] == "membership_auroc"]
+    assert {row["space"] for row in rows} == {"cxr", "pixels"}
+    val = report["dataset"]["counts"]["val"]["NORMAL"]
+    n = {row["group"]: row["n"] for row in rows}
+    assert val + 1 < n["NORMAL"] < val + 20  # those of the 20 that are in half B
+    assert any("tiny.state.npz" in note for note in report["notes"])
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "membership, AUROC" in capsys.readouterr().out
+    assert "membership, found" in page
+
+
+@pytest.mark.slow
+def test_membership_in_the_training_of_unknown_images_is_noted(npz, tmp_path):
+    arguments = (f"--images={npz}", "--membership", f"--out={tmp_path}/out")
+    assert command(*arguments) == 0
+    report = report_of(tmp_path / "out")
+    assert any("as if they were all images of train" in x for x in report["notes"])
+    assert "membership_found" in {row["metric"] for row in report["metrics"]}
 
 
 def test_pairs_without_a_model_are_refused(npz, tmp_path, capsys):

@@ -17,6 +17,7 @@ from cxr_gan.evaluation.image_sets import (
     ImageGroup,
     ReferenceSplits,
 )
+from cxr_gan.evaluation.membership import Target, membership
 from cxr_gan.evaluation.memorization import NearestPairs, memorization_metrics
 from cxr_gan.evaluation.metrics import feature_spaces
 from cxr_gan.evaluation.metrics.feature_spaces import FeatureSpace
@@ -51,6 +52,7 @@ def evaluate(
     spaces: Sequence[FeatureSpace],
     classifier: Any,
     seed: int,
+    target: Target | None = None,
 ) -> EvaluationResult:
     """Compares images with a real data set, and parts of that data set with each other.
 
@@ -61,6 +63,7 @@ def evaluate(
         spaces: feature spaces in which distances are computed.
         classifier: params of a label classifier trained on half B of `real`.
         seed: selects the images that are compared, and the draws of every interval.
+        target: of membership inference, which takes a minute; None for none.
 
     Raises:
         ValueError: a set has fewer than 10 images of a class; more than half of the
@@ -88,6 +91,8 @@ def evaluate(
         estimates |= job(context)
     copy_estimates, nearest_pairs = memorization_metrics(context)
     estimates |= copy_estimates
+    if target is not None:
+        estimates |= membership(context, target)
     faults = verdict.find_faults(estimates, real.class_names)
     notes += remarks(estimates, 1 / len(real.class_names))
     return EvaluationResult(estimates, nearest_pairs, notes, faults)

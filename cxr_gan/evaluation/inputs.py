@@ -16,9 +16,10 @@ from cxr_gan.data.patients import keys_of
 from cxr_gan.data.splits import select_subset
 from cxr_gan.evaluation import image_input, image_sets
 from cxr_gan.evaluation.image_sets import ImageGroup
+from cxr_gan.evaluation.membership import Score
 from cxr_gan.evaluation.utility.training_sets import Draw
 from cxr_gan.models import pixel_range
-from cxr_gan.sampling import arguments, sampler, training_images
+from cxr_gan.sampling import arguments, sampler, trained_networks, training_images
 from cxr_gan.storage import files
 
 DEFAULT_OPTIONS = ReadOptions()
@@ -42,6 +43,8 @@ class EvaluationInput:
     trained_on: str | None = None  # identity of the data set; None without a model
     samples_per_class: tuple[int, ...] = ()  # of its training; empty without a model
     draw: Draw | None = None  # samples more images; None without a model
+    # The score of its discriminator, and its group size; None without a model.
+    open_discriminator: Callable[[], tuple[Score, int]] | None = None
     notes: tuple[str, ...] = ()  # of how the images and the data set were read
 
 
@@ -159,6 +162,7 @@ def _sample_model(
         meta["dataset"]["identity"],
         tuple(config["samples_per_class"]),
         draw,
+        functools.partial(trained_networks.open_discriminator, workdir, meta),
         notes,
     )
 
@@ -224,24 +228,34 @@ def without_training_images(
     return real, tuple(notes)
 
 
-def training_set(source: EvaluationInput) -> ImageGroup:
-    """The images a model was trained on; all of train if that is unknown.
+def trained_on(source: EvaluationInput) -> np.ndarray:
+    """Whether a model was trained on each image of train; all if that is unknown.
 
     Raises:
         ValueError: the model was trained on other images than those of the data set.
     """
     dataset = source.dataset
     if source.trained_on is None:
-        return ImageGroup.from_image_set(dataset.train)
+        return np.ones(len(dataset.train), bool)
     if source.trained_on != dataset.identity:
         raise ValueError(
             f"the model was trained on other images (sha256 {source.trained_on[:12]}) "
-            f"than this data set contains ({dataset.identity[:12]}); utility can be "
-            "evaluated on its own training data only: give that data set"
+            f"than this data set contains ({dataset.identity[:12]}); utility and "
+            "membership can be evaluated on its own training data only: give that data "
+            "set"
         )
     selected = select_subset(
         dataset.train, len(dataset.class_names), source.samples_per_class
     )
     in_training = np.zeros(len(dataset.train), bool)
     in_training[np.concatenate(selected)] = True
-    return ImageGroup.from_image_set(dataset.train.take(in_training))
+    return in_training
+
+
+def training_set(source: EvaluationInput) -> ImageGroup:
+    """The images of `trained_on`.
+
+    Raises:
+        ValueError: as `trained_on`.
+    """
+    return ImageGroup.from_image_set(source.dataset.train.take(trained_on(source)))

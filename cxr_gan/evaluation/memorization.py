@@ -47,11 +47,11 @@ def memorization_metrics(
     # that was generated once: equal images are resampled together, as a patient is.
     duplicates = first_equal(groups["generated"].images)
     for view, search in VIEWS.items():
-        vectors = _vectors(context, view)
+        x = vectors(context, view)
         audit = nearest_neighbours.audit(
-            vectors["generated"],
-            np.concatenate([vectors["A"], vectors["B"]]),
-            vectors["val"],
+            x["generated"],
+            np.concatenate([x["A"], x["B"]]),
+            x["val"],
             patients=(groups["val"].patients, train_patients),
             search=search,
         )
@@ -118,7 +118,7 @@ def count_estimate(hits: np.ndarray, patients: np.ndarray, seed: int) -> Estimat
     return Estimate(float(hits.sum()), n * share.low, n * share.high, n, seed)
 
 
-def _vectors(context: EvaluationContext, view: str) -> dict[str, np.ndarray]:
+def vectors(context: EvaluationContext, view: str) -> dict[str, np.ndarray]:
     """Vectors of each set in one view; float [n, d]."""
     if view != "pixels":
         return context.features(view)

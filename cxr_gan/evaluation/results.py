@@ -18,6 +18,7 @@ REFERENCES = {
     "generated~A+B": "A~B",
     "generated~train": "val~train",
     "generated": "val",
+    "generated: B~val": "A: B~val",
     "trained on generated": "trained on real",
     "few and generated": "few, best without",
 }

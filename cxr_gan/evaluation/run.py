@@ -27,8 +27,10 @@ from cxr_gan.evaluation.inputs import (
     DEFAULT_OPTIONS,
     EvaluationInput,
     open_input,
+    trained_on,
     training_set,
 )
+from cxr_gan.evaluation.membership import Target
 from cxr_gan.evaluation.metrics import feature_spaces
 from cxr_gan.evaluation.report import import_matplotlib, pictures, render
 from cxr_gan.evaluation.results import POOLED, Estimates, to_rows
@@ -39,6 +41,10 @@ from cxr_gan.version import __version__
 UNKNOWN_TRAINING = (
     "the training images of the generator are unknown; if they include val, the "
     "utility is overestimated"
+)
+UNKNOWN_MEMBERS = (
+    "the training images of the generator are unknown; membership is tested as if they "
+    "were all images of train"
 )
 METHOD = (
     "The real training images are split by patient into halves A and B. Generated "
@@ -64,6 +70,7 @@ def evaluate(
     spaces: str = "cxr,texture",
     utility: bool = False,
     class_pairs: bool = False,
+    membership: bool = False,
     num: int = 2000,
     seed: int = 0,
     options: ReadOptions = DEFAULT_OPTIONS,
@@ -82,6 +89,7 @@ def evaluate(
         utility: whether classifiers are also trained on the images; takes minutes.
         class_pairs: whether images of a model are also compared with those of the same
             latents under the other classes.
+        membership: whether it is tested if training patients can be told from others.
         num: number of images to sample from a model, equally many of each class.
         seed: of all random choices.
         options: how the data set is read.
@@ -108,6 +116,7 @@ def evaluate(
         raise ValueError(f"a class is named {POOLED!r}, as the pooled rows; rename it")
     train = training_set(source) if utility else None
     real = image_sets.split_reference(source.dataset)
+    target, notes = open_target(source, real) if membership else (None, [])
     classifier = label_classifier_cache.load_or_fit(real.train, len(real.class_names))
     result = evaluator.evaluate(
         source.images,
@@ -116,16 +125,14 @@ def evaluate(
         spaces=opened,
         classifier=classifier,
         seed=seed,
+        target=target,
     )
     added = {}
     if train is not None:
         estimates, added["utility"] = measure_utility(source, train, real, seed)
-        notes = [] if source.trained_on else [UNKNOWN_TRAINING]
-        result = dataclasses.replace(
-            result,
-            estimates=result.estimates | estimates,
-            notes=result.notes + notes,
-        )
+        notes += [] if source.trained_on else [UNKNOWN_TRAINING]
+        result = dataclasses.replace(result, estimates=result.estimates | estimates)
+    result = dataclasses.replace(result, notes=result.notes + notes)
     draw = source.draw if class_pairs else None
     if draw is not None:
         regions = pairs.regions(source.images.shape[1], os.fspath(dataset))
@@ -140,6 +147,25 @@ def evaluate(
         (pathlib.Path(out) / "report.json").write_text(text, encoding="utf-8")
         (pathlib.Path(out) / "report.html").write_text(html, encoding="utf-8")
     return report
+
+
+def open_target(
+    source: EvaluationInput, real: image_sets.ReferenceSplits
+) -> tuple[Target, list[str]]:
+    """What membership inference attacks, and notes on what is unknown of it.
+
+    Raises:
+        ValueError: as `trained_on`.
+    """
+    of_half_b = trained_on(source)[real.rows][~real.in_a]
+    if source.open_discriminator is None:
+        return Target(of_half_b), [UNKNOWN_MEMBERS]
+    try:
+        return Target(of_half_b, *source.open_discriminator()), []
+    except FileNotFoundError as error:
+        return Target(of_half_b), [
+            f"membership is not tested with the discriminator: {error}"
+        ]
 
 
 def measure_utility(

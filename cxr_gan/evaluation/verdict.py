@@ -176,6 +176,14 @@ RULES = (
         (REPEATED,),
     ),
     Rule(
+        "training patients recognisable",
+        "membership_auroc",
+        None,
+        True,
+        lambda x, ref, chance: x.low > max(0.6, ref.high),
+        "An attacker tells them from others clearly more often than by chance.",
+    ),
+    Rule(
         SMOOTH,
         "power",
         HIGHEST,

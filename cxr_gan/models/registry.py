@@ -36,6 +36,31 @@ class GeneratorConfig:
         )
 
 
+def build_discriminator(
+    name: str,
+    *,
+    resolution: int,
+    base_resolution: int,
+    features_at_32: int,
+    max_features: int,
+    num_classes: int,
+    group_size: int,
+    compute_dtype: str = "float32",
+) -> nn.Module:
+    """The module: apply({"params": params}, image [n, s, s, 1]).
+
+    n is a multiple of group_size; classes are interleaved (see `group_deviation`).
+    """
+    channels = channels_per_stage(resolution, features_at_32, max_features)
+    return DISCRIMINATORS[name](
+        num_classes=num_classes,
+        channels=channels[::-1],
+        group_size=group_size,
+        dtype=jnp.dtype(compute_dtype),
+        num_stems=num_sizes(resolution, base_resolution),
+    )
+
+
 def num_sizes(resolution: int, base_resolution: int) -> int:
     """Number of image sizes from base_resolution to resolution; 1 if it is 0."""
     return (resolution // (base_resolution or resolution)).bit_length()

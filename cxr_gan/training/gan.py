@@ -12,12 +12,7 @@ from flax import linen as nn
 from cxr_gan.config import Config, OptimizerConfig
 from cxr_gan.losses import ADVERSARIAL, CLASS_LOSSES, AdversarialLoss, ClassLoss
 from cxr_gan.models.discriminator import DiscriminatorOutput
-from cxr_gan.models.registry import (
-    DISCRIMINATORS,
-    GeneratorConfig,
-    channels_per_stage,
-    num_sizes,
-)
+from cxr_gan.models.registry import GeneratorConfig, build_discriminator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,19 +59,19 @@ def generator_config(config: Config, class_names: tuple[str, ...]) -> GeneratorC
 
 def build_gan(config: Config, class_names: tuple[str, ...]) -> GanDefinition:
     """The GAN of a configuration, for these classes."""
-    d, augment = config.discriminator, dataclasses.asdict(config.augment)
+    augment = dataclasses.asdict(config.augment)
     del augment["adaptive"]
     group_size = config.stddev_group_per_class * len(class_names)
-    channels = channels_per_stage(config.resolution, d.features_at_32, d.max_features)
     return GanDefinition(
         config=config,
         generator=generator_config(config, class_names).build(config.compute_dtype),
-        discriminator=DISCRIMINATORS[d.name](
+        discriminator=build_discriminator(
+            **dataclasses.asdict(config.discriminator),
+            resolution=config.resolution,
+            base_resolution=config.base_resolution,
             num_classes=len(class_names),
-            channels=channels[::-1],
             group_size=group_size,
-            dtype=jnp.dtype(config.compute_dtype),
-            num_stems=num_sizes(config.resolution, config.base_resolution),
+            compute_dtype=config.compute_dtype,
         ),
         optimizer_d=make_optimizer(config.optimizer_d),
         optimizer_g=make_optimizer(config.optimizer_g),

@@ -15,7 +15,7 @@ from flax import traverse_util
 from cxr_gan import config as configs
 from cxr_gan.data.formats.manifest_labels import parse_map
 from cxr_gan.models.registry import GeneratorConfig
-from cxr_gan.sampling import pretrained, sampler, training_images
+from cxr_gan.sampling import sampler, trained_networks, training_images
 from cxr_gan.sampling.training_images import Digests
 from cxr_gan.training.gan import GanDefinition
 from cxr_gan.training.train_state import TrainState, create_train_state
@@ -51,7 +51,7 @@ def load(name: str) -> Ancestor:
         ValueError: a file is damaged, or was written by another version.
     """
     params, meta = sampler.load_with_meta(name)
-    networks = load_networks(name, meta)
+    networks = trained_networks.load(name, meta)
     return Ancestor(
         name=name,
         generator=networks["generator"],
@@ -62,27 +62,6 @@ def load(name: str) -> Ancestor:
         ancestors=(*meta.get("ancestors", ()), sampler.fingerprint(params)),
         training_images=training_images.read(name),
     )
-
-
-def load_networks(name: str, meta: dict[str, Any]) -> dict[str, Any]:
-    """{"generator": parameters, "discriminator": parameters}, as trained.
-
-    With "training_images" for a published model.
-
-    Args:
-        name: as in `load`.
-        meta: of `sampler.load_with_meta`.
-
-    Raises:
-        FileNotFoundError, ValueError: as `load`.
-    """
-    source = pretrained.resolve(name)
-    if not isinstance(source, tuple):
-        return pretrained.load_state(source, meta)
-    from cxr_gan.storage import checkpoint  # Orbax is slow to import
-
-    state, _ = checkpoint.load_item(source[0], "state", meta["step"])
-    return {key: state[key]["params"] for key in ("generator", "discriminator")}
 
 
 def check(ancestor: Ancestor, gan: GanDefinition, class_names: Sequence[str]) -> None:

@@ -95,6 +95,19 @@ MEANINGS = {
         "Number of images whose distance to the nearest training image is above 0 and "
         "below a quarter of the distance that 99 % of held-out images exceed.",
     ),
+    "membership_auroc": Meaning(
+        "membership, AUROC",
+        "How well an attacker tells images of half B, which were in the training, from "
+        "those of val: by the distance to the nearest generated image, or by the score "
+        "of the discriminator. 0.5 is chance, 1 always right. The reference is the "
+        "distance to half A, which shows other patients; for the discriminator it is "
+        "chance.",
+    ),
+    "membership_found": Meaning(
+        "membership, found",
+        "Share of half B that such an attacker finds while 1 % of val is mistaken for "
+        "training images.",
+    ),
     "auroc": Meaning(
         "AUROC, trained on them",
         "AUROC on val of classifiers trained on generated images only; the reference "
@@ -112,6 +125,7 @@ SUMMARY_METRICS = (  # in the short table
     *("fid", "kid", "precision", "recall", "coverage", "label_accuracy", "power"),
     *("alternation", "kid_in_classes", "auroc", "auroc_few"),
     *("ms_ssim", "repeated", "below_first_percentile", "exact_copies", "near_copies"),
+    *("membership_auroc", "membership_found"),
 )
 DETAIL_SETS = ("generated~A", "generated~val")  # sets shown in the full table only
 
