@@ -1,4 +1,4 @@
-"""Asks which copies of training images an evaluation finds.
+"""Measures which copies of training images an evaluation finds.
 
     python -m benchmarks.copy_sensitivity --dataset=path/to/chest_xray \
       --out=copy_sensitivity.json

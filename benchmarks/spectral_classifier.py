@@ -1,13 +1,13 @@
-"""Asks whether a linear classifier on log power spectra can tell generated images.
+"""Measures how well a linear classifier of power spectra finds generated images.
 
     python -m benchmarks.spectral_classifier --model=pediatric64 \
       --dataset=path/to/chest_xray --out=spectral_classifier.json
 
 For each class, a logistic regression separates generated images from real ones of half
 A, and is tested on other generated images and on half B, which has other patients; then
-A and B change places. The AUROC is the mean of both tests: 0.5 if the classifier cannot
-tell, as for real images of other patients in place of the generated ones. Its input is
-the logarithm of each image's power in rings and pixel patterns
+A and B change places. The AUROC is the mean of both tests. Chance level, 0.5, is also
+that of real images of other patients in place of the generated ones. The input of the
+classifier is the logarithm of each image's power in rings and pixel patterns
 (`power_spectrum.profiles`), or at all frequencies.
 """
 
@@ -67,6 +67,9 @@ def classify(
     middle = len(generated) // 2
     learned, tested = features[generated][:middle], features[generated][middle:]
     total = np.zeros(1 + auroc.DRAWS)
+    # Both tests have the same generated images, and draw them alike.
+    rest = generated.patients[middle:]
+    drawn = auroc.draw_bootstrap(np.zeros(len(rest)), rest, 2, 0).images
     for real, other in (halves, halves[::-1]):
         # The penalty grows with the number of features.
         model = make_pipeline(
@@ -79,8 +82,8 @@ def classify(
         )
         scores = model.decision_function(np.concatenate([features[other], tested]))
         is_generated = np.arange(len(scores)) >= len(other)
-        patients = np.concatenate([other.patients, generated.patients[middle:]])
-        weights = auroc.draw_bootstrap(is_generated, patients, 2, 0).images
+        weights = auroc.draw_bootstrap(np.zeros(len(other)), other.patients, 2, 1)
+        weights = np.concatenate([weights.images, drawn], 1)
         total += auroc.auroc(scores, is_generated, weights) / 2
     return auroc.estimate(total)
 
@@ -94,6 +97,11 @@ def measure(values: flags.FlagValues) -> tuple[command_line.Results, str]:
         params.config.resolution,
         split_seed=meta["config"]["split_seed"],
     )
+    if params.class_names != dataset.class_names:
+        raise ValueError(
+            f"the model generates {', '.join(params.class_names)}; the data set has "
+            f"{', '.join(dataset.class_names)}: give the data set of the model"
+        )
     groups = image_sets.split_reference(dataset).image_groups()
     results: dict[str, Any] = {name: {} for name in FEATURES}
     for label, name in enumerate(params.class_names):

@@ -22,6 +22,6 @@ def get_config() -> ConfigDict:
     config = runpy.run_path(str(DEFAULT))["get_config"]()
     config.resolution = 128
     config.base_resolution = 64
-    config.loss.r1_weight = 1.6  # with less, D separates the images after 30 kimg
+    config.loss.r1_weight = 1.6  # 0.4: D separates the images after 30 kimg
     config.total_kimg = 400.0
     return config

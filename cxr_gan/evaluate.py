@@ -7,8 +7,9 @@ Writes DIR/report.json, every metric with its 95 % interval and real-data refere
 DIR/report.html, a self-contained page. The same images and flags on the same kind of
 machine give the same report.json. With --utility, classifiers are also trained on the
 images, which takes minutes; with --pairs, images of the same latents under each class
-are compared; with --membership, it is tested if training patients can be told from
-others. Exit codes: 0 success, 1 invalid input, 3 images are copied (see --most_copied).
+are compared; with --membership, it also measures whether training patients can be
+distinguished from others. Exit codes: 0 success, 1 invalid input, 3 images are copied
+(see --most_copied).
 """
 
 import contextlib
@@ -88,7 +89,9 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean("utility", False, utility_help, **own)
     pairs_help = "Also compare images of the same latents under each class."
     flags.DEFINE_boolean("pairs", False, pairs_help, **own)
-    membership_help = "Also test whether training patients can be told from others."
+    membership_help = (
+        "Also measure whether training patients can be distinguished from others."
+    )
     flags.DEFINE_boolean("membership", False, membership_help, **own)
     num = "Number of images to sample from a model, equally many of each class."
     flags.DEFINE_integer("num", 2000, num, 1, **own)

@@ -74,13 +74,14 @@ def log_power(images: jax.Array) -> jax.Array:
     """Natural logarithm of the power spectrum in cells: [n, s, s, 1] -> [n, k, k].
 
     The mean under a Hann window is subtracted, and the image is multiplied by the
-    window. Without it, the step between opposite borders appears at all frequencies
-    along the axes, where it exceeds the power of the texture.
+    window. Without a window, the step between opposite borders appears at all
+    frequencies along the axes, where it exceeds the power of the texture.
 
     Frequencies, without their signs, are divided into k = SPECTRUM_CELLS bands along
     each axis (s / 2 if that is less), of equal widths; the highest frequency is in the
     last. A cell holds the mean power of its frequencies, which for white noise is its
-    variance. MIN_POWER is added, so that a constant image has a finite logarithm.
+    variance, except in the first, which lacks the mean. MIN_POWER is added, so that a
+    constant image has a finite logarithm.
     """
     size = images.shape[1]
     cells = min(SPECTRUM_CELLS, size // 2)

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import json
+import re
 
 import evaluation_data
 import numpy as np
@@ -197,7 +198,7 @@ def test_membership_is_tested_on_the_images_of_the_training(
     tmp_path, model, monkeypatch, capsys
 ):
     dataset = data.load(evaluation_data.SPEC, 32, split_seed=0)
-    config = META["config"] | {"samples_per_class": [20, 0]}
+    config = META["config"] | {"samples_per_class": [40, 0]}
     model(config=config, dataset=META["dataset"] | {"identity": dataset.identity})
 
     def missing(name, meta):
@@ -211,11 +212,23 @@ def test_membership_is_tested_on_the_images_of_the_training(
     assert {row["space"] for row in rows} == {"cxr", "pixels"}
     val = report["dataset"]["counts"]["val"]["NORMAL"]
     n = {row["group"]: row["n"] for row in rows}
-    assert val + 1 < n["NORMAL"] < val + 20  # those of the 20 that are in half B
-    assert any("tiny.state.npz" in note for note in report["notes"])
+    assert 10 <= n["NORMAL"] <= val  # of the 40 that are in half B, or of val
+    assert any("training state" in note for note in report["notes"])
+    assert "tiny.state.npz" not in json.dumps(report)  # its folder may be private
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "membership, AUROC" in capsys.readouterr().out
     assert "membership, found" in page
+
+
+def test_membership_in_a_training_on_very_few_images_is_refused(
+    tmp_path, model, capsys
+):
+    dataset = data.load(evaluation_data.SPEC, 32, split_seed=0)
+    config = META["config"] | {"samples_per_class": [12, 0]}
+    model(config=config, dataset=META["dataset"] | {"identity": dataset.identity})
+    arguments = ("--model=runs/tiny", "--num=40", "--membership")
+    message = refused(capsys, *arguments, f"--out={tmp_path}/out")
+    assert re.search(r"trained on \d images of NORMAL of half B; .* needs 10", message)
 
 
 @pytest.mark.slow

@@ -40,6 +40,16 @@ def test_found_share_agrees_with_hand_calculation():
     np.testing.assert_allclose(found, [2 / 4, 4 / 6])
 
 
+def test_found_share_by_chance_is_that_of_equal_distributions():
+    scores = np.random.default_rng(0).random((4000, 300))  # 50 members, 250 others
+    found = [
+        membership.found_at_false_alarms(row, np.arange(300) < 50, np.ones((1, 300)))
+        for row in scores
+    ]
+    assert membership.found_by_chance(250) == 3 / 251
+    np.testing.assert_allclose(np.mean(found), 3 / 251, rtol=0.05)
+
+
 def test_discriminator_sees_groups_with_interleaved_classes_and_every_image():
     labels = np.array([0] * 5 + [1] * 9)
     images = np.zeros((14, 8, 8, 1), np.uint8)
@@ -98,7 +108,9 @@ def test_copies_and_an_overfitted_discriminator_reveal_who_was_in_the_training(h
         if key.sets == SETS and key.group == POOLED
     }
     assert references["discriminator", "membership_auroc"] == 0.5
-    assert references["discriminator", "membership_found"] == 0.01
+    val = evaluation_data.real().val.counts(2)  # fewer than 100: the largest is found
+    chance = np.mean([1 / (1 + m) for m in val])
+    assert references["discriminator", "membership_found"] == pytest.approx(chance)
     assert 0.3 < references["pixels", "membership_auroc"] < 0.7
     faults = find_faults(estimates, ("NORMAL", "PNEUMONIA"))
     assert "training patients recognisable" in faults

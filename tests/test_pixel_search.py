@@ -130,5 +130,7 @@ def test_invalid_vectors_are_refused():
     points = pixel_vectors(smooth_images(3, 0))
     with pytest.raises(ValueError, match=r"must be from pixel_vectors, \[n, 1024\]"):
         nearest_in_any_pose(points[:, :6], points)
+    with pytest.raises(ValueError, match="not all finite"):
+        nearest_in_any_pose(np.full_like(points, np.nan), points)
     with pytest.raises(ValueError, match="1 queries and 3 points; there are 3 and 3"):
         nearest_in_any_pose(points, points, patients=(np.zeros(1), np.zeros(3)))

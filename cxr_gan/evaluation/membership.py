@@ -1,13 +1,14 @@
-"""Asks whether training patients can be told from others (membership inference).
+"""Measures whether training patients can be distinguished: membership inference.
 
 An attacker has images of patients and wants to know which of them the generator was
 trained on. Each attack gives every image a score, which is larger for images that it
-takes for training images. It is tested on half B of the training patients and on `val`:
+classifies as training images. It is tested on half B of the training patients and on
+`val`, which has other patients:
 
 - `cxr`, `pixels`: minus the distance to the nearest generated image (Chen et al. 2020,
   "GAN-Leaks: A Taxonomy of Membership Inference Attacks against Generative Models",
   section 4.2). The reference is the same attack with half A in place of the generated
-  images. Half A shows no patient of half B, so it can only tell how B differs from val.
+  images. Half A shows no patient of B or val, so it can only find how B and val differ.
 - `discriminator`: its score (Hayes et al. 2019, "LOGAN: Membership Inference Attacks
   Against Generative Models", section 4.2), if the training state is at hand. The
   reference is chance.
@@ -24,7 +25,7 @@ from cxr_gan.evaluation.results import POOLED, Estimate, Estimates, MetricKey
 from cxr_gan.evaluation.utility import auroc
 
 SETS, REFERENCE_SETS = "generated: B~val", "A: B~val"
-FALSE_ALARMS = 0.01  # share of val taken for training images
+FALSE_ALARMS = 0.01  # largest share of val that is classified as training images
 GROUPINGS = 4  # random groups in which D scores each image
 
 Score = Callable[[np.ndarray], np.ndarray]  # uint8 [n, s, s, 1] -> float [n]
@@ -40,14 +41,14 @@ class Target:
 
 
 def membership(context: EvaluationContext, target: Target) -> Estimates:
-    """AUROC of each attack, and share of B found at 1 % false alarms.
+    """AUROC of each attack, and share of B found at 1 % false alarms or fewer.
 
-    Classes are attacked separately; the pooled values are means over classes. Intervals
-    resample the patients of B and val.
+    Scores are compared within each class; the pooled values are means over classes.
+    Intervals resample the patients of B and val.
 
     Args:
         context: the sets of images.
-        target: of the attacks.
+        target: the model that is attacked.
 
     Raises:
         ValueError: a class has no images, or one patient, in B or val.
@@ -60,20 +61,24 @@ def membership(context: EvaluationContext, target: Target) -> Estimates:
     strata = 2 * labels + is_member
     weights = auroc.draw_bootstrap(strata, patients, 2, context.seed).images
 
+    of_class = [labels == label for label in range(len(context.class_names))]
+    counts = [
+        min(int(is_member[rows].sum()), int((~is_member)[rows].sum()))
+        for rows in of_class
+    ]
+
     def estimates(space: str, scores: np.ndarray, sets: str) -> Estimates:
         found: Estimates = {}
         for metric, measure in METRICS.items():
-            by_class = []
-            for label, name in enumerate(context.class_names):
-                rows = labels == label
-                by_class.append(
-                    measure(scores[rows], is_member[rows], weights[:, rows])
-                )
+            by_class = [
+                measure(scores[rows], is_member[rows], weights[:, rows])
+                for rows in of_class
+            ]
+            values = dict(zip(context.class_names, by_class, strict=True))
+            values[POOLED] = np.mean(by_class, 0)
+            for name, n in zip(values, [*counts, sum(counts)], strict=True):
                 key = MetricKey(metric, space, name, sets)
-                found[key] = _estimate(by_class[-1], int(rows.sum()), context.seed)
-            key = MetricKey(metric, space, POOLED, sets)
-            pooled = np.mean(by_class, 0)
-            found[key] = _estimate(pooled, len(labels), context.seed)
+                found[key] = _estimate(values[name], n, context.seed)
         return found
 
     result: Estimates = {}
@@ -94,18 +99,22 @@ def membership(context: EvaluationContext, target: Target) -> Estimates:
             context.seed,
         )
         result |= estimates("discriminator", scores, SETS)
-        for key in [key for key in result if key.space == "discriminator"]:
-            chance = CHANCE[key.metric]
-            result[key._replace(sets=REFERENCE_SETS)] = result[key]._replace(
-                value=chance, low=chance, high=chance
-            )
+        by_chance = [
+            found_by_chance(int((~is_member)[rows].sum())) for rows in of_class
+        ]
+        found = dict(zip(context.class_names, by_chance, strict=True))
+        for name, share in (found | {POOLED: float(np.mean(by_chance))}).items():
+            for metric, value in zip(METRICS, (0.5, share), strict=True):
+                key = MetricKey(metric, "discriminator", name, SETS)
+                reference = result[key]._replace(value=value, low=value, high=value)
+                result[key._replace(sets=REFERENCE_SETS)] = reference
     return result
 
 
 def discriminator_scores(
     score: Score, images: ImageGroup, group_size: int, seed: int
 ) -> np.ndarray:
-    """Mean score of each image over GROUPINGS random groups; float64 [n].
+    """Mean score of each image over GROUPINGS random groups or more; float64 [n].
 
     A discriminator compares the images of a group, so that a score depends on them. As
     in training, a group has equally many images of each class, interleaved.
@@ -151,11 +160,19 @@ def found_at_false_alarms(
     return np.asarray((weight * found).sum(1) / weight.sum(1))
 
 
+def found_by_chance(num_others: int) -> float:
+    """Mean of `found_at_false_alarms` if members and others have equal distributions.
+
+    With k = 1 % of m others, rounded down, the limit is the score of the k + 1 st. Of
+    m + 1 equal scores, each is as likely as any other to be among the k + 1 largest.
+    """
+    return (int(FALSE_ALARMS * num_others) + 1) / (num_others + 1)
+
+
 METRICS = {
     "membership_auroc": auroc.auroc,
     "membership_found": found_at_false_alarms,
 }
-CHANCE = {"membership_auroc": 0.5, "membership_found": FALSE_ALARMS}
 
 
 def _estimate(values: np.ndarray, n: int, seed: int) -> Estimate:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 
 from cxr_gan.data.listing import ReadOptions
 from cxr_gan.evaluation import (
@@ -22,7 +23,7 @@ from cxr_gan.evaluation import (
 from cxr_gan.evaluation import (
     utility as utility_test,
 )
-from cxr_gan.evaluation.image_sets import ImageGroup
+from cxr_gan.evaluation.image_sets import MIN_PER_CLASS, ImageGroup
 from cxr_gan.evaluation.inputs import (
     DEFAULT_OPTIONS,
     EvaluationInput,
@@ -45,6 +46,10 @@ UNKNOWN_TRAINING = (
 UNKNOWN_MEMBERS = (
     "the training images of the generator are unknown; membership is tested as if they "
     "were all images of train"
+)
+NO_DISCRIMINATOR = (
+    "the training state of the model was not found; membership is not tested with the "
+    "discriminator"
 )
 METHOD = (
     "The real training images are split by patient into halves A and B. Generated "
@@ -89,7 +94,7 @@ def evaluate(
         utility: whether classifiers are also trained on the images; takes minutes.
         class_pairs: whether images of a model are also compared with those of the same
             latents under the other classes.
-        membership: whether it is tested if training patients can be told from others.
+        membership: whether membership inference is tested; see `membership`.
         num: number of images to sample from a model, equally many of each class.
         seed: of all random choices.
         options: how the data set is read.
@@ -155,17 +160,25 @@ def open_target(
     """What membership inference attacks, and notes on what is unknown of it.
 
     Raises:
-        ValueError: as `trained_on`.
+        ValueError: as `trained_on`; the model was trained on too few images of half B;
+            its training state is damaged.
     """
     of_half_b = trained_on(source)[real.rows][~real.in_a]
+    labels = real.train.labels[~real.in_a][of_half_b]
+    for label, name in enumerate(real.class_names):
+        n = int(np.sum(labels == label))
+        if n < MIN_PER_CLASS:
+            raise ValueError(
+                f"the model was trained on {n} images of {name} of half B; membership "
+                f"needs {MIN_PER_CLASS}: leave out --membership (membership=True)"
+            )
     if source.open_discriminator is None:
         return Target(of_half_b), [UNKNOWN_MEMBERS]
     try:
         return Target(of_half_b, *source.open_discriminator()), []
     except FileNotFoundError as error:
-        return Target(of_half_b), [
-            f"membership is not tested with the discriminator: {error}"
-        ]
+        logging.warning("%s: %s", NO_DISCRIMINATOR, error)  # names a folder
+        return Target(of_half_b), [NO_DISCRIMINATOR]
 
 
 def measure_utility(

@@ -1,9 +1,9 @@
 """Nearest-neighbour search for generated images that copy training images.
 
-No single feature space reveals every copy: for an encoder, a shifted copy is far from
-its original. Apply `audit` twice: to encoder features, and to pixels by `pixel_search`.
-The reference for "near" is the distance from held-out images to training images: they
-show other patients, so their nearest training images are near only by chance.
+For an encoder, a shifted copy is far from its original. Apply `audit` twice: to encoder
+features, and to pixels by `pixel_search`. The reference for "near" is the distance from
+held-out images to training images: they show other patients, so their nearest training
+images are near only by chance.
 """
 
 import hashlib

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from cxr_gan.evaluation.metrics.batching import blocks, check_images
+from cxr_gan.evaluation.metrics.frechet import check_features
 from cxr_gan.evaluation.metrics.nearest_neighbours import (
     Nearest,
     Patients,
@@ -28,7 +29,7 @@ MIN_NORM = 0.02  # of the centre of a thumbnail of norm 1; typical is 0.4
 MAX_SHIFT, MAX_ANGLE, MAX_ZOOM = 2, 10, 1.1
 SHIFTS, ANGLES, ZOOMS = np.arange(-2, 3), np.arange(-10, 11, 5), np.arange(-1, 2)
 STEPS = np.array([0.5, 0.5, 2.5, 0.5])  # half of those of the coarse search
-HALVINGS = 3  # of STEPS, in the refinement
+REFINEMENTS = 3  # of the pose, each with half of the steps of the one before
 CANDIDATES = 3  # points of each query whose poses are refined
 COARSE, FINE = 4, 2  # thumbnail px between positions of the coarse and the fine grid
 OVERSAMPLING = 2  # smoothed values per thumbnail px; between them, linear interpolation
@@ -67,8 +68,8 @@ def nearest_in_any_pose(
     magnifications from 1 / 1.1 to 1.1. A coarse search compares each query at 375 poses
     with all points, at 7 x 7 positions of thumbnails smoothed by a Gaussian of sigma 2
     pixels. For the three nearest points of each query, the pose is then refined, one
-    coordinate at a time, at 13 x 13 positions and with sigma 1; this may go up to half
-    of a coarse step beyond the limits. The result is the nearest of the three.
+    coordinate at a time, at 13 x 13 positions and with sigma 1. This may go beyond the
+    limits by up to 7/8 of a coarse step. The result is the nearest of the three.
 
     Args:
         queries: from `pixel_vectors`, [n, 1024].
@@ -76,13 +77,15 @@ def nearest_in_any_pose(
         patients: as in `nearest_neighbours.nearest`.
 
     Raises:
-        ValueError: as `nearest`; the vectors do not have 1024 elements.
+        ValueError: as `nearest_neighbours.nearest`; the vectors do not have 1024
+            elements.
     """
     if not queries.shape[1:] == points.shape[1:] == (SIDE**2,):
         raise ValueError(
             f"vectors have shapes {list(queries.shape)} and {list(points.shape)}; must "
             f"be from pixel_vectors, [n, {SIDE**2}]"
         )
+    queries, points = check_features(queries, points, min_rows=1)
     check_patients(patients, len(queries), len(points))
     at_rest = np.zeros((len(points), 4))
     coarse, fine = (
@@ -132,7 +135,7 @@ def _candidates(
         least[~allowed] = np.inf
     count = min(CANDIDATES, len(points))
     point = np.argpartition(least, count - 1, axis=1)[:, :count]
-    point.sort(1)  # of points that are equally near, the first counts
+    point.sort(1)  # of candidates that are equally near, the first counts
     # A query whose patient has all points but one has no other candidate.
     excluded = np.isinf(np.take_along_axis(least, point, 1))
     first = np.take_along_axis(point, excluded.argmin(1)[:, None], 1)
@@ -159,10 +162,10 @@ def _refine(
         return rowwise_squared_distances(_sample(smooth, pose, FINE), target)
 
     least = squared_distance(pose)
-    for halving in range(HALVINGS):
+    for number in range(REFINEMENTS):
         for axis, sign in itertools.product(range(4), (-1, 1)):
             trial = pose.copy()
-            trial[:, axis] += sign * STEPS[axis] / 2**halving
+            trial[:, axis] += sign * STEPS[axis] / 2**number
             new = squared_distance(trial)
             better = new < least
             pose, least = np.where(better[:, None], trial, pose), np.minimum(new, least)

@@ -97,16 +97,15 @@ MEANINGS = {
     ),
     "membership_auroc": Meaning(
         "membership, AUROC",
-        "How well an attacker tells images of half B, which were in the training, from "
-        "those of val: by the distance to the nearest generated image, or by the score "
-        "of the discriminator. 0.5 is chance, 1 always right. The reference is the "
-        "distance to half A, which shows other patients; for the discriminator it is "
-        "chance.",
+        "How well an attacker distinguishes images of half B, which were in the "
+        "training, from those of val: by the distance to the nearest generated image, "
+        "or by the score of the discriminator. 0.5 is chance, 1 always right. The "
+        "reference is the distance to half A; for the discriminator it is chance.",
     ),
     "membership_found": Meaning(
         "membership, found",
-        "Share of half B that such an attacker finds while 1 % of val is mistaken for "
-        "training images.",
+        "Share of half B that such an attacker finds while at most 1 % of val is "
+        "mistaken for training images.",
     ),
     "auroc": Meaning(
         "AUROC, trained on them",
