@@ -4,6 +4,7 @@ import pytest
 
 from cxr_gan.config import freeze, published
 from cxr_gan.evaluation import membership
+from cxr_gan.evaluation.evaluator import remarks
 from cxr_gan.evaluation.image_sets import ImageGroup
 from cxr_gan.evaluation.membership import SETS, Target
 from cxr_gan.evaluation.results import POOLED, MetricKey, with_reference
@@ -114,6 +115,7 @@ def test_copies_and_an_overfitted_discriminator_reveal_who_was_in_the_training(h
     assert 0.3 < references["pixels", "membership_auroc"] < 0.7
     faults = find_faults(estimates, ("NORMAL", "PNEUMONIA"))
     assert "training patients recognisable" in faults
+    assert any("AUROC 1.00: do not share" in note for note in remarks(estimates, 0.5))
 
 
 def test_scores_are_those_of_the_trained_discriminator():

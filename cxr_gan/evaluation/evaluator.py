@@ -17,6 +17,7 @@ from cxr_gan.evaluation.image_sets import (
     ImageGroup,
     ReferenceSplits,
 )
+from cxr_gan.evaluation.membership import SETS as TARGET_SETS
 from cxr_gan.evaluation.membership import Target, membership
 from cxr_gan.evaluation.memorization import NearestPairs, memorization_metrics
 from cxr_gan.evaluation.metrics import feature_spaces
@@ -145,6 +146,15 @@ def remarks(estimates: Estimates, chance: float) -> list[str]:
             f"the label classifier agrees with {generated.value:.0%} of the generated "
             f"labels and {val.value:.0%} of those of val: the images are more typical "
             "of their class than real images"
+        )
+    attack = estimates.get(
+        MetricKey("membership_auroc", "discriminator", POOLED, TARGET_SETS)
+    )
+    if attack is not None and attack.low > 0.5:
+        notes.append(
+            "the discriminator distinguishes training patients from others, AUROC "
+            f"{attack.value:.2f}: do not share the training state if nobody may "
+            "learn who was in the training"
         )
     return notes
 

@@ -178,10 +178,20 @@ RULES = (
     Rule(
         "training patients recognisable",
         "membership_auroc",
-        None,
+        "cxr",
         True,
         lambda x, ref, chance: x.low > max(0.6, ref.high),
-        "An attacker tells them from others clearly more often than by chance.",
+        "The generated images distinguish them from other patients clearly better than "
+        "by chance.",
+    ),
+    Rule(
+        "training patients recognisable",
+        "membership_auroc",
+        "pixels",
+        True,
+        lambda x, ref, chance: x.low > max(0.6, ref.high),
+        "The generated images distinguish them from other patients clearly better than "
+        "by chance.",
     ),
     Rule(
         SMOOTH,
