@@ -3,7 +3,8 @@
     python -m cxr_gan.main --config=configs/acgan_128.py --config.init=pediatric64 \
       --config.dataset=path/to/chest_xray --workdir=runs/acgan_128
 
-Only 10 kimg have been tried with the present networks.
+No training with the present networks has succeeded yet: see "128 and 256 pixels" in
+docs/results.md.
 
 The networks have a head and a stem for images of 64 px as well, so that they can start
 from a model of that size.
