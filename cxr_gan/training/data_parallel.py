@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -36,29 +36,38 @@ def gc_disabled() -> Iterator[None]:
             gc.enable()
 
 
-def compile_step(gan: GanDefinition, state: TrainState, batch_size: int) -> Step:
+def compile_step(
+    gan: GanDefinition,
+    state: TrainState,
+    batch_size: int,
+    devices: Sequence[jax.Device] | None = None,
+) -> Step:
     """The compiled step(replicated state, sharded batch, replicated key).
 
-    The state is donated, except on CPUs: XLA:CPU first copies donated buffers, which
-    costs 6 % of a step. The step is compiled here for the global batch size, before
-    there is a batch; with several processes pmap compiles at the first call instead.
-    The tracing caches are cleared afterwards, which frees 100 MB.
+    It runs on `devices`, by default on all. The state is donated, except on CPUs:
+    XLA:CPU first copies donated buffers, which costs 6 % of a step. The step is
+    compiled here for the global batch size, before there is a batch; with several
+    processes pmap compiles at the first call instead. The tracing caches are cleared
+    afterwards, which frees 100 MB.
     """
-    donated = () if jax.default_backend() == "cpu" else (0,)
+    platform = devices[0].platform if devices else jax.default_backend()
     step = jax.pmap(
-        functools.partial(train_step, gan), axis_name=AXIS, donate_argnums=donated
+        functools.partial(train_step, gan),
+        axis_name=AXIS,
+        donate_argnums=() if platform == "cpu" else (0,),
+        devices=devices,
     )
     if jax.process_count() > 1:
         return step
-    devices = jax.local_device_count()
-    local = (devices, batch_size // jax.device_count())
+    count = len(devices) if devices else jax.local_device_count()
+    local = (count, batch_size // count)
     size = gan.resolution
     batch = {
         "image": jax.ShapeDtypeStruct((*local, size, size, 1), np.uint8),
         "label": jax.ShapeDtypeStruct(local, np.int32),
     }
     stacked = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((devices, *x.shape), x.dtype),
+        lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype),
         (state, jax.eval_shape(lambda: jax.random.key(0))),
     )
     with gc_disabled():
