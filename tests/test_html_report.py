@@ -11,6 +11,7 @@ import pytest
 from cxr_gan.evaluation import pairwise_metrics, per_set_metrics
 from cxr_gan.evaluation.evaluator import EvaluationResult
 from cxr_gan.evaluation.report import pictures, plots, render, summary, text
+from cxr_gan.evaluation.report.scorecard import CRITERIA, scorecard
 
 NAMES = ["NORMAL", '"<b>PNEUMONIA']
 
@@ -156,6 +157,29 @@ def test_numbers_have_about_three_significant_digits(value, words):
 def test_every_metric_is_explained():
     metrics = {name for one in pairwise_metrics.DISTANCES for name in one.names}
     assert metrics | set(per_set_metrics.PER_SET_METRICS) <= set(text.MEANINGS)
+
+
+def test_scorecard_has_each_metric_below_its_criterion(page):
+    metrics = [row("fid", value=3.25), row("fid", group="NORMAL", value=4.25)]
+    metrics += [row("power", octave, "NORMAL") for octave in ("1/8-1/4", "1/4-1/2")]
+    metrics += [row("fid", sets="generated~val"), row("membership_auroc", "pixels")]
+    cards = {card["name"]: card for card in scorecard(report(metrics=metrics))}
+    assert list(cards) == [one.name for one in CRITERIA]
+    first, finest = cards["Congruence"]["rows"]  # all classes; the finest octave
+    reference = "0.9 [0.8, 1]"
+    assert first == ("FID", "cxr", "all classes", "3.25 [3.15, 3.35]", reference)
+    assert finest[:3] == ("power", "1/4-1/2", "NORMAL")
+    (of_class,) = cards["Consistency"]["rows"]
+    assert of_class[2:4] == ("NORMAL", "4.25 [4.15, 4.35]")
+    assert "--utility" in cards["Completeness"]["open"]
+    assert "--membership" not in cards["Compliance"]["open"]
+    assert "--membership" in scorecard(report())[4]["open"]
+    assert any(line.startswith("Open: --utility measures") for line in page.texts)
+
+
+def test_scorecard_names_known_metrics():
+    named = {metric for criterion in CRITERIA for metric in criterion.metrics}
+    assert named <= set(text.MEANINGS)
 
 
 def test_pictures_show_each_class_and_the_nearest_pairs():

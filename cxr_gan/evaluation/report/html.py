@@ -10,6 +10,7 @@ from PIL import Image
 from cxr_gan.evaluation.evaluator import EvaluationResult
 from cxr_gan.evaluation.image_sets import ReferenceSplits
 from cxr_gan.evaluation.report import plots
+from cxr_gan.evaluation.report.scorecard import scorecard
 from cxr_gan.evaluation.report.templates import environment
 from cxr_gan.evaluation.report.text import (
     DETAIL_SETS,
@@ -85,6 +86,7 @@ def render(report: dict[str, Any], grids: dict[str, np.ndarray]) -> str:
     return template.render(
         report=report,
         headline=headline(report),
+        scorecard=scorecard(report),
         rows=rows,
         details=[row for row in report["metrics"] if row["sets"] in DETAIL_SETS],
         figures={name: _svg(plots.interval_plot(x)) for name, x in panels.items()},
