@@ -57,6 +57,19 @@ def test_fit_is_deterministic_and_depends_on_the_seed():
     assert not np.array_equal(*kernels)
 
 
+def test_a_fit_continues_from_an_earlier_one(classifier):
+    images, labels = make_images(60, 3)
+    continued, random = (
+        label_classifier.fit(images, labels, 3, 0, steps=1, start=start)
+        for start in (classifier, None)
+    )
+    right = [
+        (label_classifier.predict(params, images).argmax(1) == labels).mean()
+        for params in (continued, random)
+    ]
+    assert right[0] > 0.9 > right[1] + 0.2
+
+
 def test_balanced_batches_have_equally_many_images_of_each_class():
     labels = np.array([0] * 90 + [1] * 8 + [2] * 2, np.int32)
     groups = [np.flatnonzero(labels == label) for label in range(3)]

@@ -26,12 +26,13 @@ def discs(n, seed, num_classes=2):
     return test_label_classifier.make_images(n, seed, num_classes, 32)
 
 
-def run_utility(generated, train, views=(training_sets.WHOLE,), **overrides):
+def run_utility(generated, train, views=(training_sets.WHOLE,), few=(), **overrides):
     arguments = {"draw": None, "seed": 0, "seeds": 2, "steps": 10, **overrides}
     val = arguments.pop("val", None) or ImageGroup.from_generated(*discs(80, 9))
     with pytest.MonkeyPatch.context() as patch:
         shown = {view: training_sets.VIEWS[view] for view in views}
         patch.setattr(utility, "VIEWS", shown)
+        patch.setattr(utility, "FEW", few)
         return utility.utility(generated, train, val, NAMES, **arguments)
 
 
@@ -185,6 +186,17 @@ def test_variants_fill_every_class_to_the_size_of_the_largest():
         np.testing.assert_array_equal(training.images[:25], few().images, name)
 
 
+def test_pretraining_variants_have_the_same_real_images():
+    generated = ImageGroup.from_generated(*discs(40, 5))
+    variants = training_sets.pretraining_variants(generated, few(10, 20), 6)
+    real, after = (variants[name](3) for name in ("real", "generated"))
+    assert np.bincount(real.labels).tolist() == [6, 6]
+    np.testing.assert_array_equal(real.images, after.images)
+    assert real.first is None
+    np.testing.assert_array_equal(after.first.images, generated.images)
+    assert not np.array_equal(variants["real"](4).images, real.images)
+
+
 def training_set_of(dataset, trained_on, samples_per_class=(0,)):
     """The images that a model was trained on, by its metadata."""
     none = np.zeros(0)
@@ -274,6 +286,39 @@ def test_page_and_summary_show_every_variant_and_escape_names(swapped):
     for variant in report["utility"]["comparisons"][0]["variants"]:
         assert variant["words"] in page.texts
         assert variant["words"] in printed
+
+
+def test_generated_images_come_first_in_half_of_the_steps(monkeypatch):
+    calls = []
+
+    def fit(images, labels, num_classes, seed, *, steps, start, **_):
+        calls.append((len(images), steps, start))
+        return len(calls)
+
+    def predict(classifier, images):
+        return np.random.default_rng(classifier).dirichlet((1, 1), len(images))
+
+    monkeypatch.setattr(utility.label_classifier, "fit", fit)
+    monkeypatch.setattr(utility.label_classifier, "predict", predict)
+    train, generated = (ImageGroup.from_generated(*discs(n, n)) for n in (60, 200))
+    few = 2, 500  # more than there are
+    estimates, report = run_utility(generated, train, few=few, steps=12)
+    alone, first, then = (4, 12, None), (200, 6, None), (4, 6)
+    assert calls == [
+        *[(60, 12, None)] * 4,  # real and generated images in place of each other
+        *(alone, alone, first, (*then, 7), first, (*then, 9)),
+    ]
+    (_, after) = report["comparisons"]
+    assert (after["question"], after["view"]) == (
+        "before few real images",
+        "2 of each class",
+    )
+    real, pretrained = after["variants"]
+    assert real["counts"] == pretrained["counts"] == dict.fromkeys(NAMES, 2)
+    (row,) = [r for r in results.to_rows(estimates) if r["metric"] == "auroc_after"]
+    assert row["value"] == pretrained["auroc"]["value"]
+    assert row["reference"]["value"] == real["auroc"]["value"]
+    assert row["space"] == "2 of each class"
 
 
 def test_copies_of_the_real_images_make_no_difference_reproducibly():

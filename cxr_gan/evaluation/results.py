@@ -20,6 +20,7 @@ REFERENCES = {
     "generated": "val",
     "generated: B~val": "A: B~val",
     "trained on generated": "trained on real",
+    "generated, then few": "few",
     "few and generated": "few, best without",
 }
 DIGITS = 6  # significant digits of the numbers in a report

@@ -68,6 +68,7 @@ def fit(
     steps: int = STEPS,
     balanced: bool = True,
     class_weights: np.ndarray | None = None,
+    start: Any = None,
 ) -> Any:
     """Trains a classifier; deterministic for equal arguments on the same machine.
 
@@ -81,6 +82,7 @@ def fit(
             images are drawn in random order, each once per epoch.
         class_weights: [num_classes], finite, above 0: factors of the loss of images of
             each class; None for equal weights.
+        start: params of an earlier fit to continue from; None for random ones.
 
     Returns:
         Params of a `Classifier(num_classes)`.
@@ -96,7 +98,7 @@ def fit(
             f"there is no image of class {absent[0]}; give at least one of each class"
         )
     init_key, key = jax.random.split(arguments.as_key(seed))
-    params = init_params(num_classes, init_key)
+    params = init_params(num_classes, init_key) if start is None else start
     opt_state = ADAMW.init(params)
     rates = LEARNING_RATE * np.cos(np.linspace(0, np.pi / 2, steps + 1)) ** 2
     if balanced:

@@ -27,7 +27,7 @@ COLUMNS = 10  # of an image grid
 DISTANCES = {"precision", "recall", "density", "coverage", "spacing", "kid_in_classes"}
 OTHERS = {
     *("label_accuracy", "distance_ratio", "below_first_percentile"),
-    *("membership_auroc", "auroc", "auroc_few"),
+    *("membership_auroc", "auroc", "auroc_after", "auroc_few"),
 }
 Row = dict[str, Any]
 

@@ -44,7 +44,7 @@ CRITERIA = (
     Criterion(
         "Completeness",
         "Do they have all that a task needs?",
-        ("auroc", "auroc_few"),
+        ("auroc", "auroc_after", "auroc_few"),
         "They have a class and nothing else: no age, sex, view, finding or mask.",
     ),
     Criterion(

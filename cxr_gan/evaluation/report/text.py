@@ -114,6 +114,12 @@ MEANINGS = {
         "only` shows the outer 4 of 64 px, which contain no lung; `centre only` hides "
         "the outer 8 px.",
     ),
+    "auroc_after": Meaning(
+        "AUROC, before few",
+        "AUROC on val of classifiers trained on generated images, then on few real "
+        "images; the reference was trained on these real images only, for as many "
+        "steps.",
+    ),
     "auroc_few": Meaning(
         "AUROC, added to few",
         "AUROC on val of classifiers trained on generated images added to the few real "
@@ -122,7 +128,7 @@ MEANINGS = {
 }
 SUMMARY_METRICS = (  # in the short table
     *("fid", "kid", "precision", "recall", "coverage", "label_accuracy", "power"),
-    *("alternation", "kid_in_classes", "auroc", "auroc_few"),
+    *("alternation", "kid_in_classes", "auroc", "auroc_after", "auroc_few"),
     *("ms_ssim", "repeated", "below_first_percentile", "exact_copies", "near_copies"),
     *("membership_auroc", "membership_found"),
 )

@@ -1,8 +1,9 @@
 """Utility of generated images: classifiers trained on them, tested on real patients.
 
-Two questions: can generated images replace real images; and, where a class has few real
-images, do they help more than methods that need no generator? The baseline is the best
-variant without generated images, so a generator must outperform it to be useful.
+Three questions: can generated images replace real images; do they help a classifier
+that is then trained on few real images; and, where a class has few real images, do they
+help more than methods that need no generator? The baseline is the best variant without
+generated images, so a generator must outperform it to be useful.
 
 Pure functions of arrays. Training a classifier takes about ten seconds on one core.
 """
@@ -25,10 +26,12 @@ from cxr_gan.evaluation.utility.training_sets import (
     TrainingSet,
     balanced_subset,
     few_image_variants,
+    pretraining_variants,
 )
 
 SEEDS = 5
 STEPS = 300  # of 32 images, for every classifier
+FEW = (25, 100, 250)  # real images of each class, after generated ones
 
 
 def utility(
@@ -50,7 +53,7 @@ def utility(
         val: real images of other patients, on which all classifiers are tested.
         class_names: index = label.
         draw: samples more images from the generator, to fill up the rare class of
-            `train`; None to answer the first question only.
+            `train`; None to leave out the last question.
         seed: determines all random choices.
         seeds: number of classifiers for each variant.
         steps: training steps of each classifier.
@@ -67,16 +70,21 @@ def utility(
         REAL: balanced_subset(train, n),
         GENERATED: balanced_subset(generated, n),
     }
-    plan = [(results.IN_PLACE, view, replacement) for view in VIEWS]
+    plan = [(results.IN_PLACE, view, view, replacement) for view in VIEWS]
+    smallest_class = np.bincount(train.labels).min()
+    for few in FEW:
+        if few <= smallest_class:
+            variants = pretraining_variants(generated, train, few)
+            plan.append((results.BEFORE, f"{few} of each class", WHOLE, variants))
     if draw is not None:
-        plan.append((results.ADDED, WHOLE, few_image_variants(train, draw)))
+        plan.append((results.ADDED, WHOLE, WHOLE, few_image_variants(train, draw)))
     classifier_seeds = [(seed * seeds + k) % 2**32 for k in range(seeds)]
     weights = auroc.draw_bootstrap(val.labels, val.patients, seeds, seed)
-    total = seeds * sum(len(variants) for _, _, variants in plan)
+    total = seeds * sum(len(variants) for *_, variants in plan)
     estimates: Estimates = {}
     comparisons = []
     with tqdm.tqdm(total=total, desc="Utility", disable=None, delay=2) as bar:
-        for question, view, variants in plan:
+        for question, title, view, variants in plan:
             aurocs, counts = {}, {}
             for name, variant in variants.items():
                 log_odds = []
@@ -89,8 +97,8 @@ def utility(
                 sizes = np.bincount(training.labels, minlength=len(class_names))
                 counts[name] = dict(zip(class_names, sizes.tolist(), strict=True))
                 aurocs[name] = auroc.mean_auroc(np.stack(log_odds), val.labels, weights)
-            estimates |= results.estimates_of(question, view, aurocs, len(val), seed)
-            comparisons.append(results.comparison(question, view, aurocs, counts))
+            estimates |= results.estimates_of(question, title, aurocs, len(val), seed)
+            comparisons.append(results.comparison(question, title, aurocs, counts))
     return estimates, {
         "method": results.METHOD.format(seeds=seeds, steps=steps),
         **{"seeds": seeds, "steps": steps, "images_of_val": len(val)},
@@ -103,15 +111,19 @@ def _log_odds(
 ) -> np.ndarray:
     """Trains a classifier; its log odds of each class for the images of val, [n, K]."""
     apply_view = VIEWS[view]
-    classifier = label_classifier.fit(
-        apply_view(training.images),
-        training.labels,
-        int(val.labels.max()) + 1,
-        seed,
-        steps=steps,
-        balanced=False,
-        class_weights=training.class_weights,
-    )
+    stages = [training] if training.first is None else [training.first, training]
+    classifier = None
+    for stage in stages:
+        classifier = label_classifier.fit(
+            apply_view(stage.images),
+            stage.labels,
+            int(val.labels.max()) + 1,
+            seed,
+            steps=steps // len(stages),
+            balanced=False,
+            class_weights=stage.class_weights,
+            start=classifier,
+        )
     probabilities = label_classifier.predict(classifier, apply_view(val.images))
     probabilities = probabilities.astype(np.float64) + 1e-30
     others = probabilities.sum(1, keepdims=True) - probabilities + 1e-30

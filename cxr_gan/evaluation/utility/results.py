@@ -17,18 +17,21 @@ from cxr_gan.evaluation.utility.training_sets import GENERATED
 METHOD = (
     "Classifiers with the architecture of the label classifier ({seeds} seeds, {steps} "
     "steps of 32 images for every variant), tested on val, which shares no image with "
-    "train. The 95 % intervals resample patients of each class and seeds, with the "
-    "same draws for both terms of a difference. The smallest detectable difference is "
-    "2.80 standard errors: a two-sided test at 5 % has 80 % power there (Bloom 1995). "
-    "No correction is made for multiple comparisons. The baseline is the best variant "
-    "without generated images; it is chosen on val, which favours it. Seeds determine "
-    "the training of classifiers and the images sampled; the generator was trained "
-    "once, and another training run may give other results."
+    "train. Before few real images, half of the steps use generated images. The 95 % "
+    "intervals resample patients of each class and seeds, with the same draws for both "
+    "terms of a difference. The smallest detectable difference is 2.80 standard "
+    "errors: a two-sided test at 5 % has 80 % power there (Bloom 1995). No correction "
+    "is made for multiple comparisons. The baseline is the best variant without "
+    "generated images; it is chosen on val, which favours it. Seeds determine the "
+    "training of classifiers and the images sampled; the generator was trained once, "
+    "and another training run may give other results."
 )
 IN_PLACE, ADDED = "in place of real images", "added to few real images"
+BEFORE = "before few real images"
 # Question -> metric, sets of its estimate, sets of its reference.
 METRIC_KEYS = {
     IN_PLACE: ("auroc", "trained on generated", "trained on real"),
+    BEFORE: ("auroc_after", "generated, then few", "few"),
     ADDED: ("auroc_few", "few and generated", "few, best without"),
 }
 
@@ -68,8 +71,8 @@ def comparison(
     """JSON of variants that differ in the training set only, and of their baseline.
 
     Args:
-        question: IN_PLACE or ADDED.
-        view: the part of each image that classifiers see.
+        question: IN_PLACE, BEFORE or ADDED.
+        view: the part of each image that classifiers see, or the number of images.
         aurocs: variant -> result of `auroc.mean_auroc`.
         counts: variant -> training images of each class.
     """

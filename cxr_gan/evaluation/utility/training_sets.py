@@ -24,6 +24,7 @@ class TrainingSet(NamedTuple):
     images: np.ndarray  # uint8 [n, s, s, 1]
     labels: np.ndarray  # int32 [n]
     class_weights: np.ndarray | None = None  # float [K], loss weights
+    first: "TrainingSet | None" = None  # images of the first half of the steps
 
 
 Variant = Callable[[int], TrainingSet]  # seed -> training set
@@ -39,6 +40,22 @@ def balanced_subset(group: ImageGroup, n: int) -> Variant:
         return TrainingSet(group.images[rows], group.labels[rows].astype(np.int32))
 
     return variant
+
+
+def pretraining_variants(
+    generated: ImageGroup, train: ImageGroup, n: int
+) -> dict[str, Variant]:
+    """n real images of each class alone, or after generated ones; equally many steps.
+
+    Both have the same real images.
+    """
+    real = balanced_subset(train, n)
+
+    def after_generated(seed: int) -> TrainingSet:
+        first = TrainingSet(generated.images, generated.labels.astype(np.int32))
+        return real(seed)._replace(first=first)
+
+    return {REAL: real, GENERATED: after_generated}
 
 
 def few_image_variants(few: ImageGroup, draw: Draw) -> dict[str, Variant]:
