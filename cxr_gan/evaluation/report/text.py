@@ -115,7 +115,7 @@ MEANINGS = {
         "the outer 8 px.",
     ),
     "auroc_after": Meaning(
-        "AUROC, before few",
+        "AUROC, pretrained",
         "AUROC on val of classifiers trained on generated images, then on few real "
         "images; the reference was trained on these real images only, for as many "
         "steps.",
