@@ -96,6 +96,8 @@ class InKeras:
                 last = renamed.get(path[-1], path[-1])
                 if "norm" in parts[-1] and last == "bias":
                     last = "beta"
+                if last == "noise_gain":
+                    parts[-1], last = "head_noise", "gain"
                 weight = unused.pop(f"{'_'.join(parts)}/{last}")
                 weight.assign(np.array(value).reshape(weight.shape))
             assert not unused
@@ -127,7 +129,7 @@ def two_steps():
     config = tiny.tiny_config(32)  # the smallest with a norm in a block of D
     config.batch_size = 8
     config.balance.enabled = False
-    config.lr_decay_fraction = 0.0  # and with it the spectrum loss
+    config.lr_decay_fraction = config.loss.spectrum_weight = 0.0
     config.augment.update(dict.fromkeys(augmentation.POLICIES, 0.0))
     settings = published.settings_of(config)
     settings = dataclasses.replace(settings, learning_rate=LEARNING_RATE)

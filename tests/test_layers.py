@@ -1,3 +1,5 @@
+import hashlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +37,26 @@ def test_tanh_gradient_has_a_floor_only_towards_zero(sign):
     (towards,), (away,) = vjp_fn(jnp.full(3, sign)), vjp_fn(jnp.full(3, -sign))
     np.testing.assert_allclose(towards, sign * np.maximum(derivative, 0.01), rtol=1e-4)
     np.testing.assert_allclose(away, -sign * derivative, rtol=1e-4, atol=1e-6)
+
+
+def test_noise_is_white_and_a_linear_function_of_the_latent():
+    z = jax.random.normal(jax.random.key(0), (2000, 64))
+    noise = np.asarray(layers.noise_of_latent(z, 16))
+    assert noise.shape == (2000, 16, 16, 1)
+    np.testing.assert_allclose(noise.var(0), 1, atol=0.15)
+    pixels = noise.reshape(2000, -1)
+    others = np.corrcoef(pixels, rowvar=False) - np.eye(256)
+    assert np.abs(others).mean() < 0.12  # 64 dimensions: 1 / 8 is one deviation
+    combined = layers.noise_of_latent(2 * z[:1] - z[1:2], 16)
+    np.testing.assert_allclose(combined, 2 * noise[:1] - noise[1:2], atol=1e-4)
+    np.testing.assert_array_equal(noise, layers.noise_of_latent(z, 16))
+
+
+def test_patterns_of_the_noise_never_change():
+    signs = np.sign(layers.noise_patterns(128, 64))
+    assert set(signs.ravel().tolist()) == {-1, 1}
+    digest = hashlib.sha256(signs.astype(np.int8).tobytes()).hexdigest()
+    assert digest.startswith("6c6f90a3e53abc36")
 
 
 def wave(f: float, g: float) -> jax.Array:

@@ -176,6 +176,23 @@ def test_discriminator_sees_checkerboards_and_stripes_emphasized(
     np.testing.assert_allclose(y[inside], gain * plain[inside], atol=1e-4)
 
 
+def test_noise_changes_the_image_in_proportion_to_the_gains(small, layers_of, z):
+    params = small[1].generator.params
+    head = params["head_16"]
+
+    def change(gain):
+        changed = {**params, "head_16": {**head, "noise_gain": gain}}
+        image = layers_of("generator", changed, z, LABEL)["head_16"]["image"]
+        return image["__call__"][0] - silent
+
+    zero = jnp.zeros_like(head["noise_gain"])
+    silent = 0.0
+    silent = change(zero)
+    once, twice = change(zero.at[3].set(0.1)), change(zero.at[3].set(0.2))
+    assert jnp.abs(once).max() > 1e-3
+    np.testing.assert_allclose(twice, 2 * once, atol=1e-4)
+
+
 def test_generated_image_is_the_deemphasized_output_of_the_head(small, layers_of, z):
     params = small[1].generator.params
     head = layers_of("generator", params, z, LABEL)["head_16"]

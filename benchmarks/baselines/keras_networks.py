@@ -12,6 +12,7 @@ from benchmarks.baselines.settings import (
     STEM_CHANNELS,
     Settings,
     emphasis,
+    noise_patterns,
 )
 
 Tensor = keras.KerasTensor
@@ -56,10 +57,28 @@ def filter_both_axes(x: Tensor, matrix: np.ndarray) -> Tensor:
     return layers.Lambda(multiply)(x)
 
 
-def head(x: Tensor, condition: Tensor, resolution: int) -> Tensor:
+class ModulateByNoise(layers.Layer):
+    """x [n, s, s, c], z [n, latent] -> x times 1 plus noise with a gain per channel."""
+
+    def build(self, shapes: list[tuple[int, ...]]) -> None:
+        """Creates the gains and the patterns of the noise."""
+        (_, size, _, channels), (_, latent_size) = shapes
+        rows, columns = noise_patterns(latent_size, size)
+        self.rows, self.columns = tf.constant(rows.T), tf.constant(columns)
+        self.gain = self.add_weight(name="gain", shape=(channels,), initializer="zeros")
+
+    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        """Modulates x."""
+        x, z = inputs
+        noise = tf.matmul(z[:, None] * self.rows, self.columns)
+        return x * (1 + self.gain * noise[..., None])
+
+
+def head(x: Tensor, condition: Tensor, z: Tensor, resolution: int) -> Tensor:
     """Block at full resolution and a convolution to an image."""
     x = up_block(x, condition, HEAD_CHANNELS, "head_block")
     x = layers.ReLU()(adaptive_norm(x, condition, "head_norm"))
+    x = ModulateByNoise(name="head_noise")([x, z])
     x = conv(x, 1, "head_image", kernel_initializer="zeros")
     return filter_both_axes(x, np.linalg.inv(emphasis(resolution)))
 
@@ -76,7 +95,7 @@ def generator(settings: Settings) -> keras.Model:
     x = layers.Reshape((4, 4, settings.channels_g[0]))(x)
     for i, features in enumerate(settings.channels_g[1:]):
         x = up_block(x, condition, features, f"block_{8 * 2**i}")
-    x = head(x, condition, settings.resolution)
+    x = head(x, condition, z, settings.resolution)
     return keras.Model([z, label], layers.Activation("tanh")(x))
 
 

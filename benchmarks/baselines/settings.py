@@ -22,6 +22,13 @@ def emphasis(resolution: int) -> np.ndarray:
     return matrix.astype(np.float32)
 
 
+def noise_patterns(latent_size: int, resolution: int) -> np.ndarray:
+    """float32 [2, d, s]; see cxr_gan.models.layers.noise_patterns."""
+    raw = np.random.PCG64(0).random_raw(2 * latent_size * resolution)
+    signs = 1.0 - 2.0 * (raw >> np.uint64(63)).reshape(2, latent_size, resolution)
+    return (signs / latent_size**0.25).astype(np.float32)
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Networks, losses and optimizer of configs/acgan.py, with channels per stage."""

@@ -12,6 +12,7 @@ from benchmarks.baselines.settings import (
     STEM_CHANNELS,
     Settings,
     emphasis,
+    noise_patterns,
 )
 
 CHANNELS_LAST = torch.channels_last
@@ -51,19 +52,28 @@ class UpBlock(nn.Module):
 class Head(nn.Module):
     """Block at full resolution and a convolution to an image."""
 
-    def __init__(self, channels: int, condition: int, resolution: int):
+    def __init__(self, channels: int, condition: int, settings: Settings):
         super().__init__()
+        resolution = settings.resolution
         self.block = UpBlock(channels, HEAD_CHANNELS, condition)
         self.norm = AdaptiveNorm(HEAD_CHANNELS, condition)
         self.image = nn.Conv2d(HEAD_CHANNELS, 1, 3, padding=1)
         nn.init.zeros_(self.image.weight)
         nn.init.zeros_(self.image.bias)
+        self.noise_gain = nn.Parameter(torch.zeros(HEAD_CHANNELS, 1, 1))
+        rows, columns = map(
+            torch.from_numpy, noise_patterns(settings.latent_size, resolution)
+        )
+        self.register_buffer("rows", rows)
+        self.register_buffer("columns", columns)
         inverse = np.linalg.inv(emphasis(resolution))
         self.register_buffer("deemphasis", torch.from_numpy(inverse))
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x [n, c, h, w], condition [n, d] -> [n, 1, 2h, 2w]."""
-        x = self.image(F.relu(self.norm(self.block(x, condition), condition)))
+    def forward(self, x: Tensor, condition: Tensor, z: Tensor) -> Tensor:
+        """x [n, c, h, w], condition [n, d], z [n, latent] -> [n, 1, 2h, 2w]."""
+        x = F.relu(self.norm(self.block(x, condition), condition))
+        noise = (z[:, None] * self.rows.T) @ self.columns
+        x = self.image(x * (1 + self.noise_gain * noise[:, None]))
         return self.deemphasis @ x @ self.deemphasis.T
 
 
@@ -82,7 +92,7 @@ class Generator(nn.Module):
                 for stage, (a, b) in enumerate(itertools.pairwise(channels))
             }
         )
-        self.head = Head(channels[-1], condition, settings.resolution)
+        self.head = Head(channels[-1], condition, settings)
 
     def forward(self, z: Tensor, label: Tensor) -> Tensor:
         """z [n, latent], label int64 [n] -> [n, 1, s, s] in [-1, 1]."""
@@ -90,7 +100,7 @@ class Generator(nn.Module):
         x = self.stem(condition).view(len(z), 4, 4, -1).permute(0, 3, 1, 2)
         for block in self.blocks.values():
             x = block(x, condition)
-        return self.head(x, condition).tanh()
+        return self.head(x, condition, z).tanh()
 
 
 class DownBlock(nn.Module):

@@ -8,7 +8,13 @@ from flax import linen as nn
 
 from cxr_gan.models import cpu
 from cxr_gan.models.conv import Conv1x1, Conv3x3
-from cxr_gan.models.layers import AdaptiveLayerNorm, emphasize, tanh, upsample
+from cxr_gan.models.layers import (
+    AdaptiveLayerNorm,
+    emphasize,
+    noise_of_latent,
+    tanh,
+    upsample,
+)
 
 HEAD_CHANNELS = 16  # at the resolution of the image
 
@@ -38,17 +44,21 @@ class UpBlock(nn.Module):
 class Head(nn.Module):
     """Block at full resolution and a convolution to an image; 0 at initialisation.
 
-    The last convolution is always float32: bfloat16 has only 128 grey levels between
+    Before the convolution, noise modulates each channel with a learned gain, 0 at
+    initialisation: the grain of the image. It is a function of the latent. The last
+    convolution is always float32: bfloat16 has only 128 grey levels between
     0.5 and 1.
     """
 
     dtype: Any = jnp.float32  # compute dtype of the block
 
     @nn.compact
-    def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
-        """x [n, h, w, c], condition [n, d] -> float32 [n, 2h, 2w, 1]."""
+    def __call__(self, x: jax.Array, condition: jax.Array, z: jax.Array) -> jax.Array:
+        """x [n, h, w, c], condition [n, d], z [n, latent] -> float32 [n, 2h, 2w, 1]."""
         x = UpBlock(HEAD_CHANNELS, self.dtype, name="block")(x, condition)
         x = nn.relu(AdaptiveLayerNorm(name="norm")(x, condition)).astype(jnp.float32)
+        gain = self.param("noise_gain", nn.initializers.zeros, (HEAD_CHANNELS,))
+        x = x * (1 + gain * noise_of_latent(z, x.shape[1]))
         image = Conv3x3(1, kernel_init=nn.initializers.zeros, name="image")(x)
         return emphasize(image, power=-1)
 
@@ -95,6 +105,6 @@ class Generator(nn.Module):
             if stage:
                 x = UpBlock(features, self.dtype, name=f"block_{side}")(x, condition)
             if stage >= len(self.channels) - self.num_heads:
-                added = Head(self.dtype, name=f"head_{2 * side}")(x, condition)
+                added = Head(self.dtype, name=f"head_{2 * side}")(x, condition, z)
                 image = added if image is None else upsample(image) + added
         return tanh(cast(jax.Array, image))

@@ -15,7 +15,7 @@ from flax import traverse_util
 from numpy.typing import DTypeLike
 from onnx import TensorProto, helper, numpy_helper
 
-from cxr_gan.models.layers import emphasis_matrix
+from cxr_gan.models.layers import emphasis_matrix, noise_patterns
 from cxr_gan.models.registry import channels_per_stage, num_sizes
 from cxr_gan.sampling.sampler import GeneratorParams
 
@@ -139,7 +139,7 @@ def _generator(graph: _Graph, config: Any) -> str:
             x = _up_block(graph, x, condition, f"block_{side}")
         if stage < len(channels) - num_heads:
             continue
-        added = _head(graph, x, condition, 2 * side)
+        added = _head(graph, x, condition, _noise(graph, config, 2 * side), 2 * side)
         image = graph.add("Add", _upsample(graph, image), added) if image else added
     unit = graph.add("Mul", graph.add("Tanh", image), graph.constant(0.5))
     unit = graph.add("Add", unit, graph.constant(0.5))
@@ -208,11 +208,24 @@ def _upsample(graph: _Graph, x: str) -> str:
     return resized
 
 
-def _head(graph: _Graph, x: str, condition: str, size: int) -> str:
+def _noise(graph: _Graph, config: Any, size: int) -> str:
+    """`layers.noise_of_latent`, [n, 1, size, size]."""
+    rows, columns = noise_patterns(config.latent_size, size)
+    z = graph.add("Unsqueeze", "z", graph.constant([1], np.int64))
+    by_row = graph.add("Mul", graph.constant(rows.T), z)  # [n, size, d]
+    noise = graph.add("MatMul", by_row, graph.constant(columns))
+    unsqueezed: str = graph.add("Unsqueeze", noise, graph.constant([1], np.int64))
+    return unsqueezed
+
+
+def _head(graph: _Graph, x: str, condition: str, noise: str, size: int) -> str:
     """`Head` of an image of size x size pixels."""
     path = f"head_{size}"
     x = _up_block(graph, x, condition, f"{path}/block")
     x = _norm_and_relu(graph, x, condition, f"{path}/norm")
+    gain = graph.weight(f"{path}/noise_gain", lambda w: w[:, None, None])
+    factor = graph.add("Add", graph.add("Mul", gain, noise), graph.constant(1.0))
+    x = graph.add("Mul", x, factor)
     # The inverse of a symmetric matrix is symmetric.
     inverse = graph.constant(np.linalg.inv(emphasis_matrix(size)))
     image = graph.add("MatMul", inverse, graph.conv3x3(x, f"{path}/image"))
