@@ -52,11 +52,17 @@ def unchanged(x: jax.Array, power: int = 1) -> jax.Array:
     return x
 
 
+def silence(z: jax.Array, size: int) -> jax.Array:
+    """Replaces `layers.noise_of_latent`."""
+    return jnp.zeros((len(z), size, size, 1))
+
+
 NO_DEVIATION = {"group_deviation": no_group_deviation}
 NO_EMPHASIS = {"emphasize": unchanged}
 GENERATORS = {
     "no norm": altered(Generator, layers, normalize=affine),
     "no emphasis": altered(Generator, generator, **NO_EMPHASIS),
+    "no noise": altered(Generator, generator, noise_of_latent=silence),
 }
 DISCRIMINATORS = {
     "no norm": altered(Discriminator, layers, normalize=affine),
@@ -90,11 +96,12 @@ VARIANTS: dict[str, Changes] = {
     "no balance controller": {"balance.enabled": False},
     "no R1": {"loss.r1_weight": 0.0},
     "no EMA": NO_EMA,
-    "no learning rate decay, hence no spectrum loss": {"lr_decay_fraction": 0.0},
+    "no learning rate decay": {"lr_decay_fraction": 0.0},
     "no emphasis": {
         "generator.name": "no emphasis",
         "discriminator.name": "no emphasis",
     },
+    "no noise": {"generator.name": "no noise"},
     "no spectrum loss": {"loss.spectrum_weight": 0.0},
     "G without norm": {"generator.name": "no norm"},
     "D without norm": {"discriminator.name": "no norm"},

@@ -78,9 +78,8 @@ def get_config() -> ConfigDict:
     config.loss.class_weight.d = 0.5  # weight of the class loss in D's update
     config.loss.class_weight.g = 0.4  # weight of the class loss in G's update
     config.loss.diversity_weight = 1.0  # weight of the loss on variety within a class
-    config.loss.spectrum_weight = 1.0  # weight of the loss on the log power spectrum of
-    #                                    a class; it rises from 0 while the learning
-    #                                    rates fall: see lr_decay_fraction
+    config.loss.spectrum_weight = 0.3  # weight of the loss on the log power of a class
+    #                                    by spatial frequency
     config.loss.pair_weight = 0.0  # weight of the loss on what changes with the class,
     #                                most of all in the frame of the image
     config.loss.r1_weight = 0.1  # weight of the gradient penalty on real images

@@ -3,8 +3,8 @@
     python -m cxr_gan.main --config=configs/acgan_128.py --config.init=pediatric64 \
       --config.dataset=path/to/chest_xray --workdir=runs/acgan_128
 
-No training with the present networks has succeeded yet: see "128 and 256 pixels" in
-docs/results.md.
+No training with the present networks has been finished yet: see "128 and 256 pixels"
+in docs/results.md.
 
 The networks have a head and a stem for images of 64 px as well, so that they can start
 from a model of that size.
@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config = runpy.run_path(str(DEFAULT))["get_config"]()
     config.resolution = 128
     config.base_resolution = 64
-    config.loss.r1_weight = 1.6  # 0.4: D separates the images after 30 kimg
+    config.loss.r1_weight = 0.4
+    config.loss.spectrum_weight = 0.03  # more ruins images that have no grain yet
     config.total_kimg = 400.0
     return config

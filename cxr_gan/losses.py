@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.nn import softplus
+from scipy import fft
 
 CHANGE_SMOOTHNESS = 0.01  # of a range of 2: 1.3 grey levels of 256
-SPECTRUM_CELLS = 16  # frequency bands along each axis; see log_power
+SPECTRUM_BLOCK = 16  # pixels a side of the blocks whose power is compared
 GREY_LEVEL = 2 / 255  # of 256, in the range of 2
 # Rounding to grey levels adds this power at each frequency, as uniform noise.
 MIN_POWER = GREY_LEVEL**2 / 12
@@ -71,42 +72,33 @@ def diversity(real: jax.Array, fake: jax.Array, num_classes: int) -> jax.Array:
 
 
 def log_power(images: jax.Array) -> jax.Array:
-    """Natural logarithm of the power spectrum in cells: [n, s, s, 1] -> [n, k, k].
+    """Mean logarithm of the power in blocks, by frequency: [n, s, s, 1] -> [n, k, k].
 
-    The mean under a Hann window is subtracted, and the image is multiplied by the
-    window. Without a window, the step between opposite borders appears at all
-    frequencies along the axes, where it exceeds the power of the texture.
+    Blocks of SPECTRUM_BLOCK x SPECTRUM_BLOCK pixels, less their mean, are transformed
+    by the orthonormal discrete cosine transform (DCT-II). A cell is the mean power of
+    2 x 2 neighbouring coefficients, which for white noise is its variance, except in
+    the first cell, which lacks the mean. MIN_POWER is added, so that a constant block
+    has a finite logarithm. The logarithms are averaged over the blocks: power in one
+    place cannot replace power elsewhere, as it can in the spectrum of a whole image.
 
-    Frequencies, without their signs, are divided into k = SPECTRUM_CELLS bands along
-    each axis (s / 2 if that is less), of equal widths; the highest frequency is in the
-    last. A cell holds the mean power of its frequencies, which for white noise is its
-    variance, except in the first, which lacks the mean. MIN_POWER is added, so that a
-    constant image has a finite logarithm.
+    Source: Ahmed et al. 1974, "Discrete Cosine Transform", eq. 2.
     """
-    size = images.shape[1]
-    cells = min(SPECTRUM_CELLS, size // 2)
-    taper = np.hanning(size + 2)[1:-1]  # without its zeros
-    window = jnp.asarray(np.outer(taper, taper), jnp.float32)
-    x = images[..., 0]
-    mean = jnp.einsum("nhw,hw->n", x, window / window.sum(), precision="highest")
-    transform = jnp.fft.fft2((x - mean[:, None, None]) * window)
-    power = (transform.real**2 + transform.imag**2) / (window**2).sum()
-    frequency = jnp.abs(jnp.fft.fftfreq(size))  # in [0, 0.5] cycles a pixel
-    band = jnp.minimum(2 * cells * frequency, cells - 1).astype(int)
-    member = jax.nn.one_hot(band, cells, axis=0)
-    mean_of_band = member / member.sum(1, keepdims=True)
-    by_cell = jnp.einsum(
-        "kh,nhw,lw->nkl", mean_of_band, power, mean_of_band, precision="highest"
-    )
-    return jnp.log(by_cell + MIN_POWER)
+    size = min(SPECTRUM_BLOCK, images.shape[1])
+    count, half = images.shape[1] // size, size // 2
+    x = images.reshape(-1, count, size, count, size)
+    x = x - x.mean((2, 4), keepdims=True)
+    dct = jnp.asarray(fft.dct(np.eye(size), norm="ortho", axis=0), jnp.float32)
+    transformed = jnp.einsum("kh,nihjw,lw->nikjl", dct, x, dct, precision="highest")
+    power = transformed.reshape(-1, count, half, 2, count, half, 2) ** 2
+    return jnp.log(power.mean((3, 6)) + MIN_POWER).mean((1, 3))
 
 
 def spectrum(real: jax.Array, fake: jax.Array, num_classes: int) -> jax.Array:
-    """Mismatch of the mean log power spectra of real and generated: -> [num_classes].
+    """Mismatch of the mean log power of real and generated images: -> [num_classes].
 
     real, fake [n, s, s, 1] in [-1, 1], both with classes interleaved (0, 1, .., 0, 1,
-    ..) and m >= 2 images of each class. With d_i the difference of the log powers of
-    the i-th generated and the i-th real image of a class, the result is the mean of
+    ..) and m >= 2 images of each class. With d_i the difference of `log_power` of the
+    i-th generated and the i-th real image of a class, the result is the mean of
     ((sum d_i)^2 - sum d_i^2) / (m (m - 1)) over cells: an unbiased estimate of the
     squared difference of the means of all images, which can be negative. Real images
     have 256 grey levels; generated ones are rounded to as many, with the gradient of
@@ -114,8 +106,8 @@ def spectrum(real: jax.Array, fake: jax.Array, num_classes: int) -> jax.Array:
 
     Source: Durall et al. 2020, "Watch your Up-Convolution: CNN Based Generative Deep
     Neural Networks are Failing to Reproduce Spectral Distributions" (its spectral
-    regularization), with cells in place of rings; for the unbiased estimate Gretton et
-    al. 2012, "A Kernel Two-Sample Test", section 2.2, with a linear kernel.
+    regularization), with blocks in place of whole images; for the unbiased estimate
+    Gretton et al. 2012, "A Kernel Two-Sample Test", section 2.2, with a linear kernel.
     """
     levels = jnp.round((fake + 1) / GREY_LEVEL) * GREY_LEVEL - 1
     rounded = fake + lax.stop_gradient(levels - fake)

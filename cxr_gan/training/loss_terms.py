@@ -96,21 +96,15 @@ def diversity_loss(gan: GanDefinition, real: jax.Array, fake: jax.Array) -> jax.
     return weight * compare(shrink(real), shrink(fake)).mean()
 
 
-def spectrum_loss(
-    gan: GanDefinition, real: jax.Array, fake: jax.Array, lr_scale: jax.Array
-) -> jax.Array:
-    """Weighted mismatch of log power spectra; both [n, s, s, 1] -> [].
-
-    The weight rises from 0 to its full value while the learning rates fall to 0. If the
-    loss acts from the start, texture becomes worse (report 2026-12-full-resolution).
-    """
+def spectrum_loss(gan: GanDefinition, real: jax.Array, fake: jax.Array) -> jax.Array:
+    """Weighted mismatch of log power; both [n, s, s, 1] -> []."""
     weight = gan.config.loss.spectrum_weight
     if not weight:
         return jnp.zeros(())
     groups = (-1, gan.group_size, gan.resolution, gan.resolution, 1)
     compare = jax.vmap(lambda r, f: losses.spectrum(r, f, gan.num_classes))
     mismatch = compare(real.reshape(groups), fake.reshape(groups)).mean()
-    return weight * (1 - lr_scale) * mismatch
+    return weight * mismatch
 
 
 def pair_loss(gan: GanDefinition, fake: jax.Array) -> jax.Array:

@@ -180,7 +180,7 @@ def update_generator(
         adversarial = gan.adversarial.generator(real_output.score, output.score).mean()
         class_loss = gan.class_loss.generator(output.class_logits, inputs.label).mean()
         diversity = diversity_loss(gan, inputs.real, fake)
-        spectrum = spectrum_loss(gan, inputs.real, fake, lr_scale)
+        spectrum = spectrum_loss(gan, inputs.real, fake)
         pair = pair_loss(gan, fake)
         total = adversarial + gan.config.loss.class_weight.g * class_loss
         return total + diversity + spectrum + pair, {
