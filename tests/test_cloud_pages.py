@@ -144,7 +144,7 @@ def test_skypilot_commands_of_the_page_run(user):
     assert (runs / "metrics.jsonl").read_text() == "line\n"
     data, training = re.findall(r"`(--env [^`]+)`", text)
     user.type(f"{launch} {data} {training}")
-    assert "--config.resolution=128" in user.training_commands()[1]
+    assert "--config.total_kimg=400" in user.training_commands()[1]
     assert "--config.dataset=data" in user.training_commands()[1]
     assert (user.checkout / "data/a.png").exists()
 

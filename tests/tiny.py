@@ -66,7 +66,7 @@ def sgd_or_adam_gan() -> gan.GanDefinition:
     config.loss.r1_weight = 0.00625  # with SGD, its gradient is like that of the others
     # The spectrum loss rounds images to grey levels, so that rounding changes its
     # gradient.
-    config.loss.spectrum_weight = 0.01
+    config.loss.spectrum_weight = 0.001
     config.total_kimg, config.lr_decay_fraction = 1.28, 1.0
     definition = build(config)
     sgd, adam = optax.sgd(0.05), optax.adam(0.02, b1=0.0, b2=0.99)
