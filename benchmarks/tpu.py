@@ -47,7 +47,8 @@ NO_TPU = {  # without them, libtpu searches for a TPU, and warns that there is n
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
 PACKAGE = str(pathlib.Path(cxr_gan.__file__).parent) + os.sep
-ELSEWHERE = "elsewhere"  # instructions that the compiler added
+ELSEWHERE = "elsewhere"  # instructions without a source line in cxr_gan
+SAME = ("topology", "resolution", "batch", "compute_dtype")  # in a comparison
 TOTALS = {
     "cycles": "estimated cycles of a step, without R1",
     "cycles_r1": "of the R1 penalty",
@@ -213,7 +214,7 @@ def describe(topology: str) -> topologies.TopologyDescription:
         return topologies.get_topology_desc(platform="tpu", topology_name=topology)
     except RuntimeError as error:
         raise ValueError(
-            f"--topology={topology}: the TPU compiler has no such topology; give one "
+            f"--topology={topology}: the TPU compiler refuses it ({error}); give one "
             "such as v4:2x2x1, v5e:2x4, v5p:2x2x1 or v6e:2x4"
         ) from error
 
@@ -254,17 +255,20 @@ def measure(values: flags.FlagValues) -> tuple[Results, str]:
     before = None
     if values.before:
         before = json.loads(pathlib.Path(values.before).read_text(encoding="utf-8"))
-        if not {*TOTALS, "functions"} <= before.keys():
+        if not isinstance(before, dict) or not {*TOTALS, *SAME} <= before.keys():
             raise ValueError(
                 f"--before={values.before} is not a result of this program"
             )
     config = config_files.read(config_files.shipped(CONFIGS[values.resolution]))
     config.batch_size, config.compute_dtype = values.batch, values.compute_dtype
-    results = compile_step(config, values.topology)
-    names = ("topology", "resolution", "batch", "compute_dtype")
-    return {**{name: values[name].value for name in names}, **results}, text(
-        results, before
-    )
+    what = {name: values[name].value for name in SAME}
+    past = {name: before[name] for name in SAME} if before else what
+    if past != what:
+        raise ValueError(
+            f"--before={values.before} has {past}; give the same flags as there"
+        )
+    results = {**what, **compile_step(config, values.topology)}
+    return results, text(results, before)
 
 
 def define_flags(values: flags.FlagValues) -> None:

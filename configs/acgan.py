@@ -5,7 +5,7 @@
 This file has every key that the code reads, with its unit. Change a key on the command
 line, `--config.batch_size=128`, or in a configuration file of your own (docs/train.md).
 Two CPU cores train the 250 kimg in about 80 minutes. docs/performance.md has other
-programs, and docs/results.md the scores to expect.
+programs. docs/results.md has the scores of pediatric64, trained before G had noise.
 """
 
 from ml_collections import ConfigDict

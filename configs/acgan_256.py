@@ -23,6 +23,6 @@ def get_config() -> ConfigDict:
     config.resolution = 256
     config.base_resolution = 64
     config.loss.r1_weight = 1.6  # from 0.1 at 64 px and 0.4 at 128 px; not tried
-    config.loss.spectrum_weight = 0.03  # more ruins images that have no grain yet
+    config.loss.spectrum_weight = 0.03  # as at 128 px; not tried
     config.total_kimg = 800.0
     return config

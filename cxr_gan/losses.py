@@ -74,14 +74,15 @@ def diversity(real: jax.Array, fake: jax.Array, num_classes: int) -> jax.Array:
 def log_power(images: jax.Array) -> jax.Array:
     """Mean logarithm of the power in blocks, by frequency: [n, s, s, 1] -> [n, k, k].
 
-    Blocks of SPECTRUM_BLOCK x SPECTRUM_BLOCK pixels, less their mean, are transformed
-    by the orthonormal discrete cosine transform (DCT-II). A cell is the mean power of
-    2 x 2 neighbouring coefficients, which for white noise is its variance, except in
-    the first cell, which lacks the mean. MIN_POWER is added, so that a constant block
-    has a finite logarithm. The logarithms are averaged over the blocks: power in one
-    place cannot replace power elsewhere, as it can in the spectrum of a whole image.
+    k is half of SPECTRUM_BLOCK, or of s if that is less. Blocks of SPECTRUM_BLOCK x
+    SPECTRUM_BLOCK pixels, less their mean, are transformed by the orthonormal discrete
+    cosine transform (DCT-II). A cell is the mean power of 2 x 2 neighbouring
+    coefficients. For white noise its expected value is the variance, except in the
+    first cell, which lacks the mean. MIN_POWER is added, so that a constant block has a
+    finite logarithm. The logarithms are averaged over the blocks: power in one place
+    cannot replace power elsewhere, as it can in the spectrum of a whole image.
 
-    Source: Ahmed et al. 1974, "Discrete Cosine Transform", eq. 2.
+    Source: Ahmed et al. 1974, "Discrete Cosine Transform", scaled to be orthonormal.
     """
     size = min(SPECTRUM_BLOCK, images.shape[1])
     count, half = images.shape[1] // size, size // 2

@@ -39,7 +39,7 @@ def test_tanh_gradient_has_a_floor_only_towards_zero(sign):
     np.testing.assert_allclose(away, -sign * derivative, rtol=1e-4, atol=1e-6)
 
 
-def test_noise_is_white_and_a_linear_function_of_the_latent():
+def test_noise_has_variance_1_and_is_a_linear_function_of_the_latent():
     z = jax.random.normal(jax.random.key(0), (2000, 64))
     noise = np.asarray(layers.noise_of_latent(z, 16))
     assert noise.shape == (2000, 16, 16, 1)
@@ -49,7 +49,6 @@ def test_noise_is_white_and_a_linear_function_of_the_latent():
     assert np.abs(others).mean() < 0.12  # 64 dimensions: 1 / 8 is one deviation
     combined = layers.noise_of_latent(2 * z[:1] - z[1:2], 16)
     np.testing.assert_allclose(combined, 2 * noise[:1] - noise[1:2], atol=1e-4)
-    np.testing.assert_array_equal(noise, layers.noise_of_latent(z, 16))
 
 
 def test_patterns_of_the_noise_never_change():

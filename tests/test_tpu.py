@@ -112,6 +112,10 @@ def test_another_file_and_a_missing_compiler_are_refused(tmp_path, monkeypatch, 
     other.write_text(json.dumps({"cycles": 3}))
     assert benchmark_command.run(tpu, f"--before={other}") == 1
     assert "is not a result of this program" in capsys.readouterr().err
+    flags = dict.fromkeys(tpu.SAME, "64")
+    other.write_text(json.dumps(results() | flags))
+    assert benchmark_command.run(tpu, f"--before={other}") == 1
+    assert "give the same flags as there" in capsys.readouterr().err
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     tpu.describe.cache_clear()
     assert benchmark_command.run(tpu) == 1
@@ -135,4 +139,4 @@ def test_training_step_compiles_for_tpus(topology):
 @pytest.mark.system
 def test_unknown_topology_is_refused(capsys):
     assert benchmark_command.run(tpu, "--topology=v7x") == 1
-    assert "has no such topology" in capsys.readouterr().err
+    assert "--topology=v7x: the TPU compiler refuses it" in capsys.readouterr().err

@@ -189,7 +189,7 @@ def test_variants_fill_every_class_to_the_size_of_the_largest():
 def test_pretraining_variants_have_the_same_real_images():
     generated = ImageGroup.from_generated(*discs(40, 5))
     variants = training_sets.pretraining_variants(generated, few(10, 20), 6)
-    real, after = (variants[name](3) for name in ("real", "generated"))
+    real, after = (variants[name](3) for name in ("real", "generated, then real"))
     assert np.bincount(real.labels).tolist() == [6, 6]
     np.testing.assert_array_equal(real.images, after.images)
     assert real.first is None
@@ -314,6 +314,7 @@ def test_generated_images_come_first_in_half_of_the_steps(monkeypatch):
         "2 of each class",
     )
     real, pretrained = after["variants"]
+    assert pretrained["variant"] == "generated, then real"
     assert real["counts"] == pretrained["counts"] == dict.fromkeys(NAMES, 2)
     (row,) = [r for r in results.to_rows(estimates) if r["metric"] == "auroc_after"]
     assert row["value"] == pretrained["auroc"]["value"]

@@ -44,10 +44,9 @@ class UpBlock(nn.Module):
 class Head(nn.Module):
     """Block at full resolution and a convolution to an image; 0 at initialisation.
 
-    Before the convolution, noise modulates each channel with a learned gain, 0 at
-    initialisation: the grain of the image. It is a function of the latent. The last
-    convolution is always float32: bfloat16 has only 128 grey levels between
-    0.5 and 1.
+    Before the last convolution, each channel is multiplied by 1 + gain * noise (see
+    `noise_of_latent`). The gains are learned, and 0 at initialisation. The last
+    convolution is always float32: bfloat16 has only 128 grey levels between 0.5 and 1.
     """
 
     dtype: Any = jnp.float32  # compute dtype of the block

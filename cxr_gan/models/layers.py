@@ -60,10 +60,10 @@ def emphasize(x: jax.Array, power: int = 1) -> jax.Array:
 
 
 def noise_patterns(latent_size: int, size: int) -> np.ndarray:
-    """float32 [2, d, s]: signs of the rows and columns of the noise of each dimension.
+    """float32 [2, d, s]: random signs times d^(-1/4), by row and by column.
 
-    Scaled such that `noise_of_latent` has variance 1. Trained weights depend on them:
-    they come from the raw bits of a generator, which NumPy keeps (NEP 19).
+    Trained weights depend on these patterns, so they must never change. They are made
+    from the raw bits of PCG64, which are the same in all versions of NumPy (NEP 19).
     """
     raw = np.random.PCG64(0).random_raw(2 * latent_size * size)
     signs = 1.0 - 2.0 * (raw >> np.uint64(63)).reshape(2, latent_size, size)
@@ -74,9 +74,9 @@ def noise_of_latent(z: jax.Array, size: int) -> jax.Array:
     """Noise that is a fixed linear function of the latent: [n, d] -> [n, s, s, 1].
 
     Each dimension of z multiplies a pattern, the product of random signs of each row
-    and each column. For z of N(0, 1), a pixel is N(0, 1), and two pixels are nearly
-    uncorrelated. Without noise, G would have to compute the grain of radiographs from
-    features that vary slowly.
+    and each column. For z of N(0, 1), a pixel is N(0, 1), and the correlation of two
+    pixels is about d^(-1/2). Without noise, G would have to compute the grain of
+    radiographs from features that vary slowly.
     """
     rows, columns = jnp.asarray(noise_patterns(z.shape[1], size))
     exact = lax.Precision.HIGHEST

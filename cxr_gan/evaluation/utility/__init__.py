@@ -111,15 +111,18 @@ def _log_odds(
 ) -> np.ndarray:
     """Trains a classifier; its log odds of each class for the images of val, [n, K]."""
     apply_view = VIEWS[view]
-    stages = [training] if training.first is None else [training.first, training]
+    stages = [(steps, training)]
+    if training.first is not None:
+        half = steps // 2
+        stages = [(half, training.first), (steps - half, training)]
     classifier = None
-    for stage in stages:
+    for stage_steps, stage in stages:
         classifier = label_classifier.fit(
             apply_view(stage.images),
             stage.labels,
             int(val.labels.max()) + 1,
             seed,
-            steps=steps // len(stages),
+            steps=stage_steps,
             balanced=False,
             class_weights=stage.class_weights,
             start=classifier,

@@ -12,12 +12,13 @@ from cxr_gan.evaluation.results import (
     rounded,
 )
 from cxr_gan.evaluation.utility import auroc
-from cxr_gan.evaluation.utility.training_sets import GENERATED
+from cxr_gan.evaluation.utility.training_sets import GENERATED, THEN_REAL
 
 METHOD = (
     "Classifiers with the architecture of the label classifier ({seeds} seeds, {steps} "
     "steps of 32 images for every variant), tested on val, which shares no image with "
-    "train. Before few real images, half of the steps use generated images. The 95 % "
+    "train. Before few real images, half of the steps use generated images; optimizer "
+    "and learning rate then start again. Images are those of the last part. The 95 % "
     "intervals resample patients of each class and seeds, with the same draws for both "
     "terms of a difference. The smallest detectable difference is 2.80 standard "
     "errors: a two-sided test at 5 % has 80 % power there (Bloom 1995). No correction "
@@ -28,6 +29,7 @@ METHOD = (
 )
 IN_PLACE, ADDED = "in place of real images", "added to few real images"
 BEFORE = "before few real images"
+WITH_GENERATED = (GENERATED, THEN_REAL)  # one of them in each comparison
 # Question -> metric, sets of its estimate, sets of its reference.
 METRIC_KEYS = {
     IN_PLACE: ("auroc", "trained on generated", "trained on real"),
@@ -42,7 +44,7 @@ def baseline_of(aurocs: dict[str, np.ndarray]) -> str:
     Args:
         aurocs: variant -> result of `auroc.mean_auroc`.
     """
-    without_generated = [name for name in aurocs if name != GENERATED]
+    without_generated = [name for name in aurocs if name not in WITH_GENERATED]
     return max(without_generated, key=lambda name: aurocs[name][0])
 
 
@@ -55,7 +57,8 @@ def estimates_of(
     """
     metric, generated, reference = METRIC_KEYS[question]
     estimates: Estimates = {}
-    for name, sets in ((GENERATED, generated), (baseline_of(aurocs), reference)):
+    (tested,) = (name for name in aurocs if name in WITH_GENERATED)
+    for name, sets in ((tested, generated), (baseline_of(aurocs), reference)):
         value, low, high, _ = auroc.estimate(aurocs[name])
         estimate = Estimate(value, low, high, n, seed)
         estimates[MetricKey(metric, view, POOLED, sets)] = estimate

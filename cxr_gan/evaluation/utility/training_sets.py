@@ -55,7 +55,7 @@ def pretraining_variants(
         first = TrainingSet(generated.images, generated.labels.astype(np.int32))
         return real(seed)._replace(first=first)
 
-    return {REAL: real, GENERATED: after_generated}
+    return {REAL: real, THEN_REAL: after_generated}
 
 
 def few_image_variants(few: ImageGroup, draw: Draw) -> dict[str, Variant]:
@@ -159,7 +159,7 @@ def _inner(images: np.ndarray, width: int) -> slice:
     return slice(border, size - border)
 
 
-REAL, GENERATED = "real", "generated"
+REAL, GENERATED, THEN_REAL = "real", "generated", "generated, then real"
 WHOLE = "whole image"
 # Part of each image that classifiers see, both in training and in test. Restricted
 # views show how much of the AUROC does not come from the lungs. To add a view, add one
